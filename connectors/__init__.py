@@ -1,0 +1,1 @@
+"""Input and output: Kafka, recorded logs, artifacts and the embedded broker."""

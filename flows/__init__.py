@@ -1,0 +1,1 @@
+"""Wiring: the dataflows, their settings and the command line."""

@@ -1,0 +1,1 @@
+"""The pure core of Impulse: no Kafka, no Bytewax, no clock, no I/O."""

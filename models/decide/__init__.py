@@ -1,0 +1,1 @@
+"""The decision core: (state, records) -> (state, outputs)."""

@@ -1,0 +1,1 @@
+"""Online learning: River adjustments on top of the scorer's logit, exploration, drift."""

@@ -1,0 +1,1 @@
+"""Which eligible ad is shown, at what price: rules, auction, pacing, diversity."""

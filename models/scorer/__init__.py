@@ -1,0 +1,1 @@
+"""The Transformer: network, training, serving kernels and exact retrieval."""

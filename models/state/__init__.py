@@ -1,0 +1,1 @@
+"""What is kept per user: windows, recent sequence, caps, pending decisions."""

@@ -1,0 +1,124 @@
+"""What leaves: decisions, outcomes and dead letters.
+
+A decision explains itself: each slot's click logit is the exact sum of its ``parts``, and
+``filtered`` counts the ads that each rule kept out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Trigger = Literal["request", "click", "dwell"]
+Rung = Literal["full", "cached_vector", "adjustments_only", "popularity"]
+OutcomeKind = Literal["impression", "click", "no_click", "dwell", "swipe", "hide", "conversion"]
+
+
+class Parts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The additive parts of a slot's click logit: pctr = sigmoid(sum of all of them).
+
+    ``base`` is the Transformer's logit, the others are learned online; ``exploration`` is the
+    difference that a Thompson draw made.
+    """
+
+    base: float
+    bias: float = 0.0
+    ad: float = 0.0
+    campaign: float = 0.0
+    segment_category: float = 0.0
+    user_category: float = 0.0
+    exploration: float = 0.0
+
+
+class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One ad of a decision, slot 0 first.
+
+    ``ecpm_micros`` is the rank value per thousand impressions after pacing; ``price_micros`` what the
+    auction charges per billed event (``bid_type``); ``propensity`` the probability that the
+    behaviour policy put this ad in this slot, given the slots before.
+    """
+
+    slot: int
+    ad_id: str
+    campaign_id: str
+    creative_id: str
+    category: str
+    pctr: float
+    pcvr: float
+    bid_type: str
+    bid_micros: int
+    price_micros: int
+    ecpm_micros: int
+    pacing: float
+    propensity: float
+    parts: Parts
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The answer to one record: which ads this user should see next, and how that came about."""
+
+    decision_id: str
+    trigger: Trigger
+    request_id: str
+    user_id: str
+    placement_id: str
+    segment: str
+    event_time: int
+    ingest_time: int
+    ads: tuple[Slot, ...]
+    candidates: int
+    filtered: dict[str, int]
+    behavior_policy: str
+    slate_propensity: float
+    model_hash: str
+    catalogue_version: str
+    adjustments_version: int
+    pacing_version: int
+    policy_version: int
+    rung: Rung
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A decision's ad joined with one thing that followed.
+
+    ``click`` and ``no_click`` are the labels of an impression, exactly one of them per impression
+    (``no_click`` when the attribution window has passed in event time; a click after that comes as
+    ``click`` with ``late``). ``charge_micros`` is what this outcome costs the campaign.
+    """
+
+    kind: OutcomeKind
+    decision_id: str
+    event_id: str
+    user_id: str
+    ad_id: str
+    campaign_id: str
+    creative_id: str
+    category: str
+    segment: str
+    slot: int
+    decision_time: int
+    event_time: int
+    pctr: float
+    pcvr: float
+    propensity: float
+    behavior_policy: str
+    parts: Parts
+    model_hash: str
+    adjustments_version: int
+    charge_micros: int = 0
+    dwell_ms: int = 0
+    value_micros: int = 0
+    late: bool = False
+    through: Literal["", "click", "view"] = ""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Why a record could not be used; written beside the original key, value and headers."""
+
+    reason: str
+    message: str
+    stage: str
+    source_topic: str
+    source_partition: int
+    source_offset: int

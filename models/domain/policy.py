@@ -1,0 +1,84 @@
+"""The policy in force: everything about a decision that is chosen, not learned.
+
+A policy comes through the log (control record ``policy``); before the first one the defaults here
+hold. All durations are in event time.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+PositiveMs = Annotated[int, Meta(ge=1)]
+
+
+class Cap(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """At most ``impressions`` per user of the same ``scope`` within ``window_s`` seconds."""
+
+    scope: Annotated[str, Meta(pattern="^(ad|campaign|advertiser)$")] = "ad"
+    impressions: Annotated[int, Meta(ge=1)] = 3
+    window_s: Annotated[int, Meta(ge=1)] = 3600
+
+
+class Exploration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How decisions explore.
+
+    ``thompson_nu`` scales the standard deviation of the Thompson draw on the adjustments (0: greedy).
+    ``randomized_share`` of users (by hash) get a Plackett-Luce slate over the candidates: scores at
+    ``temperature`` mixed with ``uniform_mix`` of the uniform policy, with exact propensities.
+    """
+
+    thompson_nu: Annotated[float, Meta(ge=0, le=4)] = 0.25
+    randomized_share: Fraction = 0.02
+    temperature: Annotated[float, Meta(gt=0)] = 0.5
+    uniform_mix: Fraction = 0.05
+    salt: str = "impulse"
+
+
+class Triggers(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """When a decision is made without a request; ``min_gap_s`` is the least time between two for a user."""
+
+    after_click: bool = False
+    after_dwell_ms: PositiveMs | None = None
+    min_gap_s: Annotated[int, Meta(ge=0)] = 0
+
+
+class Attribution(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How feedback joins decisions; campaigns may narrow the conversion windows."""
+
+    no_click_after_s: Annotated[int, Meta(ge=1)] = 60
+    click_through_s: Annotated[int, Meta(ge=1)] = 7 * 86_400
+    view_through_s: Annotated[int, Meta(ge=0)] = 86_400
+
+
+class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The rules of a decision; see each field's group for its meaning.
+
+    ``candidates`` ads go from retrieval to ranking and ``slots`` of them into the decision.
+    ``lateness_s`` and ``future_s`` bound how far an event's time may lie behind or ahead of the
+    record's ingest time; beyond, it is counted and not windowed (late) or dead-lettered (future).
+    ``diversity`` is the weight of MMR's penalty for the category of an ad chosen already.
+    ``new_ad_share`` is the least share of decisions that hold an ad with fewer than
+    ``new_ad_impressions`` impressions (0: no guarantee).
+    """
+
+    version: Annotated[int, Meta(ge=0)] = 0
+    slots: Annotated[int, Meta(ge=1, le=20)] = 5
+    candidates: Annotated[int, Meta(ge=1, le=1000)] = 100
+    caps: tuple[Cap, ...] = (Cap(scope="ad", impressions=3, window_s=3600),)
+    no_repeat_s: Annotated[int, Meta(ge=0)] = 60
+    exploration: Exploration = Exploration()
+    triggers: Triggers = Triggers()
+    attribution: Attribution = Attribution()
+    lateness_s: Annotated[int, Meta(ge=0)] = 86_400
+    future_s: Annotated[int, Meta(ge=0)] = 60
+    reserve_micros: Annotated[int, Meta(ge=0)] = 0
+    diversity: Fraction = 0.1
+    max_per_campaign: Annotated[int, Meta(ge=1)] = 2
+    blocked_categories: tuple[str, ...] = ()
+    blocked_advertisers: tuple[str, ...] = ()
+    new_ad_share: Fraction = 0.0
+    new_ad_impressions: Annotated[int, Meta(ge=0)] = 100

@@ -1,0 +1,118 @@
+"""What the decision core asks of a scorer, on batches of arrays.
+
+Legend: B users in the batch, U users in a shard's table, L events kept per user, D model width,
+A ads, K candidates, S bias rows. All arrays are C-contiguous. A row's results depend on that row
+alone, to the last bit, whatever else is in the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.domain.catalogue import Catalogue
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryTable:
+    """Recent events of the users of one shard, each row a ring: event n stands at ``n % L``.
+
+    ``count[u]`` events were ever appended for row u; ``generation[u]`` changes when the row is given
+    to another user, so that a cache keyed by (table, row) can tell.
+    """
+
+    ad_key: U64
+    """`[U, L]` stable key of the ad or item (models.domain.ids.key64)."""
+    category_key: U64
+    """`[U, L]` stable key of its category at the time, NO_KEY where unknown."""
+    kind: NDArray[np.uint8]
+    """`[U, L]` index into models.domain.events.KINDS."""
+    dwell_ms: I32
+    """`[U, L]` dwell of a ``dwell`` event, else 0."""
+    time_ms: I64
+    """`[U, L]` event time."""
+    count: I64
+    """`[U]` events ever appended."""
+    generation: I64
+    """`[U]` which occupant of the row this is."""
+
+    @classmethod
+    def empty(cls, users: int, length: int) -> HistoryTable:
+        """Return a table of `users` rows that hold no events."""
+        shape = (users, length)
+        return cls(
+            ad_key=np.zeros(shape, np.uint64),
+            category_key=np.zeros(shape, np.uint64),
+            kind=np.zeros(shape, np.uint8),
+            dwell_ms=np.zeros(shape, np.int32),
+            time_ms=np.zeros(shape, np.int64),
+            count=np.zeros(users, np.int64),
+            generation=np.zeros(users, np.int64),
+        )
+
+
+class AdIndex(Protocol):
+    """A catalogue as one scorer sees it: ad vectors, biases and whatever else it precomputes."""
+
+    catalogue_version: str
+    vectors: F32
+    """`[A, D]`"""
+    bias: F32
+    """`[A]` log-popularity bias of each ad."""
+
+
+class Scorer(Protocol):
+    """A model in service. Implementations keep only caches that can be rebuilt bit-exactly."""
+
+    model_hash: str
+    history_length: int
+    """L that `encode` needs for an exact rebuild."""
+
+    def index(self, catalogue: Catalogue, previous: Any = None) -> Any:
+        """Return the AdIndex of a catalogue, reusing the rows of ``previous`` that did not change."""
+        ...
+
+    def encode(self, history: HistoryTable, rows: I64) -> F32:
+        """Return the users' vectors `[B, D]` after all events in their rings."""
+        ...
+
+    def retrieve(
+        self, users: F32, ads: Any, bias: F32, bias_row: I64, eligible: U64, k: int
+    ) -> tuple[I32, F32]:
+        """Return the exact top ``k`` of ``u.v + index bias + bias[bias_row]`` among eligible ads.
+
+        Parameters
+        ----------
+        users
+            `[B, D]`
+        bias
+            `[S, A]` additive bias, one row per situation; ``bias_row`` `[B]` picks one.
+        eligible
+            `[B, ceil(A / 64)]` bitset, bit ``a % 64`` of word ``a // 64``.
+
+        Returns
+        -------
+        tuple
+            rows of ads `[B, K]` (best first, ties by lower row, -1 where fewer are eligible) and their
+            scores `[B, K]`.
+
+        """
+        ...
+
+    def rank(
+        self, history: HistoryTable, rows: I64, users: F32, ads: Any, candidates: I32
+    ) -> tuple[F32, F32]:
+        """Return the logits of click given impression and of conversion given click, each `[B, K]`.
+
+        ``candidates`` `[B, K]` are rows of the catalogue, -1 for none (its logits are -inf). Call
+        after `encode` for the same rows.
+        """
+        ...
