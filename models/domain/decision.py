@@ -56,7 +56,11 @@ class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The answer to one record: which ads this user should see next, and how that came about."""
+    """The answer to one record: which ads this user should see next, and how that came about.
+
+    ``activity`` holds the user's sums per window (``1m`` ... ``session``): clicks, impressions, dwell in
+    seconds, conversions. ``filtered`` counts the ads that each rule kept out.
+    """
 
     decision_id: str
     trigger: Trigger
@@ -69,6 +73,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ads: tuple[Slot, ...]
     candidates: int
     filtered: dict[str, int]
+    activity: dict[str, tuple[float, ...]]
     behavior_policy: str
     slate_propensity: float
     model_hash: str

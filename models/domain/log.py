@@ -1,8 +1,12 @@
-"""A record as it stands in a log, before decoding, and as it leaves, after encoding."""
+"""A record on its way: as it stands in a log, decoded, decided upon, and encoded to leave."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from .decision import Decision, Outcome
+from .errors import BadRecord
+from .events import Event
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -36,3 +40,26 @@ class Output(NamedTuple):
     source_offset: int
     partition: int | None = None
     headers: Headers = ()
+
+
+class Received(NamedTuple):
+    """A record of the log and the event it holds."""
+
+    record: LogRecord
+    event: Event
+
+
+class Rejected(NamedTuple):
+    """A record that could not be used, why, and at which stage."""
+
+    record: LogRecord
+    error: BadRecord
+    stage: str
+
+
+class Emission(NamedTuple):
+    """One thing the decision core says, and the offset of the record that made it say so."""
+
+    partition: int
+    offset: int
+    body: Decision | Outcome | Rejected

@@ -1,0 +1,129 @@
+"""Decisions that are waiting for what follows, so that feedback can be joined with them.
+
+Bounded twice: by the attribution horizon in event time and by a number of decisions; what must go,
+goes oldest first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+import msgspec
+
+from models.domain.decision import Decision
+
+NOT_YET = -1
+
+
+class Followed(msgspec.Struct, array_like=True):
+    """A decision and, per slot, when its ad was shown and clicked (``NOT_YET``) and how it was labelled."""
+
+    offset: int
+    decision: Decision
+    shown_ms: list[int]
+    clicked_ms: list[int]
+    labelled: list[bool]
+
+    @classmethod
+    def new(cls, offset: int, decision: Decision) -> Followed:
+        """Return a decision of which nothing has been seen yet."""
+        slots = len(decision.ads)
+        return cls(offset, decision, [NOT_YET] * slots, [NOT_YET] * slots, [False] * slots)
+
+    def slot_of(self, ad_id: str) -> int:
+        """Return the slot of an ad; -1 where the decision does not hold it."""
+        for slot in self.decision.ads:
+            if slot.ad_id == ad_id:
+                return slot.slot
+        return -1
+
+
+class Ledger:
+    """The decisions of one shard that feedback can still join, by the offset that caused them."""
+
+    def __init__(self, capacity: int, horizon_ms: int) -> None:
+        self.capacity = capacity
+        self.horizon_ms = horizon_ms
+        self._followed: dict[int, Followed] = {}
+        self._last_of: dict[tuple[str, str], int] = {}
+        self._unlabelled: list[tuple[int, int, int]] = []
+        self.overflowed = 0
+
+    def __len__(self) -> int:
+        return len(self._followed)
+
+    def follow(self, offset: int, decision: Decision) -> None:
+        """Start waiting for what follows a decision."""
+        self._followed[offset] = Followed.new(offset, decision)
+        if len(self._followed) > self.capacity:
+            self.overflowed += 1
+            self._drop(next(iter(self._followed)))
+
+    def find(self, offset: int) -> Followed | None:
+        """Return the decision caused by the record at this offset, while it is remembered."""
+        return self._followed.get(offset)
+
+    def last_with(self, user_id: str, ad_id: str) -> Followed | None:
+        """Return the user's latest decision of which this ad was shown or clicked."""
+        return self._followed.get(self._last_of.get((user_id, ad_id), -1))
+
+    def mark_shown(self, followed: Followed, slot: int, time_ms: int, label_due_ms: int) -> None:
+        """Note that an ad was shown and when its impression becomes a negative."""
+        followed.shown_ms[slot] = time_ms
+        self._last_of[followed.decision.user_id, followed.decision.ads[slot].ad_id] = followed.offset
+        heapq.heappush(self._unlabelled, (label_due_ms, followed.offset, slot))
+
+    def next_due(self, now_ms: int) -> tuple[Followed, int, int] | None:
+        """Pop the next (decision, slot, due time) shown so long ago that it counts as not clicked."""
+        while self._unlabelled and self._unlabelled[0][0] <= now_ms:
+            due, offset, slot = heapq.heappop(self._unlabelled)
+            followed = self._followed.get(offset)
+            if followed is not None and not followed.labelled[slot]:
+                return followed, slot, due
+        return None
+
+    def peek_due(self, now_ms: int) -> bool:
+        """Say whether `next_due` may have something."""
+        return bool(self._unlabelled) and self._unlabelled[0][0] <= now_ms
+
+    def expire(self, now_ms: int) -> None:
+        """Drop the decisions made before the attribution horizon."""
+        while self._followed:
+            offset = next(iter(self._followed))
+            if self._followed[offset].decision.event_time >= now_ms - self.horizon_ms:
+                return
+            self._drop(offset)
+
+    def erase(self, user_id: str) -> None:
+        """Forget all decisions of a user."""
+        for offset in [o for o, f in self._followed.items() if f.decision.user_id == user_id]:
+            self._drop(offset)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the ledger as plain data and structs for a snapshot."""
+        return {
+            "followed": list(self._followed.values()),
+            "unlabelled": self._unlabelled,
+            "overflowed": self.overflowed,
+        }
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what `dump` returned, decoded again."""
+        followed = msgspec.convert(data["followed"], list[Followed])
+        self._followed = {f.offset: f for f in followed}
+        self._unlabelled = [(due, offset, slot) for due, offset, slot in data["unlabelled"]]
+        self.overflowed = data["overflowed"]
+        self._last_of = {
+            (f.decision.user_id, f.decision.ads[slot].ad_id): f.offset
+            for f in followed
+            for slot, shown in enumerate(f.shown_ms)
+            if shown != NOT_YET
+        }
+
+    def _drop(self, offset: int) -> None:
+        followed = self._followed.pop(offset)
+        for slot in followed.decision.ads:
+            key = (followed.decision.user_id, slot.ad_id)
+            if self._last_of.get(key) == offset:
+                del self._last_of[key]
