@@ -28,7 +28,7 @@ def log2_bucket(units: int, buckets: int) -> int:
     while units > 0:
         units >>= 1
         bucket += 1
-    return min(bucket, buckets - 1)
+    return bucket if bucket < buckets else buckets - 1
 
 
 @njit(cache=True)
@@ -54,7 +54,7 @@ def category_bucket(category_key: int, buckets: int) -> int:
     key = np.uint64(category_key)
     if key == np.uint64(NO_KEY):
         return 0
-    return np.int64(key % np.uint64(buckets - 1)) + 1
+    return int(key % np.uint64(buckets - 1)) + 1
 
 
 @njit(cache=True)
