@@ -45,20 +45,30 @@ class Ledger:
     def __init__(self, capacity: int, horizon_ms: int) -> None:
         self.capacity = capacity
         self.horizon_ms = horizon_ms
+        self._time_of: dict[int, int] = {}
         self._followed: dict[int, Followed] = {}
         self._last_of: dict[tuple[str, str], int] = {}
         self._unlabelled: list[tuple[int, int, int]] = []
         self.overflowed = 0
 
     def __len__(self) -> int:
-        return len(self._followed)
+        return len(self._time_of)
+
+    def reserve(self, offset: int, time_ms: int) -> None:
+        """Make room for the decision that the record at this offset will get.
+
+        Decisions are computed in batches, a moment after their record; who must make room for them
+        is settled here, in the order of the log, so that it does not depend on the batch.
+        """
+        self._time_of[offset] = time_ms
+        if len(self._time_of) > self.capacity:
+            self.overflowed += 1
+            self._drop(next(iter(self._time_of)))
 
     def follow(self, offset: int, decision: Decision) -> None:
-        """Start waiting for what follows a decision."""
-        self._followed[offset] = Followed.new(offset, decision)
-        if len(self._followed) > self.capacity:
-            self.overflowed += 1
-            self._drop(next(iter(self._followed)))
+        """Start waiting for what follows a decision whose place was reserved."""
+        if offset in self._time_of:
+            self._followed[offset] = Followed.new(offset, decision)
 
     def find(self, offset: int) -> Followed | None:
         """Return the decision caused by the record at this offset, while it is remembered."""
@@ -89,9 +99,9 @@ class Ledger:
 
     def expire(self, now_ms: int) -> None:
         """Drop the decisions made before the attribution horizon."""
-        while self._followed:
-            offset = next(iter(self._followed))
-            if self._followed[offset].decision.event_time >= now_ms - self.horizon_ms:
+        while self._time_of:
+            offset, time_ms = next(iter(self._time_of.items()))
+            if time_ms >= now_ms - self.horizon_ms:
                 return
             self._drop(offset)
 
@@ -112,6 +122,7 @@ class Ledger:
         """Take over what `dump` returned, decoded again."""
         followed = msgspec.convert(data["followed"], list[Followed])
         self._followed = {f.offset: f for f in followed}
+        self._time_of = {f.offset: f.decision.event_time for f in followed}
         self._unlabelled = [(due, offset, slot) for due, offset, slot in data["unlabelled"]]
         self.overflowed = data["overflowed"]
         self._last_of = {
@@ -122,7 +133,10 @@ class Ledger:
         }
 
     def _drop(self, offset: int) -> None:
-        followed = self._followed.pop(offset)
+        del self._time_of[offset]
+        followed = self._followed.pop(offset, None)
+        if followed is None:
+            return
         for slot in followed.decision.ads:
             key = (followed.decision.user_id, slot.ad_id)
             if self._last_of.get(key) == offset:

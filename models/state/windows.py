@@ -71,11 +71,11 @@ class WindowTable:
             session_last_ms=np.full(users, -1, np.int64),
         )
 
-    def add(self, row: int, time_ms: int, measure: int, amount: float) -> None:
-        """Count `amount` of a measure (-1: an event that only keeps the session alive) at a time."""
-        _add(
+    def add(self, rows: I64, time_ms: I64, measure: I64, amount: F32) -> None:
+        """Count amounts `[N]` of measures (-1: the event only keeps the session alive), in order."""
+        _add_all(
             self.value, self.stamp, self.session, self.session_last_ms,
-            _BUCKET_MS, _BUCKETS, _FIRST, row, time_ms, measure, amount,
+            _BUCKET_MS, _BUCKETS, _FIRST, rows, time_ms, measure, amount,
         )  # fmt: skip
 
     def read(self, rows: I64, time_ms: I64) -> F32:
@@ -115,6 +115,27 @@ def _add(
             stamp[row, place] = interval
             value[row, place, :] = 0.0
         value[row, place, measure] += np.float32(amount)
+
+
+@njit(cache=True)
+def _add_all(
+    value: F32,
+    stamp: I64,
+    session: F32,
+    session_last: I64,
+    widths: I64,
+    counts: I64,
+    first: I64,
+    rows: I64,
+    times: I64,
+    measures: I64,
+    amounts: F32,
+) -> None:
+    for n in range(len(rows)):
+        _add(
+            value, stamp, session, session_last, widths, counts, first,
+            rows[n], times[n], measures[n], amounts[n],
+        )  # fmt: skip
 
 
 @njit(cache=True)

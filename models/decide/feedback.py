@@ -1,0 +1,170 @@
+"""Joining feedback with the decision it belongs to.
+
+An event joins by its ``decision_id`` where it has one, else by the user's latest decision of which the
+ad was shown. Every impression gets exactly one label: ``click``, or ``no_click`` once the attribution
+window has passed in event time; a click after that is reported as ``late``. A click whose impression
+was never seen implies it. What cannot be joined still counts in the user's windows and is counted as
+``unjoined`` or ``repeated``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Literal
+
+from models.domain.catalogue import Ad
+from models.domain.decision import Outcome, OutcomeKind
+from models.domain.events import AdEvent, Click, Conversion, Dwell, Hide, Impression, Swipe
+from models.domain.policy import Attribution
+from models.state.ledger import NOT_YET, Followed, Ledger
+
+Through = Literal["", "click", "view"]
+
+
+class Feedback:
+    """The join of one shard; ``counts`` says how often it could not be made and why."""
+
+    def __init__(self, ledger: Ledger, prefix: str) -> None:
+        self.ledger = ledger
+        self.counts: Counter[str] = Counter()
+        self._prefix = prefix
+
+    def join(self, event: AdEvent, attribution: Attribution, ad: Ad | None) -> Iterator[Outcome]:
+        """Yield the outcomes of one event; ``ad`` is its ad's present record, if there is one."""
+        followed = self._find(event)
+        slot = followed.slot_of(event.ad_id) if followed is not None else -1
+        if followed is None or slot < 0 or followed.decision.user_id != event.user_id:
+            self.counts["unjoined"] += 1
+            return
+        match event:
+            case Impression():
+                yield from self._impression(followed, slot, event, attribution)
+            case Click():
+                yield from self._click(followed, slot, event, attribution)
+            case Conversion():
+                yield from self._conversion(followed, slot, event, attribution, ad)
+            case Dwell():
+                yield outcome(followed, slot, "dwell", event.id, event.event_time, dwell_ms=event.dwell_ms)
+            case Swipe() | Hide():
+                kind: OutcomeKind = "swipe" if isinstance(event, Swipe) else "hide"
+                yield outcome(followed, slot, kind, event.id, event.event_time)
+
+    def unanswered(self, now_ms: int) -> Iterator[Outcome]:
+        """Yield a ``no_click`` for every impression whose window has passed."""
+        while (due := self.ledger.next_due(now_ms)) is not None:
+            followed, slot, due_ms = due
+            followed.labelled[slot] = True
+            yield outcome(followed, slot, "no_click", "", due_ms)
+
+    def _find(self, event: AdEvent) -> Followed | None:
+        if event.decision_id is None:
+            return self.ledger.last_with(event.user_id, event.ad_id)
+        if not event.decision_id.startswith(self._prefix):
+            return None
+        offset = event.decision_id[len(self._prefix) :]
+        return self.ledger.find(int(offset)) if offset.isdecimal() and len(offset) < 20 else None
+
+    def _impression(
+        self, followed: Followed, slot: int, event: AdEvent, attribution: Attribution
+    ) -> Iterator[Outcome]:
+        if followed.shown_ms[slot] != NOT_YET:
+            self.counts["repeated"] += 1
+            return
+        due = event.event_time + attribution.no_click_after_s * 1000
+        self.ledger.mark_shown(followed, slot, event.event_time, due)
+        charge = charge_micros(followed, slot, "cpm")
+        yield outcome(followed, slot, "impression", event.id, event.event_time, charge=charge)
+
+    def _click(
+        self, followed: Followed, slot: int, event: AdEvent, attribution: Attribution
+    ) -> Iterator[Outcome]:
+        if followed.clicked_ms[slot] != NOT_YET:
+            self.counts["repeated"] += 1
+            return
+        if followed.shown_ms[slot] == NOT_YET:
+            yield from self._impression(followed, slot, event, attribution)
+        late, followed.labelled[slot] = followed.labelled[slot], True
+        followed.clicked_ms[slot] = event.event_time
+        charge = charge_micros(followed, slot, "cpc")
+        yield outcome(followed, slot, "click", event.id, event.event_time, charge=charge, late=late)
+
+    def _conversion(
+        self, followed: Followed, slot: int, event: Conversion, attribution: Attribution, ad: Ad | None
+    ) -> Iterator[Outcome]:
+        through = attributed_through(followed, slot, event.event_time, attribution, ad)
+        if not through:
+            self.counts["unattributed"] += 1
+            return
+        yield outcome(
+            followed, slot, "conversion", event.id, event.event_time,
+            charge=charge_micros(followed, slot, "cpa"), value_micros=event.value_micros, through=through,
+        )  # fmt: skip
+
+
+def attributed_through(
+    followed: Followed, slot: int, time_ms: int, attribution: Attribution, ad: Ad | None
+) -> Through:
+    """Return what a conversion is attributed to: the click, else the view, else nothing."""
+    click_s, view_s = attribution.click_through_s, attribution.view_through_s
+    if ad is not None:
+        click_s = ad.click_through_s or click_s
+        view_s = view_s if ad.view_through_s is None else ad.view_through_s
+    if _within(followed.clicked_ms[slot], time_ms, click_s):
+        return "click"
+    return "view" if _within(followed.shown_ms[slot], time_ms, view_s) else ""
+
+
+def _within(since_ms: int, time_ms: int, window_s: int) -> bool:
+    return since_ms != NOT_YET and 0 <= time_ms - since_ms <= window_s * 1000
+
+
+def charge_micros(followed: Followed, slot: int, billed: str) -> int:
+    """Return what this event costs the campaign: the auction's price where the bid pays for it."""
+    shown = followed.decision.ads[slot]
+    if shown.bid_type != billed:
+        return 0
+    return shown.price_micros // 1000 if billed == "cpm" else shown.price_micros
+
+
+def outcome(
+    followed: Followed,
+    slot: int,
+    kind: OutcomeKind,
+    event_id: str,
+    time_ms: int,
+    *,
+    charge: int = 0,
+    dwell_ms: int = 0,
+    value_micros: int = 0,
+    late: bool = False,
+    through: Through = "",
+) -> Outcome:
+    """Return the outcome that joins a decision's slot with one event."""
+    decision, shown = followed.decision, followed.decision.ads[slot]
+    return Outcome(
+        kind=kind,
+        decision_id=decision.decision_id,
+        event_id=event_id,
+        user_id=decision.user_id,
+        ad_id=shown.ad_id,
+        campaign_id=shown.campaign_id,
+        creative_id=shown.creative_id,
+        category=shown.category,
+        segment=decision.segment,
+        slot=slot,
+        decision_time=decision.event_time,
+        event_time=time_ms,
+        pctr=shown.pctr,
+        pcvr=shown.pcvr,
+        propensity=shown.propensity,
+        behavior_policy=decision.behavior_policy,
+        parts=shown.parts,
+        model_hash=decision.model_hash,
+        adjustments_version=decision.adjustments_version,
+        charge_micros=charge,
+        dwell_ms=dwell_ms,
+        value_micros=value_micros,
+        late=late,
+        through=through,
+    )
