@@ -1,4 +1,4 @@
-"""The users of one shard: a bounded table of rows, one per user, all state in arrays.
+"""The users of one shard: who has which row of its tables.
 
 The least recently seen user gives up their row when the table is full. Recency is the order of the log,
 so which user is forgotten does not depend on batches or on the number of processes.
@@ -87,42 +87,3 @@ class UserRows:
         self._free = list(data["free"])
         self._used = data["used"]
         self.forgotten = data["forgotten"]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A dataclass of arrays `[U, ...]`, seen as one growing table of rows."""
-
-    arrays: Any
-    blank: Callable[[int], Any]
-
-    @property
-    def rows(self) -> int:
-        """How many rows there is room for."""
-        return len(getattr(self.arrays, fields(self.arrays)[0].name))
-
-    def grown(self, rows: int) -> Table:
-        """Return the table with room for `rows` rows, the old ones copied."""
-        bigger = self.blank(rows)
-        for column in fields(self.arrays):
-            old = getattr(self.arrays, column.name)
-            getattr(bigger, column.name)[: len(old)] = old
-        return Table(bigger, self.blank)
-
-    def clear(self, row: int) -> None:
-        """Make one row as blank as a new one."""
-        fresh = self.blank(1)
-        for column in fields(self.arrays):
-            getattr(self.arrays, column.name)[row] = getattr(fresh, column.name)[0]
-
-    def dump(self, used: int) -> Arrays:
-        """Return copies of the first `used` rows of every column."""
-        return {c.name: getattr(self.arrays, c.name)[:used].copy() for c in fields(self.arrays)}
-
-    def load(self, columns: Arrays) -> Table:
-        """Return a table with these rows."""
-        rows = max((len(values) for values in columns.values()), default=0)
-        table = Table(self.blank(max(rows, self.rows)), self.blank)
-        for name, values in columns.items():
-            getattr(table.arrays, name)[: len(values)] = values
-        return table

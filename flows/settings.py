@@ -1,0 +1,172 @@
+"""All settings, typed: from the environment (``IMPULSE_...``), a TOML file and defaults, in this order.
+
+What influences decisions is not here: it comes through the log (policy, catalogue, model). These
+settings say where things are, how large they may grow, and how the processes are laid out.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from connectors.client import KafkaConfig
+from models.domain.errors import SettingError
+
+PREFIX = "IMPULSE_"
+FILE_VARIABLE = "IMPULSE_SETTINGS"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Kafka(_Section):
+    """How to reach the cluster; ``extra`` passes further librdkafka settings through."""
+
+    bootstrap_servers: str = Field("localhost:9092", description="HOST:PORT[,HOST:PORT...]")
+    security_protocol: str = Field("PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_ca_location: str | None = None
+    ssl_certificate_location: str | None = None
+    ssl_key_location: str | None = None
+    ssl_key_password: SecretStr | None = None
+    extra: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    def config(self) -> KafkaConfig:
+        """Return what the connectors take."""
+        plain = self.model_dump()
+        for name in ("sasl_password", "ssl_key_password"):
+            secret = plain[name]
+            plain[name] = secret.get_secret_value() if secret is not None else None
+        return KafkaConfig(**plain)
+
+
+class Topics(_Section):
+    """Names and sizes of the topics."""
+
+    events: str = "ads.events.v1"
+    decisions: str = "ads.decisions.v1"
+    outcomes: str = "ads.outcomes.v1"
+    dead_letters: str = "ads.events.v1.dlq"
+    rollups: str = "ads.rollups.v1"
+    partitions: int = Field(16, ge=1, le=4096, description="of the events topic, for `impulse topics`")
+    replication: int = Field(1, ge=1, le=32767)
+    retention_days: int = Field(7, ge=1)
+
+    def by_stream(self) -> dict[str, str]:
+        """Return the topic of each output stream."""
+        return {
+            "decisions": self.decisions,
+            "outcomes": self.outcomes,
+            "dead_letters": self.dead_letters,
+            "rollups": self.rollups,
+            "control": self.events,
+        }
+
+
+class Bounds(_Section):
+    """How large the state may grow; part of the identity of the recovery store."""
+
+    slices: int = Field(4, ge=1, le=256, description="shards per partition")
+    users_per_shard: int = Field(8192, ge=1, description="the least recently seen user is forgotten beyond")
+    decisions_per_shard: int = Field(4096, ge=1, description="decisions that feedback can still join")
+    seen_ids_per_shard: int = Field(16384, ge=1, description="event ids remembered for removing repeats")
+    kv_cache_users: int = Field(
+        4096, ge=1, description="users whose Transformer state is kept hot, per process"
+    )
+
+
+class Settings(BaseSettings):
+    """Everything `impulse run` and its siblings can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    bounds: Bounds = Bounds()
+    batch_size: int = Field(512, ge=1, le=65536, description="most records taken at once")
+    model: Path | None = Field(None, description="model in force before the log names one; none: popularity")
+    artifacts: Path = Field(Path("build/artifacts"), description="folder of models and catalogues by hash")
+    group_id: str = Field("impulse-personalize", description="consumer group; for lag monitoring only")
+    partitions: tuple[int, ...] | None = Field(None, description="partitions of this process; none: all")
+    recovery: Path | None = Field(None, description="folder of Bytewax's recovery store; none: no recovery")
+    epoch_ms: int = Field(10_000, ge=10, description="time between two snapshots")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let arguments win over the environment, and the environment over the file."""
+        file = os.environ.get(FILE_VARIABLE)
+        toml = (TomlConfigSettingsSource(settings_cls, Path(file)),) if file else ()
+        return (init_settings, env_settings, *toml)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_own_variable(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            values.pop("settings", None)
+        return values
+
+
+def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
+    """Return the settings, or stop with what is wrong, what was found and how to mend it.
+
+    Raises
+    ------
+    SettingError
+        for a missing file, an unknown name or a value that cannot be.
+
+    """
+    if file is not None:
+        os.environ[FILE_VARIABLE] = str(file)
+    named = os.environ.get(FILE_VARIABLE)
+    if named and not Path(named).is_file():
+        raise SettingError.expected(
+            "settings file",
+            got=named,
+            expected="an existing TOML file",
+            fix="give --settings FILE a path that exists",
+        )
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingError("\n".join(_explain(problem) for problem in error.errors())) from None
+    except ValueError as error:
+        raise SettingError(f"settings file {named}: {error}. Fix: write it as TOML.") from None
+
+
+def _explain(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    variable = PREFIX + "__".join(str(part).upper() for part in problem["loc"])
+    secret = any(word in name for word in ("password", "secret"))
+    got = "***" if secret else repr(problem["input"])
+    if problem["type"] == "extra_forbidden":
+        return (
+            f"setting {name}: got {got}, expected no such setting. Fix: see `impulse settings` for the names."
+        )
+    return (
+        f"setting {name}: got {got}, expected: {problem['msg']}. Fix: set {variable} or `{name}` in the file."
+    )
