@@ -1,0 +1,101 @@
+"""A catalogue under one model: what retrieval and ranking need of each ad, kept up to date by rows.
+
+Legend: A ads, R rows that changed, D width of the model, M width of the second stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from operator import is_not
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.domain.catalogue import Ad, Catalogue
+
+from .retrieval import ScanIndex, scan_index, updated_index
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+
+class AdRows(NamedTuple):
+    """What a model says of some ads."""
+
+    vectors: F32
+    """`[R, D]`"""
+    bias: F32
+    """`[R]`"""
+    queries: F32
+    """`[R, D]` queries of the target attention, scaled."""
+    halves: F32
+    """`[R, M]` the ad's own part of the second stage's first layer."""
+
+
+Tower = Callable[[Sequence[Ad]], AdRows]
+"""Computes the rows of ads; each row may depend on its ad alone, to the last bit."""
+
+
+@dataclass(frozen=True, eq=False)
+class CatalogueIndex:
+    """All ads of a catalogue under one model; implements `models.scorer.interface.AdIndex`."""
+
+    catalogue_version: str
+    vectors: F32
+    """`[A, D]`"""
+    bias: F32
+    """`[A]`"""
+    queries: F32
+    """`[A, D]`"""
+    halves: F32
+    """`[A, M]`"""
+    scan: ScanIndex
+    owner: str
+    """Hash of the model that computed the rows."""
+    _ads: tuple[Ad, ...] = field(repr=False, default=())
+
+    def __len__(self) -> int:
+        return len(self._ads)
+
+
+def catalogue_index(catalogue: Catalogue, tower: Tower, owner: str, previous: Any = None) -> CatalogueIndex:
+    """Return the index of a catalogue; rows of ``previous`` whose ad is the same object are kept.
+
+    A ``previous`` of another model or another kind of index is ignored. The result is the same, bit
+    for bit, with and without it.
+    """
+    if isinstance(previous, CatalogueIndex) and previous.owner == owner:
+        changed = _changed_rows(previous._ads, catalogue.ads)
+        if len(changed) == 0 and len(previous) == len(catalogue):
+            return replace(previous, catalogue_version=catalogue.version, _ads=catalogue.ads)
+        if len(previous) <= len(catalogue) and 2 * len(changed) < len(catalogue):
+            return _updated(previous, catalogue, tower, changed)
+    rows = tower(catalogue.ads)
+    scan = scan_index(rows.vectors, rows.bias)
+    return CatalogueIndex(catalogue.version, *rows, scan=scan, owner=owner, _ads=catalogue.ads)
+
+
+def _changed_rows(before: tuple[Ad, ...], after: tuple[Ad, ...]) -> I64:
+    """Return the rows whose ad is not the very same object as before, new ones included."""
+    if before is after:
+        return np.zeros(0, np.int64)
+    both = min(len(before), len(after))
+    differs = np.fromiter(map(is_not, before, after), np.bool_, count=both)
+    return np.concatenate([np.flatnonzero(differs), np.arange(both, len(after))])
+
+
+def _updated(previous: CatalogueIndex, catalogue: Catalogue, tower: Tower, changed: I64) -> CatalogueIndex:
+    fresh = tower([catalogue.ads[row] for row in changed])
+    old = AdRows(previous.vectors, previous.bias, previous.queries, previous.halves)
+    rows = AdRows(*(_merged(a, b, len(catalogue), changed) for a, b in zip(old, fresh, strict=True)))
+    scan = updated_index(previous.scan, len(catalogue), changed, fresh.vectors, fresh.bias)
+    return CatalogueIndex(catalogue.version, *rows, scan=scan, owner=previous.owner, _ads=catalogue.ads)
+
+
+def _merged(old: F32, fresh: F32, size: int, rows: I64) -> F32:
+    merged = np.empty((size, *old.shape[1:]), np.float32)
+    merged[: len(old)] = old
+    merged[rows] = fresh
+    return merged

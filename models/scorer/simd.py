@@ -1,0 +1,238 @@
+"""Vector instructions with one meaning on every machine, for the numba kernels.
+
+Each intrinsic emits LLVM vectors of a fixed width: the compiler may split them for a narrower
+machine but never reorders their arithmetic, and every multiply-add is a true fused one (one
+rounding). So a kernel gives the same bits on AVX-512, AVX2 and NEON, whatever the batch.
+
+The fixed summation order of an fp32 dot product, everywhere in the scorer: LANES partial sums (lane
+``i % LANES`` takes element i, in order, by fused multiply-add), then halves added pairwise.
+`models.scorer.retrieval.dot_reference` spells it out in numpy.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
+import llvmlite.ir as ir  # type: ignore[import-untyped]
+import numba.core.cgutils
+import numba.extending
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+
+intrinsic: Any = numba.extending.intrinsic  # its annotations count the typing context as an argument
+cgutils: Any = numba.core.cgutils
+
+LANES = 16
+TILE = 64
+"""Ads per tile of the integer scan: one word of the eligibility bitset."""
+
+_F32 = ir.FloatType()
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+_VEC = ir.VectorType(_F32, LANES)
+
+
+def padded(width: int) -> int:
+    """Return `width` rounded up to a multiple of LANES, at least LANES."""
+    return max(LANES, -(-width // LANES) * LANES)
+
+
+def has_vnni() -> bool:
+    """Return whether this machine multiplies 64 pairs of bytes in one instruction (AVX-512 VNNI)."""
+    if sys.platform == "win32":
+        return False
+    return bool(llvm.get_host_cpu_features().get("avx512vnni", False))
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, element: Any) -> Any:
+    """Return the address of flat element ``offset`` of a C-contiguous array, as ``element*``."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset]), element.as_pointer())
+
+
+def _load(builder: Any, base: Any, index: Any, align: int = 4) -> Any:
+    value = builder.load(builder.gep(base, [index]))
+    value.align = align
+    return value
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    name = f"llvm.fma.v{a.type.count}f32" if isinstance(a.type, ir.VectorType) else "llvm.fma.f32"
+    function_type = ir.FunctionType(a.type, [a.type] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [a, b, c])
+
+
+def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
+    vector = ir.VectorType(scalar.type, lanes)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _I32(0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+
+def _pick(builder: Any, vector: Any, indices: list[int]) -> Any:
+    order = ir.Constant(ir.VectorType(_I32, len(indices)), indices)
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order)
+
+
+def _lane_sum(builder: Any, vector: Any) -> Any:
+    """Add the upper half to the lower until one lane is left."""
+    lanes = vector.type.count
+    while lanes > 1:
+        lanes //= 2
+        low = _pick(builder, vector, list(range(lanes)))
+        vector = builder.fadd(low, _pick(builder, vector, list(range(lanes, 2 * lanes))))
+    return builder.extract_element(vector, _I32(0))
+
+
+def _require_c_array(name: str, array: Any, dtype: Any) -> None:
+    if not (isinstance(array, types.Array) and array.layout == "C" and array.dtype == dtype):
+        raise TypingError(f"{name}: got {array}, expected a C-contiguous array of {dtype}")
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c`` in fp32 with one rounding."""
+    signature = types.float32(types.float32, types.float32, types.float32)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _fma(builder, *args)
+
+    return signature, codegen
+
+
+@intrinsic
+def bits_to_f32(typingctx: Any, bits: Any) -> Any:
+    """Read the bits of an int32 as a float32."""
+    signature = types.float32(types.int32)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], _F32)
+
+    return signature, codegen
+
+
+@intrinsic
+def lowest_bit(typingctx: Any, word: Any) -> Any:
+    """Index of the lowest set bit of a uint64 (64 when none is)."""
+    signature = types.int64(types.uint64)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.cttz(args[0], _I1(0))
+
+    return signature, codegen
+
+
+@intrinsic
+def dot(typingctx: Any, a: Any, a_at: Any, b: Any, b_at: Any, width: Any) -> Any:
+    """Dot product of ``width`` (a multiple of LANES) floats of two arrays from flat offsets on."""
+    _require_c_array("dot", a, types.float32)
+    _require_c_array("dot", b, types.float32)
+    signature = types.float32(a, types.intp, b, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        left = _pointer(context, builder, sig.args[0], args[0], args[1], _VEC)
+        right = _pointer(context, builder, sig.args[2], args[2], args[3], _VEC)
+        total = cgutils.alloca_once_value(builder, ir.Constant(_VEC, [0.0] * LANES))
+        chunks = builder.lshr(args[4], _I64(LANES.bit_length() - 1))
+        with cgutils.for_range(builder, chunks) as loop:
+            x, y = _load(builder, left, loop.index), _load(builder, right, loop.index)
+            builder.store(_fma(builder, x, y, builder.load(total)), total)
+        return _lane_sum(builder, builder.load(total))
+
+    return signature, codegen
+
+
+def _quad_dot(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:
+    """``total[i] += sum over 4 of unsigned[4i+j] * signed[4i+j]``, bytes into int32, exactly."""
+    if has_vnni():
+        int_vec = ir.VectorType(_I32, LANES)
+        function_type = ir.FunctionType(int_vec, [int_vec, unsigned.type, signed.type])
+        name = "llvm.x86.avx512.vpdpbusd.512"
+        instruction = cgutils.get_or_insert_function(builder.module, function_type, name)
+        return builder.call(instruction, [total, unsigned, signed])
+    wide = ir.VectorType(_I32, TILE)
+    product = builder.mul(builder.zext(unsigned, wide), builder.sext(signed, wide))
+    for lanes in (TILE // 2, TILE // 4):
+        even = _pick(builder, product, list(range(0, 2 * lanes, 2)))
+        product = builder.add(even, _pick(builder, product, list(range(1, 2 * lanes, 2))))
+    return builder.add(total, product)
+
+
+def _join(builder: Any, parts: list[Any]) -> Any:
+    """Concatenate vectors of equal width."""
+    while len(parts) > 1:
+        width = parts[0].type.count
+        order = ir.Constant(ir.VectorType(_I32, 2 * width), list(range(2 * width)))
+        parts = [builder.shuffle_vector(a, b, order) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+@intrinsic
+def tile_hits(
+    typingctx: Any,
+    codes: Any,
+    codes_at: Any,
+    quads: Any,
+    user: Any,
+    user_at: Any,
+    offset: Any,
+    scale: Any,
+    base: Any,
+    extra: Any,
+    extra_at: Any,
+    ad_at: Any,
+    user_scale: Any,
+    limit: Any,
+) -> Any:
+    """Scan one tile of TILE ads; return the set of those whose approximate score reaches ``limit``.
+
+    The approximate score of ad a is ``(sum_d user[d] * codes[d, a] - offset[a]) * scale[a] * user_scale
+    + (base[a] + extra[a])``; the sum is exact in int32. ``codes`` holds the tile as int8
+    ``[quads, TILE, 4]``, ``user`` the query as uint8 ``[quads, 4]``.
+    """
+    arrays = {"codes": (codes, types.int8), "user": (user, types.uint8), "offset": (offset, types.int32)}
+    arrays |= {"scale": (scale, types.float32), "base": (base, types.float32)}
+    arrays |= {"extra": (extra, types.float32)}
+    for name, (array, dtype) in arrays.items():
+        _require_c_array(f"tile_hits {name}", array, dtype)
+    index, real = types.intp, types.float32
+    signature = types.uint64(
+        codes, index, index, user, index, offset, scale, base, extra, index, index, real, real
+    )
+    return signature, _tile_hits_code
+
+
+def _tile_hits_code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def pointer(which: int, at: Any, element: Any) -> Any:
+        return _pointer(context, builder, sig.args[which], args[which], at, element)
+
+    groups = TILE // LANES
+    int_vec, bytes_vec = ir.VectorType(_I32, LANES), ir.VectorType(_I8, TILE)
+    code_type = int_vec if has_vnni() else bytes_vec
+    codes, query = pointer(0, args[1], code_type), pointer(3, args[4], _I32)
+    zero = ir.Constant(int_vec, [0] * LANES)
+    totals = [cgutils.alloca_once_value(builder, zero) for _ in range(groups)]
+    with cgutils.for_range(builder, args[2]) as loop:
+        user = _splat(builder, _load(builder, query, loop.index, 1), LANES)
+        user = builder.bitcast(user, code_type)
+        for g, total in enumerate(totals):
+            at = builder.add(builder.mul(loop.index, _I64(groups)), _I64(g))
+            builder.store(_quad_dot(builder, builder.load(total), user, _load(builder, codes, at, 1)), total)
+    user_scale, limit = (_splat(builder, args[i], LANES) for i in (11, 12))
+    hits = []
+    for g, total in enumerate(totals):
+        offset, scale, base = (
+            _load(builder, pointer(i, args[10], kind), _I64(g))
+            for i, kind in ((5, int_vec), (6, _VEC), (7, _VEC))
+        )
+        extra = _load(builder, pointer(8, args[9], _VEC), _I64(g))
+        exact = builder.sitofp(builder.sub(builder.load(total), offset), _VEC)
+        approximate = builder.fmul(builder.fmul(exact, scale), user_scale)
+        score = builder.fadd(approximate, builder.fadd(base, extra))
+        hits.append(builder.fcmp_ordered(">=", score, limit))
+    return builder.bitcast(_join(builder, hits), _I64)
+
+
+F32_EPSILON = float(np.finfo(np.float32).eps)
