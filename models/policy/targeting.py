@@ -52,11 +52,11 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 @dataclass(frozen=True)
-class Predicate:
-    """A compiled expression.
+class Condition:
+    """One condition of an expression.
 
     ``variables`` are the places in `VARIABLES` that it reads: two requests that agree there get the
-    same answer, which is what its callers cache by.
+    same answer, which is what callers cache by. ``text`` is normalised, equal for equal conditions.
     """
 
     text: str
@@ -64,8 +64,23 @@ class Predicate:
     _test: _Read = field(repr=False, compare=False)
 
     def __call__(self, values: Values) -> bool:
-        """Return whether a request with these `values_of` may see the ad."""
+        """Return whether a request with these `values_of` meets the condition."""
         return bool(self._test(values))
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """A compiled expression: the conjunction of its top-level ``and`` conditions (none: always true).
+
+    Conditions are kept apart because each usually reads one variable and recurs in many campaigns.
+    """
+
+    text: str
+    conditions: tuple[Condition, ...]
+
+    def __call__(self, values: Values) -> bool:
+        """Return whether a request with these `values_of` may see the ad."""
+        return all(condition(values) for condition in self.conditions)
 
 
 def values_of(context: Context, placement_id: str, event_time: int) -> Values:
@@ -91,16 +106,21 @@ def compile_expression(text: str) -> Predicate:
 
     """
     if not text.strip():
-        return Predicate(text, (), lambda values: True)
+        return Predicate(text, ())
     if len(text) > MAX_LENGTH:
         _refuse("length of the expression", len(text), f"at most {MAX_LENGTH} characters", "split it")
     tree = _parse(text)
     _check_bounds(tree)
-    kind, test = _compile(tree)
-    if kind != "bool":
-        _refuse("expression", text, "a condition that is true or false", "compare it with a value")
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return Predicate(text, tuple(i for i, name in enumerate(VARIABLES) if name in names), test)
+    joined = isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And)
+    conditions = tree.values if joined else [tree]  # type: ignore[attr-defined]
+    return Predicate(text, tuple(_compile_condition(node) for node in conditions))
+
+
+def _compile_condition(node: ast.expr) -> Condition:
+    test = _condition(node)
+    names = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+    variables = tuple(i for i, name in enumerate(VARIABLES) if name in names)
+    return Condition(ast.unparse(node), variables, test)
 
 
 def _refuse(what: str, got: object, expected: str, fix: str) -> NoReturn:
