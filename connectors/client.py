@@ -1,0 +1,109 @@
+"""Settings of a Kafka client: plain values in, librdkafka's configuration out, secrets never shown.
+
+Every client of Impulse is configured here, so that security, partitioner and failure behaviour are the
+same for the flow, the broadcaster, the recorder and the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.domain.errors import SettingError
+
+SECRETS = ("sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret")
+"""librdkafka settings whose values may appear in no message, log or repr."""
+
+_PLAIN = {
+    "bootstrap_servers": "bootstrap.servers",
+    "client_id": "client.id",
+    "security_protocol": "security.protocol",
+    "sasl_mechanism": "sasl.mechanism",
+    "sasl_username": "sasl.username",
+    "sasl_password": "sasl.password",
+    "ssl_ca_location": "ssl.ca.location",
+    "ssl_certificate_location": "ssl.certificate.location",
+    "ssl_key_location": "ssl.key.location",
+    "ssl_key_password": "ssl.key.password",
+}
+
+
+@dataclass(frozen=True)
+class KafkaConfig:
+    """How to reach a Kafka cluster.
+
+    ``extra`` holds further librdkafka settings by their own names; it wins over the named fields.
+    The fields that may hold secrets stay out of ``repr``.
+    """
+
+    bootstrap_servers: str
+    client_id: str = "impulse"
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_ca_location: str | None = None
+    ssl_certificate_location: str | None = None
+    ssl_key_location: str | None = None
+    ssl_key_password: str | None = field(default=None, repr=False)
+    extra: Mapping[str, str | int | float | bool] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.bootstrap_servers.strip():
+            raise SettingError.expected(
+                "kafka bootstrap servers",
+                got=self.bootstrap_servers,
+                expected="HOST:PORT[,HOST:PORT...]",
+                fix="set IMPULSE_KAFKA__BOOTSTRAP_SERVERS, or start `python -m connectors.embedded_broker`",
+            )
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> KafkaConfig:
+        """Return the config that says what these librdkafka settings say."""
+        fields = {theirs: ours for ours, theirs in _PLAIN.items()}
+        named = {fields[name]: value for name, value in settings.items() if name in fields}
+        extra = {name: value for name, value in settings.items() if name not in fields}
+        return cls(**named, extra=extra)
+
+    def common(self) -> dict[str, Any]:
+        """Return the settings that every kind of client shares."""
+        named = {theirs: getattr(self, ours) for ours, theirs in _PLAIN.items()}
+        quiet = {"log.connection.close": False}
+        return quiet | {k: v for k, v in named.items() if v is not None} | dict(self.extra)
+
+    def consumer(self, group_id: str) -> dict[str, Any]:
+        """Return the settings of a consumer with explicit offsets.
+
+        An offset that the broker no longer has is an error (``auto.offset.reset=error``); long polls are
+        kept short because the embedded broker never wakes one.
+        """
+        return {
+            "group.id": group_id,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 10,
+            "fetch.error.backoff.ms": 100,
+            "reconnect.backoff.max.ms": 1000,
+        } | self.common()
+
+    def producer(self, linger_ms: float = 2.0, delivery_timeout_s: float = 120.0) -> dict[str, Any]:
+        """Return the settings of an idempotent producer that partitions as Java clients do."""
+        return {
+            "enable.idempotence": True,
+            "acks": "all",
+            "partitioner": "murmur2_random",
+            "linger.ms": linger_ms,
+            "message.timeout.ms": int(delivery_timeout_s * 1000),
+            "delivery.report.only.error": True,
+            "reconnect.backoff.max.ms": 1000,
+        } | self.common()
+
+    def redact(self, text: str) -> str:
+        """Return the text with every secret of this config replaced by ``***``."""
+        settings = self.common()
+        for name in SECRETS:
+            if secret := str(settings.get(name) or ""):
+                text = text.replace(secret, "***")
+        return text

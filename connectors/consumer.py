@@ -1,0 +1,271 @@
+"""One Kafka consumer over several partitions of a topic, read in turns without losing the place.
+
+Guarantee: every record of a partition from its start offset on is handed out once, in order. An offset
+that the log does not hold (any more) is a `LogError`, never a jump. A broker that is away is logged and
+counted, and reading goes on where it stopped when it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from connectors.client import KafkaConfig
+from models.domain.errors import LogError
+from models.domain.log import LogRecord
+
+logger = logging.getLogger("impulse.kafka")
+
+METADATA_TIMEOUT_S = 15.0
+"""How long a broker may take to say which partitions and offsets it has."""
+
+_TRANSIENT = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+    }
+)
+
+
+@dataclass
+class ReaderStats:
+    """What a consumer has seen since it started."""
+
+    records: int = 0
+    polls: int = 0
+    client_errors: int = 0
+    failed_commits: int = 0
+    broker_down: bool = False
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """How a topic is read.
+
+    ``batch_size`` caps one batch; ``poll_s`` is how long an idle consumer waits for the first record of
+    the next; ``start`` (``earliest`` or ``latest``) holds for partitions without an offset of their own;
+    with ``until_end`` reading stops at the end that each partition had when it started. Positions are
+    committed for ``group_id`` every ``commit_every_s`` so that Kafka's tools show the lag; nothing is
+    ever resumed from there.
+    """
+
+    group_id: str = "impulse"
+    batch_size: int = 512
+    poll_s: float = 0.005
+    start: str = "earliest"
+    until_end: bool = False
+    isolation: str = "read_committed"
+    commit_every_s: float = 5.0
+
+
+def list_partitions(config: KafkaConfig, topic: str) -> list[int]:
+    """Return the partitions of a topic.
+
+    Raises
+    ------
+    LogError
+        when the topic is missing or no broker answers.
+
+    """
+    consumer = Consumer(config.consumer("impulse-metadata"), logger=logger)
+    try:
+        found = consumer.list_topics(timeout=METADATA_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise _unreachable(config, error) from error
+    finally:
+        consumer.close()
+    if topic not in found:
+        raise LogError(f"topic {topic!r} does not exist. Fix: run `impulse topics` to create it")
+    return sorted(found[topic].partitions)
+
+
+def _unreachable(config: KafkaConfig, error: KafkaException) -> LogError:
+    return LogError(
+        f"kafka at {config.bootstrap_servers} did not answer: {config.redact(str(error))}. "
+        "Fix: start the broker, or correct the bootstrap servers and security settings"
+    )
+
+
+@dataclass
+class _Place:
+    """Where one partition stands: records taken in but not handed out, and the bounds of reading."""
+
+    next_offset: int
+    end: int
+    queue: list[LogRecord] = field(default_factory=list)
+    at_end: bool = False
+
+
+class PartitionReader:
+    """Reads partitions of one topic through one consumer.
+
+    Parameters
+    ----------
+    offsets
+        Next offset of each partition to read; None where ``settings.start`` decides.
+
+    """
+
+    def __init__(
+        self, config: KafkaConfig, topic: str, offsets: Mapping[int, int | None], settings: ReadSettings
+    ) -> None:
+        self.stats = ReaderStats()
+        self._config, self._topic, self._settings = config, topic, settings
+        self._consumer = Consumer(self._client_settings(), logger=logger)
+        self._places = {partition: self._find(partition, offset) for partition, offset in offsets.items()}
+        self._consumer.assign(
+            [TopicPartition(topic, partition, place.next_offset) for partition, place in self._places.items()]
+        )
+        self._served: set[int] = set()
+        self._committed_at = time.monotonic()
+
+    def _client_settings(self) -> dict[str, Any]:
+        return self._config.consumer(self._settings.group_id) | {
+            "enable.partition.eof": self._settings.until_end,
+            "isolation.level": self._settings.isolation,
+            "error_cb": self._on_client_error,
+            "on_commit": self._on_commit,
+        }
+
+    def _find(self, partition: int, offset: int | None) -> _Place:
+        try:
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=METADATA_TIMEOUT_S
+            )
+        except KafkaException as error:
+            raise _unreachable(self._config, error) from error
+        if offset is None:
+            offset = low if self._settings.start == "earliest" else high
+        if not low <= offset <= high:
+            raise self._lost(partition, offset, f"the log holds {low} to {high}")
+        return _Place(offset, high)
+
+    def _lost(self, partition: int, offset: int, why: str) -> LogError:
+        return LogError(
+            f"{self._topic}[{partition}]: offset {offset} is not in the log ({why}): records have expired "
+            "or the topic was made anew. Fix: restore the records, or give up on them by removing the "
+            "recovery store; then raise the topic's retention"
+        )
+
+    def take(self, partition: int) -> list[LogRecord]:
+        """Return the records of one partition that have arrived; call for each partition in turn.
+
+        The consumer is polled once per turn (when a partition comes round again), so what one poll
+        brought goes out in one turn. Waits at most ``poll_s``.
+        """
+        if partition in self._served:
+            self._poll()
+            self._served.clear()
+        self._served.add(partition)
+        place = self._places[partition]
+        records, place.queue = place.queue, []
+        if records:
+            place.next_offset = records[-1].offset + 1
+        return records
+
+    def finished(self, partition: int) -> bool:
+        """Say whether a reader with ``until_end`` has handed out all of a partition."""
+        place = self._places[partition]
+        return (
+            self._settings.until_end and not place.queue and (place.at_end or place.next_offset >= place.end)
+        )
+
+    def next_offset(self, partition: int) -> int:
+        """Return the offset after the last record handed out."""
+        return self._places[partition].next_offset
+
+    def lag(self) -> dict[int, int]:
+        """Return how many offsets each partition is behind the end that the consumer last heard of."""
+        return {
+            partition: max(0, self._end(partition) - p.next_offset) for partition, p in self._places.items()
+        }
+
+    def _end(self, partition: int) -> int:
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+        return max(int(high), self._places[partition].end)
+
+    def close(self, partition: int) -> bool:
+        """Stop reading a partition; with the last one close the consumer and return True."""
+        place = self._places.pop(partition)
+        self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+        self._commit({partition: place})
+        if not self._places:
+            self._consumer.close()
+        return not self._places
+
+    def _poll(self) -> None:
+        self.stats.polls += 1
+        if (first := self._consumer.poll(self._settings.poll_s)) is not None:
+            self._keep([first, *self._consumer.consume(self._settings.batch_size - 1, 0)])
+        if time.monotonic() - self._committed_at >= self._settings.commit_every_s:
+            self._commit(self._places)
+
+    def _keep(self, messages: Sequence[Any]) -> None:
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._on_message_error(message, error)
+            elif (place := self._places.get(message.partition())) and self._wanted(place, message.offset()):
+                place.queue.append(to_record(message))
+                self.stats.records += 1
+        if self.stats.broker_down and messages[-1].error() is None:
+            self.stats.broker_down = False
+            logger.info("kafka at %s is back", self._config.bootstrap_servers)
+
+    def _wanted(self, place: _Place, offset: int) -> bool:
+        return not self._settings.until_end or offset < place.end
+
+    def _on_message_error(self, message: Any, error: KafkaError) -> None:
+        partition, code = message.partition(), error.code()
+        if code == KafkaError._PARTITION_EOF:
+            if place := self._places.get(partition):
+                place.at_end = message.offset() >= place.end
+        elif code == KafkaError._AUTO_OFFSET_RESET:
+            raise self._lost(partition, message.offset(), self._config.redact(error.str()))
+        elif code in _TRANSIENT:
+            self._on_client_error(error)
+        else:
+            raise LogError(
+                f"{self._topic}[{partition}] cannot be read: {self._config.redact(error.str())}. "
+                "Fix: see that the topic exists (`impulse topics`) and that this user may read it"
+            )
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        self.stats.client_errors += 1
+        down = error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT)
+        self.stats.broker_down = self.stats.broker_down or down
+        logger.warning("kafka at %s: %s", self._config.bootstrap_servers, self._config.redact(error.str()))
+
+    def _commit(self, places: Mapping[int, _Place]) -> None:
+        self._committed_at = time.monotonic()
+        offsets = [TopicPartition(self._topic, n, place.next_offset) for n, place in places.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException:
+            self.stats.failed_commits += 1
+
+    def _on_commit(self, error: KafkaError | None, _offsets: Sequence[TopicPartition]) -> None:
+        self.stats.failed_commits += error is not None
+
+
+def to_record(message: Any) -> LogRecord:
+    """Return a consumed message (`confluent_kafka.Message` without an error) as a record of the log."""
+    return LogRecord(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+    )

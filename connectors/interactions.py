@@ -1,0 +1,148 @@
+"""Readers of the interaction files that recommender research uses; gzip accepted for all.
+
+| format      | a line                                               | order                          |
+|-------------|------------------------------------------------------|--------------------------------|
+| `pairs`     | ``user item`` (SASRec, BERT4Rec, gSASRec)            | the file's                     |
+| `sequences` | ``user item item ...`` (S3-Rec)                      | the line's                     |
+| `recbole`   | tab-separated, typed header (``user_id:token`` ...)  | ``timestamp``, then the file's |
+
+Reading is deterministic: users and items are numbered by first appearance in the file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from models.domain.errors import ImpulseError, LogError
+from models.scorer.sequences import Interactions, hash_arrays
+
+Format = Literal["pairs", "sequences", "recbole"]
+Row = tuple[str, str, float]
+"""User, item, time in seconds."""
+
+GZIP_MAGIC = b"\x1f\x8b"
+FIX = "give the file's true --format (pairs, sequences or recbole)"
+
+
+def read_interactions(path: Path, format: str) -> Interactions:
+    """Read a file of interactions.
+
+    Raises
+    ------
+    LogError
+        where the file cannot be read, holds no interaction, or a line is not of the format.
+
+    """
+    if format not in get_args(Format):
+        raise LogError.expected(
+            "--format", got=format, expected=str(get_args(Format)), fix="name one of them"
+        )
+    readers = {"pairs": _pairs, "sequences": _sequences, "recbole": _recbole}
+    try:
+        rows = list(readers[format](path, read_lines(path)))
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise LogError.expected(
+            f"file {path}", got=str(error), expected="readable text, plain or gzip", fix="check the path"
+        ) from error
+    if not rows:
+        raise LogError.expected(f"file {path}", got="no interaction", expected="at least one", fix=FIX)
+    return build(rows, timed=format == "recbole" and not math.isnan(rows[0][2]))
+
+
+def build(rows: list[Row], *, timed: bool) -> Interactions:
+    """Return rows grouped by user (first appearance first), each user's items by time, ties as they came."""
+    users = {user: None for user, _, _ in rows}
+    items = {item: None for _, item, _ in rows}
+    user_of, item_of = ({key: i for i, key in enumerate(keys)} for keys in (users, items))
+    user = np.fromiter((user_of[row[0]] for row in rows), np.int64, len(rows))
+    item = np.fromiter((item_of[row[1]] for row in rows), np.int64, len(rows))
+    seconds = np.fromiter((row[2] for row in rows), np.float64, len(rows))
+    order = np.lexsort((seconds, user)) if timed else np.argsort(user, kind="stable")
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(user, minlength=len(users)))))
+    times = (seconds[order] * 1000).astype(np.int64) if timed else None
+    digest = hash_arrays(offsets, item[order], *(() if times is None else (times,)))
+    return Interactions(tuple(users), tuple(items), offsets, item[order], times, digest)
+
+
+def read_items(path: Path) -> dict[str, tuple[str, str]]:
+    """Read a RecBole ``.item`` file: item id -> (category, text).
+
+    The text is every column but the id; the category is the first word of the last
+    ``token_seq`` column (the genre or class), empty where there is none.
+    """
+    lines = read_lines(path)
+    names = _header(path, next(lines, (0, ""))[1])
+    kinds = [name.partition(":")[2] for name in names]
+    sequences = [at for at, kind in enumerate(kinds) if kind == "token_seq"]
+    items = {}
+    for _, line in lines:
+        cells = line.split("\t")
+        words = cells[sequences[-1]].split() if sequences and sequences[-1] < len(cells) else []
+        items[cells[0]] = (words[0] if words else "", " ".join(cells[1:]))
+    return items
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line numbers from 1 and lines that are not blank, unpacking gzip by its first two bytes."""
+    with path.open("rb") as file:
+        packed = file.read(2) == GZIP_MAGIC
+    with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as text:
+        for number, line in enumerate(text, 1):
+            if stripped := line.rstrip("\r\n"):
+                yield number, stripped
+
+
+def _pairs(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+    for number, line in lines:
+        cells = line.split()
+        if len(cells) != 2:
+            raise _bad_line(path, number, line, "`user item`")
+        yield cells[0], cells[1], math.nan
+
+
+def _sequences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+    for number, line in lines:
+        user, *items = line.split()
+        if not items:
+            raise _bad_line(path, number, line, "`user item item ...`")
+        yield from ((user, item, math.nan) for item in items)
+
+
+def _recbole(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
+    names = [name.partition(":")[0] for name in _header(path, next(lines, (0, ""))[1])]
+    if not {"user_id", "item_id"} <= set(names):
+        raise LogError.expected(f"header of {path}", got=names, expected="user_id and item_id", fix=FIX)
+    user, item = names.index("user_id"), names.index("item_id")
+    time = names.index("timestamp") if "timestamp" in names else -1
+    for number, line in lines:
+        cells = line.split("\t")
+        if len(cells) != len(names):
+            raise _bad_line(path, number, line, f"{len(names)} columns")
+        yield cells[user], cells[item], math.nan if time < 0 else _seconds(path, number, cells[time])
+
+
+def _header(path: Path, line: str) -> list[str]:
+    names = line.split("\t")
+    if not all(":" in name for name in names):
+        raise LogError.expected(f"header of {path}", got=line[:80], expected="`name:type` columns", fix=FIX)
+    return names
+
+
+def _seconds(path: Path, number: int, cell: str) -> float:
+    try:
+        seconds = float(cell)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < 2**40:
+        raise _bad_line(path, number, cell, "seconds since 1970")
+    return seconds
+
+
+def _bad_line(path: Path, number: int, line: str, expected: str) -> ImpulseError:
+    return LogError.expected(f"{path} line {number}", got=line[:80], expected=expected, fix=FIX)

@@ -1,0 +1,107 @@
+"""A Kafka producer that never loses an output silently."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from connectors.client import KafkaConfig
+from connectors.codec import CONTENT_TYPE
+from models.domain.errors import LogError, SettingError
+from models.domain.log import Output
+
+logger = logging.getLogger("impulse.kafka")
+
+ANY_PARTITION = -1
+"""librdkafka's name for: let the partitioner choose by key."""
+
+
+class OutputWriter:
+    """Writes outputs to the topics of their streams; `flush` returns when all are acknowledged."""
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        topics: Mapping[str, str],
+        linger_ms: float = 2.0,
+        delivery_timeout_s: float = 120.0,
+    ) -> None:
+        self._config, self._topics, self._timeout_s = config, dict(topics), delivery_timeout_s
+        self._failed: list[str] = []
+        settings: dict[str, Any] = config.producer(linger_ms, delivery_timeout_s)
+        settings |= {"on_delivery": self._on_delivery, "error_cb": self._on_client_error}
+        self._producer = Producer(settings, logger=logger)
+
+    def write(self, outputs: Sequence[Output]) -> None:
+        """Hand outputs to the producer; blocks while its queue is full.
+
+        Raises
+        ------
+        SettingError
+            when a stream has no topic.
+        LogError
+            when an earlier delivery has failed, or the producer refuses one of these.
+
+        """
+        for output in outputs:
+            self._produce(output)
+        self._producer.poll(0)
+        self._raise_failed()
+
+    def _produce(self, output: Output) -> None:
+        topic = self._topics.get(output.stream)
+        if topic is None:
+            streams = f"one of {sorted(self._topics)}"
+            raise SettingError.expected(
+                "output stream", got=output.stream, expected=streams, fix="name its topic"
+            )
+        partition = ANY_PARTITION if output.partition is None else output.partition
+        while True:
+            try:
+                self._producer.produce(
+                    topic, output.value, output.key, partition=partition, headers=_headers(output)
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.05)
+                self._raise_failed()
+            except KafkaException as error:
+                raise LogError(f"{topic}: {self._config.redact(str(error))}") from error
+
+    def flush(self) -> None:
+        """Wait until every output is acknowledged.
+
+        Raises
+        ------
+        LogError
+            when one of them was not.
+
+        """
+        waiting = self._producer.flush(self._timeout_s + 5)
+        self._raise_failed()
+        if waiting:
+            raise LogError(f"kafka: {waiting} outputs not acknowledged within {self._timeout_s} s")
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed.append(
+                f"{message.topic()}[{message.partition()}]: {self._config.redact(error.str())}"
+            )
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        logger.warning("kafka at %s: %s", self._config.bootstrap_servers, self._config.redact(error.str()))
+
+    def _raise_failed(self) -> None:
+        if self._failed:
+            raise LogError(
+                f"{len(self._failed)} outputs not delivered, the first to {self._failed[0]}. Fix: see that "
+                "the topics exist (`impulse topics`) and the broker is up; then start again"
+            )
+
+
+def _headers(output: Output) -> list[tuple[str, str | bytes | None]]:
+    json = () if output.stream == "dead_letters" else CONTENT_TYPE
+    return [*json, *output.headers]
