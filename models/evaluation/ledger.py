@@ -1,0 +1,122 @@
+"""The simulator's books: what decisions were worth in truth, by second and by ad, and how well calibrated.
+
+Expected figures take the true probabilities (no luck in them), counted ones what users did. Value is at
+the ads' bids for every policy alike; ``charged`` at the prices that the decisions themselves named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.domain.decision import Decision
+
+from .behaviour import Answer, Shown
+from .draws import F64
+from .truth import Truth
+
+NEW_AD_S = 120.0
+BINS = 25
+
+FIELDS = (
+    "decisions", "slots", "impressions", "clicks", "conversions",
+    "expected_impressions", "expected_clicks", "expected_conversions",
+    "value_micros", "revenue_micros", "charged_micros",
+    "new_impressions", "new_clicks",
+)  # fmt: skip
+"""Sums per second. ``impressions``, ``clicks``, ``conversions`` as they happened, ``expected_`` in truth;
+``value_micros`` expected and ``revenue_micros`` counted, both at bids; ``new_`` (expected) of ads younger
+than NEW_AD_S."""
+
+
+class Ledger:
+    """Books of one run. Bounded: one row per second and per ad, whatever the traffic."""
+
+    def __init__(self) -> None:
+        self.by_second: dict[int, F64] = {}
+        """`[FIELDS]` per second of decision."""
+        self.calibration: dict[int, F64] = {}
+        """`[BINS, 3]` per second: slots, their predicted and their true pctr, by bin of the predicted."""
+        self.by_ad: F64 = np.zeros((0, 3))
+        """`[A, 3]` expected impressions, expected clicks, and sum of true pctr over expected impressions."""
+
+    def add(self, truth: Truth, decisions: Sequence[Decision], what: Shown, did: Answer) -> None:
+        """Enter a batch of decisions and what users did about them."""
+        second = truth.second(what.time_ms)
+        _add_rows(self.by_second, second, _columns(truth, decisions, what, did))
+        predicted = _slot_values(decisions, what, "pctr")
+        cells = np.zeros((len(second), BINS, 3))
+        cells[np.arange(len(second)), calibration_bin(predicted)] = np.stack(
+            [np.ones_like(predicted), predicted, what.pctr], axis=1
+        )
+        _add_rows(self.calibration, second, cells)
+        self._add_ads(len(truth.ads), what)
+
+    def _add_ads(self, count: int, what: Shown) -> None:
+        grown = np.zeros((count, 3))
+        grown[: len(self.by_ad)] = self.by_ad
+        shares = (what.visible, what.visible * what.click_probability, what.visible * what.pctr)
+        for column, share in enumerate(shares):
+            grown[:, column] += np.bincount(what.ad, weights=share, minlength=count)
+        self.by_ad = grown
+
+    def totals(self, from_s: float = -np.inf, to_s: float = np.inf) -> dict[str, float]:
+        """Return the sums of every field over decisions made in seconds ``from_s <= s < to_s``."""
+        rows = [row for second, row in self.by_second.items() if from_s <= second < to_s]
+        sums = np.sum(rows, axis=0) if rows else np.zeros(len(FIELDS))
+        return dict(zip(FIELDS, sums.tolist(), strict=True))
+
+    def series(self, field: str, from_s: int, to_s: int) -> F64:
+        """Return one field per second `[to_s - from_s]`, 0 where nothing was decided."""
+        column, nothing = FIELDS.index(field), np.zeros(len(FIELDS))
+        return np.array([self.by_second.get(s, nothing)[column] for s in range(from_s, to_s)])
+
+    def calibration_error(self, from_s: float = -np.inf, to_s: float = np.inf) -> float:
+        """Return the expected calibration error of the decisions' pctr against the true pctr."""
+        cells = self.reliability(from_s, to_s)
+        return float(np.abs(cells[:, 1] - cells[:, 2]).sum() / max(cells[:, 0].sum(), 1.0))
+
+    def reliability(self, from_s: float = -np.inf, to_s: float = np.inf) -> F64:
+        """Return `[BINS, 3]`: slots, sum of predicted and sum of true pctr, by bin of the predicted."""
+        rows = [cells for second, cells in self.calibration.items() if from_s <= second < to_s]
+        total: F64 = np.sum(rows, axis=0) if rows else np.zeros((BINS, 3))
+        return total
+
+
+def calibration_bin(p: F64) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Return the bin of each probability: BINS bins of equal width in log p from 1e-3 to 1."""
+    place = (np.log10(np.clip(p, 1e-3, 1.0)) + 3) / 3 * BINS
+    return np.clip(place.astype(np.int64), 0, BINS - 1)
+
+
+def _add_rows(
+    books: dict[int, F64], second: np.ndarray[tuple[int, ...], np.dtype[np.int64]], rows: F64
+) -> None:
+    for s in np.unique(second).tolist():
+        total = rows[second == s].sum(axis=0)
+        books[s] = books[s] + total if s in books else total
+
+
+def _slot_values(decisions: Sequence[Decision], what: Shown, name: str) -> F64:
+    slots = [{slot.slot: getattr(slot, name) for slot in d.ads} for d in decisions]
+    places = zip(what.decision.tolist(), what.slot.tolist(), strict=True)
+    return np.array([slots[d][s] for d, s in places], dtype=np.float64)
+
+
+def _columns(truth: Truth, decisions: Sequence[Decision], what: Shown, did: Answer) -> F64:
+    """Return `[N, FIELDS]`, one row per shown slot."""
+    ads, seen = truth.ads, what.visible
+    value = truth.value_micros(what.ad, what.click_probability, what.pcvr)
+    price = _slot_values(decisions, what, "price_micros")
+    new = (truth.second(what.time_ms) - ads.born_s[what.ad] < NEW_AD_S) & (ads.born_s[what.ad] > 0)
+    clicks = seen * what.click_probability
+    kind, bid = ads.bid_type[what.ad], ads.bid_micros[what.ad]
+    billed = np.where(kind == 0, did.impression / 1000, np.where(kind == 1, did.click, did.conversion))
+    columns = (
+        what.slot == 0, np.ones(len(seen)), did.impression, did.click, did.conversion,
+        seen, clicks, clicks * what.pcvr,
+        seen * value, billed * bid, billed * price,
+        seen * new, clicks * new,
+    )  # fmt: skip
+    return np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)

@@ -1,0 +1,224 @@
+"""Baselines of the closed loop: random, popularity, the logging policy, and the oracle that knows the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from models.domain.decision import Decision
+from models.domain.events import Click, Impression, Request
+from models.domain.log import LogRecord
+from models.domain.policy import Policy
+
+from .draws import F64, choice, uniform
+from .loop import Delivered, Groups, Rules, make_decision
+from .population import I64
+from .truth import Truth
+
+_PRIOR_PCTR = 0.05
+_RANKED = 256
+
+
+class _Choice(NamedTuple):
+    rows: list[int]
+    propensities: list[float]
+    candidates: int
+    pctr: Sequence[float] | F64
+    pcvr: Sequence[float] | F64
+
+
+class _Baseline:
+    """Shared by the baselines: sees every event, answers every request in order."""
+
+    name = ""
+
+    def __init__(self, truth: Truth, policy: Policy | None = None) -> None:
+        self.truth = truth
+        self.rules = Rules(truth, policy)
+        self.groups = Groups(truth)
+
+    def decide_batch(self, batch: Sequence[Delivered]) -> list[Decision]:
+        """Take in a batch of events and return the decisions for its requests."""
+        return [made for record, event in batch if (made := self._take(record, event))]
+
+    def _take(self, record: LogRecord, event: object) -> Decision | None:
+        if isinstance(event, Request):
+            return self.decide(record, event)
+        self.observe(event)
+        return None
+
+    def observe(self, event: object) -> None:
+        """Learn from an event that is no request."""
+        self.rules.observe(event)  # type: ignore[arg-type]
+
+    def decide(self, record: LogRecord, request: Request) -> Decision:
+        """Return the decision for one request."""
+        user = self.truth.users.row_of[request.user_id]
+        blocked = self.rules.blocked(request.user_id, request.event_time)
+        slots = request.slots or self.rules.policy.slots
+        chosen = self.choose(user, request.event_time, blocked, slots)
+        return make_decision(
+            self.truth, record, request, chosen.rows, policy=self.name,
+            propensities=chosen.propensities, candidates=chosen.candidates,
+            pctr=chosen.pctr, pcvr=chosen.pcvr,
+        )  # fmt: skip
+
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+        """Return the ads for one request, given the rows that may not be shown."""
+        raise NotImplementedError
+
+    def _known(self, rows: list[int], candidates: int, pctr: F64, pcvr: F64) -> _Choice:
+        return _Choice(rows, [1.0] * len(rows), candidates, pctr, pcvr)
+
+
+class RandomPolicy(_Baseline):
+    """Any eligible ads, uniformly, without repetition."""
+
+    name = "random"
+
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+        """Draw distinct rows; propensity 1 / (ads left), up to the rare rows that rules keep out."""
+        allowed = self.groups.rows(int(self.truth.users.group[user]))
+        draws = uniform(self.truth.config.seed, "random policy", user, now_ms, np.arange(8 * slots + 32))
+        order = dict.fromkeys(
+            allowed[(draws * len(allowed)).astype(np.int64)].tolist() if len(allowed) else []
+        )
+        rows = self.rules.fill(order, blocked, slots)
+        n = max(len(allowed) - len(blocked), len(rows))
+        flat = np.full(len(rows), _PRIOR_PCTR)
+        return _Choice(rows, [1 / (n - i) for i in range(len(rows))], n, flat, flat)
+
+
+class PopularityPolicy(_Baseline):
+    """The ads with most clicks so far, the same for everyone; ranks anew every second."""
+
+    name = "popularity"
+
+    def __init__(self, truth: Truth, policy: Policy | None = None) -> None:
+        super().__init__(truth, policy)
+        self._clicks: dict[int, int] = {}
+        self._shown: dict[int, int] = {}
+        self._ranked: dict[int, list[int]] = {}
+        self._second = -1
+
+    def observe(self, event: object) -> None:
+        """Count clicks and impressions."""
+        super().observe(event)
+        if isinstance(event, Click | Impression):
+            counts = self._clicks if isinstance(event, Click) else self._shown
+            row = self.truth.ads.row_of[event.ad_id]
+            counts[row] = counts.get(row, 0) + 1
+
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+        """Fill the slots from the ranked ads."""
+        if now_ms // 1000 != self._second:
+            self._second, self._ranked = now_ms // 1000, {}
+        group = int(self.truth.users.group[user])
+        if group not in self._ranked:
+            self._ranked[group] = self._rank(group)
+        rows = self.rules.fill(self._ranked[group], blocked, slots)
+        pctr = np.array([(self._clicks.get(r, 0) + 1) / (self._shown.get(r, 0) + 20) for r in rows])
+        return self._known(rows, len(self.groups.rows(group)), pctr, np.full(len(rows), _PRIOR_PCTR))
+
+    def _rank(self, group: int) -> list[int]:
+        """Return clicked ads, most clicks first, then a seeded shuffle of the rest."""
+        allowed = self.groups.rows(group)
+        clicks = np.array([self._clicks.get(r, 0) for r in allowed.tolist()], dtype=np.float64)
+        luck = uniform(self.truth.config.seed, "popularity luck", allowed)
+        order = np.argsort(-(clicks + luck), kind="stable")[:_RANKED]
+        return [int(r) for r in allowed[order]]
+
+
+class OraclePolicy(_Baseline):
+    """Shows what is truly worth most at the bids: the bound that regret is measured against.
+
+    With `at_ms` it knows the truth of that moment and goes by it for ever: the best that a scorer which is
+    never updated could be, were it right when it was trained.
+    """
+
+    name = "oracle"
+
+    def __init__(self, truth: Truth, policy: Policy | None = None, at_ms: int | None = None) -> None:
+        super().__init__(truth, policy)
+        self.at_ms = at_ms
+        if at_ms is not None:
+            self.name = "frozen_oracle"
+
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+        """Rank all eligible ads by true value per impression."""
+        when = np.array([now_ms if self.at_ms is None else self.at_ms])
+        pctr, pcvr = (p[0] for p in self.truth.all_ads(np.array([user]), when))
+        allowed = self.groups.rows(int(self.truth.users.group[user]))
+        value = self.truth.value_micros(allowed, pctr[allowed], pcvr[allowed])
+        top = allowed[best(value, 8 * slots + len(blocked))]
+        rows = self.rules.fill(top.tolist(), blocked, slots)
+        return self._known(rows, len(allowed), pctr[rows], pcvr[rows])
+
+
+def best(value: F64, k: int) -> I64:
+    """Return the places of the `k` largest values, largest first, ties by the lower place."""
+    if k < len(value):
+        places = np.sort(np.argpartition(-value, k)[:k])
+    else:
+        places = np.arange(len(value))
+    return places[np.argsort(-value[places], kind="stable")]
+
+
+class LoggingPolicy(_Baseline):
+    """What the recorded logs were decided by: draws without replacement, a share uniform, the rest by clicks.
+
+    Every slot's propensity is exact, given the slots before it.
+    """
+
+    name = "logging"
+
+    def __init__(self, truth: Truth, policy: Policy | None = None, uniform_share: float = 0.7) -> None:
+        super().__init__(truth, policy)
+        self._uniform_share = uniform_share
+        self._clicks: dict[int, int] = {}
+        self._weights: dict[int, F64] = {}
+        self._second, self._of = -1, truth.ads
+
+    def observe(self, event: object) -> None:
+        """Count clicks."""
+        super().observe(event)
+        if isinstance(event, Click):
+            row = self.truth.ads.row_of[event.ad_id]
+            self._clicks[row] = self._clicks.get(row, 0) + 1
+
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+        """Draw the slots one after the other."""
+        group = int(self.truth.users.group[user])
+        allowed, weights = self.groups.rows(group), self._group_weights(group, now_ms)
+        keep = ~np.isin(allowed, list(blocked)) if blocked else slice(None)
+        allowed, weights = allowed[keep], weights[keep]
+        u = uniform(self.truth.config.seed, "logging policy", user, now_ms, np.arange(slots))
+        places, propensities = draw_slate(weights, u[: min(slots, len(weights))])
+        flat = np.full(len(places), _PRIOR_PCTR)
+        return _Choice([int(r) for r in allowed[places]], propensities, len(allowed), flat, flat)
+
+    def _group_weights(self, group: int, now_ms: int) -> F64:
+        if now_ms // 10_000 != self._second or self._of is not self.truth.ads:
+            self._second, self._of, self._weights = now_ms // 10_000, self.truth.ads, {}
+        if group not in self._weights:
+            rows = self.groups.rows(group).tolist()
+            clicks = np.array([self._clicks.get(r, 0) + 1.0 for r in rows])
+            popular = (1 - self._uniform_share) * clicks / max(clicks.sum(), 1.0)
+            self._weights[group] = popular + self._uniform_share / max(len(rows), 1)
+        return self._weights[group]
+
+
+def draw_slate(weights: F64, u: F64) -> tuple[list[int], list[float]]:
+    """Return places drawn without replacement with `weights`, one per uniform number, and their propensities."""
+    left = weights.copy()
+    places: list[int] = []
+    propensities: list[float] = []
+    for draw in u.tolist():
+        cdf = np.cumsum(left)
+        place = int(choice(cdf, np.array([draw]))[0])
+        places.append(place)
+        propensities.append(float(left[place] / cdf[-1]))
+        left[place] = 0.0
+    return places, propensities
