@@ -26,8 +26,8 @@ That is a policy in its own right, so its propensity is the one-dimensional inte
     P(i) = E_x[ prod_{j != i} Phi((x - log r_j) / sigma_j) ],   x ~ N(log r_i, sigma_i^2),
 
 evaluated by Gauss-Legendre quadrature over the interval where the integrand lives; candidates more
-than `REACH` standard deviations out of it are left out. No Monte Carlo, no seed. The error against
-an exact evaluation is below 1e-3 (`tests/unit/learning/test_exploration.py`). With nu = 0 the policy
+than `REACH` standard deviations out of it are left out. No Monte Carlo, no seed. Against brute force
+the largest error of 300 random slots was .002 and the median 3e-7. With nu = 0 the policy
 is ``greedy`` and its propensity 1.
 
 Legend: B rows (decisions), K candidates, S slots.

@@ -210,9 +210,7 @@ def test_slate_frequencies_match_the_slate_propensities():
     log_rank = np.broadcast_to(np.log([4.0, 2.0, 1.0]), (20_000, 3)).copy()
     key = np.broadcast_to(keys(3), (20_000, 3)).copy()
     for randomized in (True, False):
-        picks = slate(
-            log_rank, np.full((20_000, 3), 0.5), key, SEEDS, 2, np.full(20_000, randomized), POLICY
-        )
+        picks = slate(log_rank, np.full((20_000, 3), 0.5), key, SEEDS, 2, np.full(20_000, randomized), POLICY)
         code = picks.column[:, 0] * 3 + picks.column[:, 1]
         logged = slate_propensity(picks.propensity)
         for c in np.unique(code):

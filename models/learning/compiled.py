@@ -1,0 +1,288 @@
+"""A `WeightTable` laid out along a `Catalogue`, for the decision path.
+
+Both are immutable: partitions of one process share them, and `WeightCache` lets the second partition
+that meets a record take the first one's work.
+
+Legend: A ads, B rows, K candidates, S segments that the table knows (row S stands for all others).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.domain.catalogue import Catalogue
+from models.domain.events import Adjustments, Weight
+
+from .priors import DEFAULT_PRIORS, Priors
+from .weights import Applied, WeightTable, chained
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+
+class CandidateParts(NamedTuple):
+    """The adjustments of candidates, all float64 `[B, K]` in logits; rows of -1 read as 0."""
+
+    ad: F64
+    campaign: F64
+    segment_category: F64
+    variance: F64
+    """Summed variance of bias, ad, campaign and segment x category."""
+    conversion: F64
+    """Added to the conversion logit."""
+
+
+class _Codes(NamedTuple):
+    """Code of each campaign and category of a catalogue."""
+
+    campaigns: Mapping[str, int]
+    categories: Mapping[str, int]
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> _Codes:
+        return cls(*({n: i for i, n in enumerate(g)} for g in (catalogue.campaigns, catalogue.categories)))
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledWeights:
+    """A `WeightTable` laid out along a catalogue; build with `compile_weights`."""
+
+    table: WeightTable
+    catalogue: Catalogue
+    priors: Priors
+    codes: _Codes
+    ad: F64
+    """`[A, 2]` mean and variance of each ad."""
+    campaign: F64
+    """`[campaigns, 2]` by campaign code."""
+    conversion: F64
+    """`[campaigns]` mean of the conversion adjustment by campaign code."""
+    segments: Mapping[str, int]
+    """Row of each segment that the table knows."""
+    segment_category: F64
+    """`[S + 1, categories, 2]` by segment row and category code; row S is the prior."""
+
+    @property
+    def bias(self) -> Weight:
+        """Mean and variance of the one bias."""
+        return self.table.bias or (0.0, self.priors.bias)
+
+    def segment_rows(self, segments: Sequence[str]) -> I64:
+        """Return the row `[B]` of each segment, S for those that no weight knows."""
+        unknown = len(self.segments)
+        rows = (self.segments.get(segment.replace("|", "/"), unknown) for segment in segments)
+        return np.fromiter(rows, np.int64, count=len(segments))
+
+    def situation_bias(self, segment: str) -> F32:
+        """Return ad + campaign + segment x category of every ad, float32 `[A]`, for retrieval.
+
+        The bias is left out, being the same for all. Computed once per segment and version; do not write.
+        """
+        return self._situation(int(self.segment_rows([segment])[0]))
+
+    def situations(self, segments: Sequence[str]) -> tuple[F32, I64]:
+        """Return the biases of the situations among ``segments`` `[S', A]` and the row of each `[B]`."""
+        distinct, rows = np.unique(self.segment_rows(segments), return_inverse=True)
+        return np.stack([self._situation(int(row)) for row in distinct]), rows.astype(np.int64)
+
+    def _situation(self, row: int) -> F32:
+        if row not in self._situations:
+            cells = self.segment_category[row, :, 0].copy()
+            self._situations[row] = _sum_parts(
+                self.ad, self.campaign, cells, self.catalogue.campaign, self.catalogue.category
+            )
+        return self._situations[row]
+
+    @cached_property
+    def _situations(self) -> dict[int, F32]:
+        return {}
+
+    def parts(self, rows: NDArray[np.int32], segment_row: I64) -> CandidateParts:
+        """Return the parts of candidates `[B, K]` (catalogue rows, -1 for none) in segments `[B]`."""
+        return CandidateParts(
+            *_gather(
+                rows,
+                segment_row,
+                self.catalogue.campaign,
+                self.catalogue.category,
+                self.ad,
+                self.campaign,
+                self.segment_category,
+                self.conversion,
+                self.bias[1],
+            )
+        )
+
+    def position_logit(self, slots: int) -> F64:
+        """Return the log examination odds of each slot `[slots]`; the last known one repeats."""
+        known = self.table.position_logits or (0.0,)
+        return np.array([known[min(slot, len(known) - 1)] for slot in range(slots)])
+
+
+@njit(cache=True)
+def _sum_parts(ad: F64, campaign: F64, cells: F64, campaign_of: I32, category_of: I32) -> F32:
+    out = np.empty(ad.shape[0], np.float32)
+    for a in range(ad.shape[0]):
+        out[a] = ad[a, 0] + campaign[campaign_of[a], 0] + cells[category_of[a]]
+    return out
+
+
+@njit(cache=True)
+def _gather(
+    rows: I32,
+    segment_row: I64,
+    campaign_of: I32,
+    category_of: I32,
+    ad: F64,
+    campaign: F64,
+    cells: F64,
+    conversion: F64,
+    bias_variance: float,
+) -> tuple[F64, F64, F64, F64, F64]:
+    out = np.zeros((5, rows.shape[0], rows.shape[1]))
+    for b in range(rows.shape[0]):
+        for k in range(rows.shape[1]):
+            a = rows[b, k]
+            if a < 0:
+                continue
+            c, cell = campaign_of[a], cells[segment_row[b], category_of[a]]
+            out[0, b, k] = ad[a, 0]
+            out[1, b, k] = campaign[c, 0]
+            out[2, b, k] = cell[0]
+            out[3, b, k] = ad[a, 1] + campaign[c, 1] + cell[1] + bias_variance
+            out[4, b, k] = conversion[c]
+    return out[0], out[1], out[2], out[3], out[4]
+
+
+def compile_weights(
+    table: WeightTable, catalogue: Catalogue, priors: Priors = DEFAULT_PRIORS
+) -> CompiledWeights:
+    """Lay a table out along a catalogue from nothing; O(ads). Weights of unknown ads are kept aside."""
+    codes = _Codes.of(catalogue)
+    ad = _filled(len(catalogue), priors.ad)
+    _scatter(ad, catalogue.row_of, table.ads)
+    campaign = _filled(len(catalogue.campaigns), priors.campaign)
+    _scatter(campaign, codes.campaigns, table.campaigns)
+    segments, cells = _segment_cells(table, codes.categories, priors)
+    conversion = _conversions(table.conversions, codes.campaigns)
+    return CompiledWeights(table, catalogue, priors, codes, ad, campaign, conversion, segments, cells)
+
+
+def recompile(previous: CompiledWeights, table: WeightTable, record: Adjustments) -> CompiledWeights:
+    """Return `compile_weights` of ``table``, cheaply, where ``record`` led from ``previous`` to it.
+
+    Copies the arrays and rewrites the changed rows. After a ``reset``, from nothing.
+    """
+    if record.reset:
+        return compile_weights(table, previous.catalogue, previous.priors)
+    codes = previous.codes
+    ad, campaign = previous.ad, previous.campaign
+    segments, cells = previous.segments, previous.segment_category
+    conversion = previous.conversion
+    if record.ads:
+        _scatter(ad := ad.copy(), previous.catalogue.row_of, record.ads)
+    if record.campaigns:
+        _scatter(campaign := campaign.copy(), codes.campaigns, record.campaigns)
+    if record.segment_categories:
+        segments, cells = _segment_cells(table, codes.categories, previous.priors)
+    if record.conversions:
+        conversion = _conversions(table.conversions, codes.campaigns)
+    return replace(
+        previous,
+        table=table,
+        ad=ad,
+        campaign=campaign,
+        conversion=conversion,
+        segments=segments,
+        segment_category=cells,
+    )
+
+
+def _filled(rows: int, variance: float) -> F64:
+    out = np.zeros((rows, 2))
+    out[:, 1] = variance
+    return out
+
+
+def _scatter(target: F64, row_of: Mapping[str, int], weights: Mapping[str, Weight]) -> None:
+    known = [(row_of[key], weight) for key, weight in weights.items() if key in row_of]
+    if known:
+        rows, values = zip(*known, strict=True)
+        target[list(rows)] = values
+
+
+def _conversions(weights: Mapping[str, Weight], campaigns: Mapping[str, int]) -> F64:
+    out = _filled(len(campaigns), 0.0)
+    _scatter(out, campaigns, weights)
+    return out[:, 0].copy()
+
+
+def _segment_cells(
+    table: WeightTable, categories: Mapping[str, int], priors: Priors
+) -> tuple[Mapping[str, int], F64]:
+    pairs = [(key.split("|", 1), weight) for key, weight in table.segment_categories.items()]
+    segments = {name: row for row, name in enumerate(dict.fromkeys(pair[0] for pair, _ in pairs))}
+    cells = np.zeros((len(segments) + 1, max(len(categories), 1), 2))
+    cells[:, :, 1] = priors.segment_category
+    for pair, weight in pairs:
+        if len(pair) == 2 and pair[1] in categories:
+            cells[segments[pair[0]], categories[pair[1]]] = weight
+    return segments, cells
+
+
+_K = TypeVar("_K")
+_T = TypeVar("_T")
+
+
+class WeightCache:
+    """Shares tables and compiled weights between the partitions of a process.
+
+    Results are kept by the digest of the chain that led to them, so a partition that took another way
+    (a stale record, another catalogue) never gets its neighbour's. Holds the last ``size`` of each;
+    forgetting one costs time, never another answer.
+    """
+
+    def __init__(self, size: int = 4, priors: Priors = DEFAULT_PRIORS) -> None:
+        self._size = size
+        self._priors = priors
+        self._tables: dict[str, WeightTable] = {}
+        self._steps: dict[str, tuple[str, Adjustments]] = {}
+        self._compiled: dict[tuple[str, str], CompiledWeights] = {}
+
+    def apply(self, table: WeightTable, record: Adjustments) -> Applied:
+        """Return `WeightTable.apply`, done once per (table, record)."""
+        if record.version <= table.version:
+            return Applied(table, True)
+        digest = chained(table.digest, record)
+        if digest not in self._tables:
+            self._keep(self._tables, digest, table.apply(record).table)
+            self._keep(self._steps, digest, (table.digest, record))
+        return Applied(self._tables[digest], False)
+
+    def compile(self, table: WeightTable, catalogue: Catalogue) -> CompiledWeights:
+        """Return `compile_weights`, done once per (table, catalogue) and from the last one if possible."""
+        key = (table.digest, catalogue.version)
+        if key not in self._compiled:
+            self._keep(self._compiled, key, self._fresh(table, catalogue))
+        return self._compiled[key]
+
+    def _fresh(self, table: WeightTable, catalogue: Catalogue) -> CompiledWeights:
+        before, record = self._steps.get(table.digest, ("", None))
+        previous = self._compiled.get((before, catalogue.version))
+        if previous is None or record is None:
+            return compile_weights(table, catalogue, self._priors)
+        return recompile(previous, table, record)
+
+    def _keep(self, store: dict[_K, _T], key: _K, value: _T) -> None:
+        store[key] = value
+        while len(store) > self._size:
+            del store[next(iter(store))]
