@@ -267,5 +267,5 @@ def to_record(message: Any) -> LogRecord:
         message.timestamp()[1],
         message.key(),
         message.value(),
-        tuple(message.headers() or ()),
+        tuple((name, data or b"") for name, data in message.headers() or ()),
     )

@@ -1,0 +1,124 @@
+"""Recorded logs as files: JSON lines (see `connectors.log_lines`), plain or as zstd (``.zst``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+
+import zstandard
+
+from connectors.log_lines import decode_line, encode_line
+from models.domain.errors import LogError
+from models.domain.log import LogRecord
+
+_CHUNK = 1 << 18
+_LEVEL = 3
+
+
+class LogWriter:
+    """Writes a recorded log, streaming.
+
+    Guarantee: the file appears under its name whole or not at all; until `close` it is ``<name>.part``,
+    which an error leaves behind for inspection.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._part = path, path.with_name(path.name + ".part")
+        self.records = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("wb")
+        except OSError as error:
+            raise LogError(f"{path}: cannot be written: {error}. Fix: name a folder that can") from error
+        compress = path.suffix == ".zst"
+        self._zstd = zstandard.ZstdCompressor(level=_LEVEL).compressobj() if compress else None
+
+    def write(self, records: Iterable[LogRecord]) -> None:
+        """Append records."""
+        lines = [encode_line(record) for record in records]
+        if lines:
+            self.records += len(lines)
+            self._append(b"\n".join(lines) + b"\n")
+
+    def _append(self, data: bytes) -> None:
+        self._file.write(self._zstd.compress(data) if self._zstd else data)
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        if self._zstd:
+            self._file.write(self._zstd.flush())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.replace(self._path)
+
+    def __enter__(self) -> LogWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._file.close()
+
+
+def write_log(path: Path, records: Iterable[LogRecord]) -> int:
+    """Write a recorded log and return how many records it holds."""
+    with LogWriter(path) as writer:
+        rest = iter(records)
+        while batch := list(islice(rest, 4096)):
+            writer.write(batch)
+    return writer.records
+
+
+def read_log(path: Path, batch_size: int = 512, skip: int = 0) -> Iterator[list[LogRecord]]:
+    """Yield the records of a recorded log in batches, from the record with index ``skip`` on.
+
+    Raises
+    ------
+    LogError
+        naming file and line, when the file is missing, cut short or holds anything else than records.
+
+    """
+    lines = enumerate(_lines(path), start=1)
+    rest = islice(lines, skip, None)
+    while batch := list(islice(rest, batch_size)):
+        yield [decode_line(line, f"{path}:{number}") for number, line in batch]
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    carry = b""
+    for chunk in _chunks(path):
+        lines = (carry + chunk).split(b"\n")
+        carry = lines.pop()
+        yield from lines
+    if carry:
+        raise LogError(f"{path}: its last line has no end: the file is cut short. Fix: record it anew")
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            blocks = iter(lambda: file.read(_CHUNK), b"")
+            yield from _decompressed(path, blocks) if path.suffix == ".zst" else blocks
+    except OSError as error:
+        raise LogError(f"{path}: cannot be read: {error}. Fix: name a recorded log") from error
+    except zstandard.ZstdError as error:
+        raise LogError(f"{path}: damaged zstd data: {error}. Fix: record it anew") from error
+
+
+def _decompressed(path: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    frame = None
+    for block in blocks:
+        while block:
+            if frame is None or frame.eof:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(block)
+            block = frame.unused_data
+    if frame is not None and not frame.eof:
+        raise LogError(f"{path}: its zstd data ends early: the file is cut short. Fix: record it anew")

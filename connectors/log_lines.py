@@ -1,0 +1,93 @@
+"""The line format of recorded logs.
+
+A line is one `LogRecord`::
+
+    {"topic":"ads.events.v1","partition":3,"offset":17,"timestamp_ms":1700000000000,"key":"u1","value":{...}}
+
+The value stands as it was, byte for byte, where it is JSON on one line; else as ``value_base64``. So does
+a key that is text, else ``key_base64``. Headers are ``[name, base64]`` pairs. A missing ``key`` or
+``value`` is None.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from models.domain.errors import LogError
+from models.domain.log import LogRecord
+
+
+class _Line(msgspec.Struct, omit_defaults=True, gc=False):
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: str | msgspec.UnsetType = msgspec.UNSET
+    key_base64: bytes | msgspec.UnsetType = msgspec.UNSET
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    value_base64: bytes | msgspec.UnsetType = msgspec.UNSET
+    headers: list[tuple[str, bytes]] = []
+
+
+_LINES = msgspec.json.Decoder(_Line)
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+_ENCODE = msgspec.json.Encoder().encode
+
+
+def is_json_line(value: bytes) -> bool:
+    """Say whether these bytes are one JSON value that can stand in a line unchanged."""
+    if not value or value[:1].isspace() or value[-1:].isspace() or b"\n" in value or b"\r" in value:
+        return False
+    try:
+        value.decode()
+        return bytes(_RAW.decode(value)) == value
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _text(data: bytes) -> str | None:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def encode_line(record: LogRecord) -> bytes:
+    """Return a record as a line of a recorded log, without the line's end."""
+    line = _Line(record.topic, record.partition, record.offset, record.timestamp_ms)
+    if record.key is not None:
+        text = _text(record.key)
+        if text is None:
+            line.key_base64 = record.key
+        else:
+            line.key = text
+    if record.value is not None:
+        if is_json_line(record.value):
+            line.value = msgspec.Raw(record.value)
+        else:
+            line.value_base64 = record.value
+    if record.headers:
+        line.headers = list(record.headers)
+    return _ENCODE(line)
+
+
+def decode_line(data: bytes, where: str) -> LogRecord:
+    """Return the record in a line; ``where`` (file and line) goes into the `LogError` of a bad one."""
+    try:
+        line = _LINES.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise LogError(
+            f"{where}: not a line of a recorded log: {error}. "
+            "Fix: record or generate it anew (`impulse record`, `impulse generate`)"
+        ) from error
+    key = line.key_base64 if line.key is msgspec.UNSET else line.key.encode()
+    value = line.value_base64 if line.value is msgspec.UNSET else bytes(line.value)
+    return LogRecord(
+        line.topic,
+        line.partition,
+        line.offset,
+        line.timestamp_ms,
+        None if key is msgspec.UNSET else key,
+        None if value is msgspec.UNSET else value,
+        tuple(line.headers),
+    )
