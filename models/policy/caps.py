@@ -95,6 +95,16 @@ class BlockedKeys(NamedTuple):
     """`[B]`"""
 
 
+class _Impressions(NamedTuple):
+    """The ring of impressions, as kernels take it."""
+
+    ads: U64
+    campaigns: U64
+    advertisers: U64
+    times: I64
+    appended: I64
+
+
 def compile_caps(policy: Policy) -> CompiledCaps:
     """Return the policy's caps as arrays, by scope; equal policies give equal arrays."""
     caps = sorted(policy.caps, key=lambda cap: SCOPES.index(cap.scope))
@@ -129,7 +139,7 @@ def append_impressions(
     ring: CapRing, rows: I64, ad_key: U64, campaign_key: U64, advertiser_key: U64, time_ms: I64
 ) -> None:
     """Append impressions to the users' rings, in the order given; all arrays are `[n]`."""
-    _append(*_impressions(ring), rows, ad_key, campaign_key, advertiser_key, time_ms)
+    _append(_impressions(ring), ring.forgotten_ms, rows, ad_key, campaign_key, advertiser_key, time_ms)
 
 
 def append_hidden(ring: CapRing, row: int, ad_key: int) -> None:
@@ -155,9 +165,7 @@ def blocked_keys(ring: CapRing, rows: I64, now_ms: I64, caps: CompiledCaps) -> B
     keys = np.empty((len(rows), width), np.uint64)
     scope = np.empty((len(rows), width), np.int8)
     length = np.zeros(len(rows), np.int64)
-    hidden = (ring.hidden_key, ring.hidden_count)
-    limits = (caps.scope, caps.impressions, caps.window_ms, caps.no_repeat_ms)
-    _block(*_impressions(ring), *hidden, rows, now_ms, *limits, keys, scope, length)
+    _block(_impressions(ring), ring.hidden_key, ring.hidden_count, rows, now_ms, caps, keys, scope, length)
     return BlockedKeys(keys, scope, length)
 
 
@@ -167,24 +175,13 @@ def is_exact(ring: CapRing, row: int, now_ms: int, caps: CompiledCaps) -> bool:
     return bool(ring.forgotten_ms[row] <= now_ms - widest)
 
 
-def _impressions(ring: CapRing) -> tuple[U64, U64, U64, I64, I64, I64]:
-    return (
-        ring.ad_key,
-        ring.campaign_key,
-        ring.advertiser_key,
-        ring.time_ms,
-        ring.count,
-        ring.forgotten_ms,
-    )
+def _impressions(ring: CapRing) -> _Impressions:
+    return _Impressions(ring.ad_key, ring.campaign_key, ring.advertiser_key, ring.time_ms, ring.count)
 
 
 @njit(cache=True)
 def _append(
-    ads: U64,
-    campaigns: U64,
-    advertisers: U64,
-    times: I64,
-    count: I64,
+    ring: _Impressions,
     forgotten: I64,
     rows: I64,
     ad_key: U64,
@@ -192,6 +189,7 @@ def _append(
     advertiser_key: U64,
     time_ms: I64,
 ) -> None:
+    ads, campaigns, advertisers, times, count = ring
     kept = ads.shape[1]
     for n in range(rows.shape[0]):
         u = rows[n]
@@ -205,24 +203,17 @@ def _append(
 
 @njit(cache=True)
 def _block(
-    ads: U64,
-    campaigns: U64,
-    advertisers: U64,
-    times: I64,
-    count: I64,
-    forgotten: I64,
+    ring: _Impressions,
     hidden: U64,
     hidden_count: I64,
     rows: I64,
     now_ms: I64,
-    cap_scope: NDArray[np.int8],
-    cap_impressions: I64,
-    cap_window_ms: I64,
-    no_repeat_ms: int,
+    caps: CompiledCaps,
     keys: U64,
     scope: NDArray[np.int8],
     length: I64,
 ) -> None:
+    ads, campaigns, advertisers, times, count = ring
     for b in range(rows.shape[0]):
         u, n = rows[b], 0
         if u < 0:
@@ -232,10 +223,10 @@ def _block(
             n += 1
         held = min(count[u], ads.shape[1])
         n = _over(
-            ads[u, :held], times[u, :held], now_ms[b] - no_repeat_ms, 1, NO_REPEAT, keys[b], scope[b], n
+            ads[u, :held], times[u, :held], now_ms[b] - caps.no_repeat_ms, 1, NO_REPEAT, keys[b], scope[b], n
         )
-        for c in range(cap_scope.shape[0]):
-            since, limit, of = now_ms[b] - cap_window_ms[c], cap_impressions[c], cap_scope[c]
+        for c in range(caps.scope.shape[0]):
+            since, limit, of = now_ms[b] - caps.window_ms[c], caps.impressions[c], caps.scope[c]
             of_scope = ads if of == AD else campaigns if of == CAMPAIGN else advertisers
             n = _over(of_scope[u, :held], times[u, :held], since, limit, of, keys[b], scope[b], n)
         length[b] = n
