@@ -7,18 +7,19 @@ withdrawn ads keep their row with ``active`` false. Arrays are `[A]` with A ads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from .ids import key64
+from .errors import ArtifactError
+from .ids import key64, label_key
 
 _Id = Annotated[str, Meta(min_length=1, max_length=128)]
 _Label = Annotated[str, Meta(max_length=128)]
@@ -74,8 +75,18 @@ class Ad(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True
     creatives: Annotated[tuple[Creative, ...], Meta(max_length=64)] = ()
 
 
-def _column(ads: Sequence[Ad], values: Iterable[object], dtype: type) -> NDArray:  # type: ignore[type-arg]
-    return np.fromiter(values, dtype=dtype, count=len(ads))
+_COLUMNS: dict[str, tuple[type, Callable[[Ad], Any]]] = {
+    "keys": (np.uint64, lambda ad: key64(ad.ad_id)),
+    "category_keys": (np.uint64, lambda ad: label_key(ad.category)),
+    "bid_micros": (np.int64, lambda ad: ad.bid_micros),
+    "bid_type": (np.int8, lambda ad: BID_TYPES.index(ad.bid_type)),
+    "quality": (np.float64, lambda ad: ad.quality),
+    "floor_micros": (np.int64, lambda ad: ad.floor_micros),
+}
+_CODES: dict[str, tuple[str, Callable[[Ad], str]]] = {
+    "campaign": ("campaigns", lambda ad: ad.campaign_id),
+    "category": ("categories", lambda ad: ad.category),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +111,16 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.ads)
 
+    def ad(self, ad_id: str) -> Ad | None:
+        """Return the last record of an ad, withdrawn or not; None for one never seen."""
+        row = self.row_of.get(ad_id)
+        return None if row is None else self.ads[row]
+
     def upsert(self, ads: Sequence[Ad]) -> Catalogue:
-        """Return the catalogue with these ads added or replaced, all active."""
+        """Return the catalogue with these ads added or replaced, all active.
+
+        Arrays that were computed already are patched, so a small change costs copies, not a rebuild.
+        """
         rows = dict(self.row_of)
         merged = list(self.ads)
         for ad in ads:
@@ -110,23 +129,70 @@ class Catalogue:
                 merged.append(ad)
             else:
                 merged[row] = ad
-        active = np.ones(len(merged), dtype=np.bool_)
-        active[: len(self.active)] = self.active
-        active[[rows[ad.ad_id] for ad in ads]] = True
-        change = msgspec.json.encode(ads)
-        return Catalogue(tuple(merged), active, self._next_version(change))
+        changed = np.array(sorted({rows[ad.ad_id] for ad in ads}), np.int64)
+        active = _patched(self.active, len(merged), changed, np.ones(len(changed), np.bool_))
+        result = Catalogue(tuple(merged), active, self._next_version(msgspec.json.encode(ads)))
+        result.__dict__["row_of"] = rows
+        self._hand_on(result, changed)
+        return result
 
     def withdraw(self, ad_ids: Sequence[str]) -> Catalogue:
         """Return the catalogue without these ads; ids that it does not hold are ignored."""
         active = self.active.copy()
         active[[self.row_of[a] for a in ad_ids if a in self.row_of]] = False
         change = msgspec.json.encode(("withdraw", tuple(ad_ids)))
-        return replace(self, active=active, version=self._next_version(change))
+        result = replace(self, active=active, version=self._next_version(change))
+        self._hand_on(result, np.zeros(0, np.int64))
+        return result
+
+    def replaced(self, ads: Sequence[Ad]) -> Catalogue:
+        """Return a catalogue of just these ads, as the next version of this one."""
+        fresh = Catalogue().upsert(ads) if ads else Catalogue()
+        return replace(fresh, version=self._next_version(msgspec.json.encode(("replace", ads))))
+
+    def to_bytes(self) -> bytes:
+        """Return the catalogue as JSON."""
+        return msgspec.json.encode(_Stored(ads=self.ads, active=self.active.tolist(), version=self.version))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Catalogue:
+        """Read `to_bytes` back; raises ArtifactError for anything else."""
+        try:
+            stored = msgspec.json.decode(data, type=_Stored)
+        except msgspec.DecodeError as error:
+            raise ArtifactError(
+                f"catalogue: {error}. Fix: restore it from a copy or send it anew."
+            ) from error
+        return cls(stored.ads, np.array(stored.active, np.bool_), stored.version)
 
     def _next_version(self, change: bytes) -> str:
         count, chain = self.version.split("-")
         digest = blake2b(chain.encode() + change, digest_size=4).hexdigest()
         return f"{int(count) + 1}-{digest}"
+
+    def _hand_on(self, result: Catalogue, changed: NDArray[np.int64]) -> None:
+        """Give a successor the columns computed here, patched in the rows that changed."""
+        ads = [result.ads[row] for row in changed.tolist()]
+        known, new, rows = self.__dict__, result.__dict__, len(result.ads)
+        for name, (dtype, read) in _COLUMNS.items():
+            if name in known:
+                values = np.array([read(ad) for ad in ads], dtype)
+                new[name] = _patched(known[name], rows, changed, values)
+        for name, (names, read_name) in _CODES.items():
+            if name in known:
+                new[names] = tuple(dict.fromkeys((*known[names], *(read_name(ad) for ad in ads))))
+                code = {value: i for i, value in enumerate(new[names])}
+                codes = np.array([code[read_name(ad)] for ad in ads], np.int32)
+                new[name] = _patched(known[name], rows, changed, codes)
+
+    def _column(self, name: str) -> NDArray[Any]:
+        dtype, read = _COLUMNS[name]
+        return np.fromiter((read(ad) for ad in self.ads), dtype, len(self.ads))
+
+    def _code_column(self, name: str) -> NDArray[np.int32]:
+        names, read = _CODES[name]
+        code = {value: i for i, value in enumerate(getattr(self, names))}
+        return np.fromiter((code[read(ad)] for ad in self.ads), np.int32, len(self.ads))
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -134,29 +200,9 @@ class Catalogue:
         return {ad.ad_id: row for row, ad in enumerate(self.ads)}
 
     @cached_property
-    def keys(self) -> NDArray[np.uint64]:
-        """`[A]` stable key of each ad id."""
-        return _column(self.ads, (key64(ad.ad_id) for ad in self.ads), np.uint64)
-
-    @cached_property
     def campaigns(self) -> tuple[str, ...]:
         """Campaign ids in order of first appearance; codes in `campaign` index it."""
         return tuple(dict.fromkeys(ad.campaign_id for ad in self.ads))
-
-    @cached_property
-    def campaign(self) -> NDArray[np.int32]:
-        """`[A]` campaign code of each ad."""
-        return self._codes(self.campaigns, (ad.campaign_id for ad in self.ads))
-
-    @cached_property
-    def advertisers(self) -> tuple[str, ...]:
-        """Advertiser ids; codes in `advertiser` index it."""
-        return tuple(dict.fromkeys(ad.advertiser_id for ad in self.ads))
-
-    @cached_property
-    def advertiser(self) -> NDArray[np.int32]:
-        """`[A]` advertiser code of each ad."""
-        return self._codes(self.advertisers, (ad.advertiser_id for ad in self.ads))
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
@@ -164,35 +210,56 @@ class Catalogue:
         return tuple(dict.fromkeys(ad.category for ad in self.ads))
 
     @cached_property
+    def campaign(self) -> NDArray[np.int32]:
+        """`[A]` campaign code of each ad."""
+        return self._code_column("campaign")
+
+    @cached_property
     def category(self) -> NDArray[np.int32]:
         """`[A]` category code of each ad."""
-        return self._codes(self.categories, (ad.category for ad in self.ads))
+        return self._code_column("category")
+
+    @cached_property
+    def keys(self) -> NDArray[np.uint64]:
+        """`[A]` stable key of each ad id."""
+        return self._column("keys")
+
+    @cached_property
+    def category_keys(self) -> NDArray[np.uint64]:
+        """`[A]` stable key of each ad's category, NO_KEY for none."""
+        return self._column("category_keys")
 
     @cached_property
     def bid_micros(self) -> NDArray[np.int64]:
-        """`[A]` bid."""
-        return _column(self.ads, (ad.bid_micros for ad in self.ads), np.int64)
+        """`[A]` bid per thousand impressions, click or conversion."""
+        return self._column("bid_micros")
 
     @cached_property
     def bid_type(self) -> NDArray[np.int8]:
         """`[A]` index into BID_TYPES."""
-        return _column(self.ads, (BID_TYPES.index(ad.bid_type) for ad in self.ads), np.int8)
+        return self._column("bid_type")
 
     @cached_property
     def quality(self) -> NDArray[np.float64]:
         """`[A]` quality factor of the auction."""
-        return _column(self.ads, (ad.quality for ad in self.ads), np.float64)
+        return self._column("quality")
 
     @cached_property
-    def start_time(self) -> NDArray[np.int64]:
-        """`[A]` first millisecond in which the ad may be shown."""
-        return _column(self.ads, (ad.start_time or 0 for ad in self.ads), np.int64)
+    def floor_micros(self) -> NDArray[np.int64]:
+        """`[A]` least price of the ad's billed event."""
+        return self._column("floor_micros")
 
-    @cached_property
-    def end_time(self) -> NDArray[np.int64]:
-        """`[A]` first millisecond in which the ad may no longer be shown."""
-        return _column(self.ads, (NO_END if a.end_time is None else a.end_time for a in self.ads), np.int64)
 
-    def _codes(self, names: tuple[str, ...], values: Iterable[str]) -> NDArray[np.int32]:
-        code = {name: i for i, name in enumerate(names)}
-        return _column(self.ads, (code[value] for value in values), np.int32)
+class _Stored(msgspec.Struct):
+    ads: tuple[Ad, ...]
+    active: list[bool]
+    version: str
+
+
+def _patched(
+    column: NDArray[Any], rows: int, changed: NDArray[np.int64], values: NDArray[Any]
+) -> NDArray[Any]:
+    out = np.zeros(rows, column.dtype)
+    out[: len(column)] = column
+    out[changed] = values
+    return out

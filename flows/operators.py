@@ -1,0 +1,151 @@
+"""Steps that the flows share: decode, chunk per shard, decide, encode.
+
+Items between the steps:
+
+    LogRecord ─decode▸ Received | Rejected ─chunk▸ (shard key, Chunk) ─decide▸ Emission ─encode▸ Output
+
+Bad input is an item like any other (`Rejected`): it stays in its place in the order of its shard and
+leaves by the same sink as everything else that its partition causes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+import bytewax.operators as op
+from bytewax.dataflow import Stream, operator
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+
+from connectors.codec import CONTENT_TYPE, EventCodec, encode
+from connectors.dead_letters import dead_letter
+from models.decide.shard import Place, Shard
+from models.domain.decision import Decision
+from models.domain.errors import BadRecord
+from models.domain.events import CONTROL_TYPES
+from models.domain.log import Emission, LogRecord, Output, Received, Rejected
+
+Item = Received | Rejected
+
+
+class Chunk(NamedTuple):
+    """Consecutive records of one shard."""
+
+    place: Place
+    items: list[Item]
+
+
+@operator
+def decode(step_id: str, up: Stream[LogRecord], codec: EventCodec) -> Stream[Item]:
+    """Decode and validate each record; what cannot be used becomes `Rejected`."""
+
+    def shim_batch(records: list[LogRecord]) -> list[Item]:
+        return [decode_record(codec, record) for record in records]
+
+    return op.flat_map_batch("flat_map_batch", up, shim_batch)
+
+
+def decode_record(codec: EventCodec, record: LogRecord) -> Item:
+    """Return the event in a record, or why there is none."""
+    try:
+        return Received(record, codec.decode(record))
+    except BadRecord as error:
+        return Rejected(record, error, "decode")
+
+
+@operator
+def chunk(step_id: str, up: Stream[Item], slices: int) -> KeyedStream[Chunk]:
+    """Group a batch into one chunk per shard, in order; control records go to every slice."""
+
+    def shim_batch(items: list[Item]) -> list[tuple[str, Chunk]]:
+        return [(part.place.key, part) for part in chunks(items, slices)]
+
+    return op.flat_map_batch("flat_map_batch", up, shim_batch)
+
+
+def chunks(items: Sequence[Item], slices: int) -> list[Chunk]:
+    """Return the items as one chunk per shard, each in the order given."""
+    parts: dict[tuple[str, int, int], Chunk] = {}
+    for item in items:
+        record = item.record
+        for slice_ in _slices_of(item, slices):
+            place = (record.topic, record.partition, slice_)
+            part = parts.get(place)
+            if part is None:
+                part = parts[place] = Chunk(Place(*place), [])
+            part.items.append(item)
+    return list(parts.values())
+
+
+def _slices_of(item: Item, slices: int) -> Sequence[int]:
+    if isinstance(item, Rejected):
+        return (0,)
+    if isinstance(item.event, CONTROL_TYPES):
+        return range(slices)
+    return (slice_of(item.event.user_id, slices),)
+
+
+def slice_of(user_id: str, slices: int) -> int:
+    """Return the slice of a user within their partition; stable across processes and runs."""
+    return crc32(user_id.encode()) % slices
+
+
+@operator
+def decide(step_id: str, up: KeyedStream[Chunk], new_shard: Callable[[Place], Shard]) -> Stream[Emission]:
+    """Move each shard's state on by its chunks; emit decisions, outcomes and rejected records."""
+    keyed = op.stateful_batch("stateful_batch", up, lambda state: ShardLogic(new_shard, state))
+    return op.map("value", keyed, lambda pair: pair[1])
+
+
+class ShardLogic(StatefulBatchLogic[Chunk, Emission, bytes]):
+    """One shard inside Bytewax: made when its first chunk or its snapshot arrives."""
+
+    def __init__(self, new_shard: Callable[[Place], Shard], state: bytes | None) -> None:
+        self._new_shard = new_shard
+        self._state = state
+        self._shard: Shard | None = None
+
+    def on_batch(self, values: list[Chunk]) -> tuple[list[Emission], bool]:
+        """Process the shard's chunks in order."""
+        shard = self._open(values[0].place)
+        items = values[0].items if len(values) == 1 else [i for part in values for i in part.items]
+        return shard.process(items), self.RETAIN
+
+    def snapshot(self) -> bytes:
+        """Return the shard's state as bytes of plain data."""
+        return self._state if self._shard is None and self._state is not None else self._dumped()
+
+    def _open(self, place: Place) -> Shard:
+        if self._shard is None:
+            self._shard = self._new_shard(place)
+            if self._state is not None:
+                self._shard.load(self._state)
+                self._state = None
+        return self._shard
+
+    def _dumped(self) -> bytes:
+        if self._shard is None:
+            raise RuntimeError("a shard without a chunk or a snapshot cannot have been created")
+        return self._shard.dump()
+
+
+@operator
+def encode_outputs(step_id: str, up: Stream[Emission]) -> Stream[Output]:
+    """Encode what the core says into records of the output topics."""
+
+    def shim_batch(emissions: list[Emission]) -> list[Output]:
+        return [encode_emission(emission) for emission in emissions]
+
+    return op.flat_map_batch("flat_map_batch", up, shim_batch)
+
+
+def encode_emission(emission: Emission) -> Output:
+    """Return the record for one emission: decisions are keyed by user, outcomes by ad."""
+    body = emission.body
+    if isinstance(body, Rejected):
+        return dead_letter(body.record, body.error, body.stage)
+    stream, key = ("decisions", body.user_id) if isinstance(body, Decision) else ("outcomes", body.ad_id)
+    return Output(
+        stream, key.encode(), encode(body), emission.partition, emission.offset, headers=CONTENT_TYPE
+    )

@@ -1,0 +1,206 @@
+"""Everything kept about the users of a shard, in arrays: one row per user in every table.
+
+Events are collected and applied together, in order, by kernels; `Shard` says when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.domain.catalogue import Ad
+from models.domain.decision import Outcome, Parts
+from models.domain.events import Click, Conversion, Dwell, Hide, Impression, UserEvent
+from models.domain.events import Request as RequestEvent
+from models.domain.ids import NO_KEY, known_key64, label_key
+from models.learning.user_category import UserCategoryTable
+from models.learning.weights import WeightTable
+from models.policy.caps import CapRing, append_hidden, append_impressions
+from models.scorer.interface import HistoryTable
+from models.state import windows
+from models.state.sequence import IN_SEQUENCE, KIND_CODE, append
+from models.state.table import Table
+from models.state.windows import WindowTable
+
+I64 = NDArray[np.int64]
+
+IMPRESSIONS_KEPT = 64
+_FIRST_ROWS = 32
+_GENERATIONS = count(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Single values per user."""
+
+    last_decision_ms: I64
+    """`[U]` event time of the user's last decision."""
+
+    @classmethod
+    def empty(cls, users: int) -> Moments:
+        """Return the moments of users to whom nothing has happened."""
+        return cls(np.full(users, np.iinfo(np.int64).min // 2, np.int64))
+
+
+class Profiles:
+    """The tables of one shard and the events that wait to be applied to them."""
+
+    def __init__(self, history_length: int) -> None:
+        self.rows = _FIRST_ROWS
+        self._history = Table(lambda users: HistoryTable.empty(users, history_length), self.rows)
+        self._windows = Table(WindowTable.empty, self.rows)
+        self._caps = Table(lambda users: CapRing.empty(users, IMPRESSIONS_KEPT), self.rows)
+        self._tastes = Table(UserCategoryTable.empty, self.rows)
+        self._moments = Table(Moments.empty, self.rows)
+        self._tables: dict[str, Table[Any]] = {
+            "history": self._history,
+            "windows": self._windows,
+            "caps": self._caps,
+            "tastes": self._tastes,
+            "moments": self._moments,
+        }
+        self._events: list[tuple[int, int, int, float]] = []
+        self._sequence: list[tuple[int, int, int, int, int, int]] = []
+        self._impressions: list[tuple[int, int, int, int, int]] = []
+
+    @property
+    def history(self) -> HistoryTable:
+        """The users' sequences."""
+        return self._history.columns
+
+    @property
+    def windows(self) -> WindowTable:
+        """The users' sliding windows."""
+        return self._windows.columns
+
+    @property
+    def caps(self) -> CapRing:
+        """The users' impressions and hidden ads."""
+        return self._caps.columns
+
+    @property
+    def tastes(self) -> UserCategoryTable:
+        """The users' adjustments per category."""
+        return self._tastes.columns
+
+    def open(self, row: int) -> None:
+        """Make a row blank for a new user."""
+        if row >= self.rows:
+            self.rows = max(2 * self.rows, row + 1)
+            for table in self._tables.values():
+                table.grow(self.rows)
+        self.close(row)
+        self.history.generation[row] = next(_GENERATIONS)
+
+    def close(self, row: int) -> None:
+        """Forget everything in a row."""
+        for table in self._tables.values():
+            table.clear(row)
+
+    def collect(self, row: int, event: UserEvent, ad: Ad | None) -> None:
+        """Take an event to be applied by the next `apply`."""
+        measure, amount = _measure(event)
+        self._events.append((row, event.event_time, measure, amount))
+        if isinstance(event, RequestEvent):
+            return
+        kind = type(event).__struct_config__.tag
+        ad_key = known_key64(event.ad_id)
+        if kind in IN_SEQUENCE:
+            category = label_key(ad.category) if ad is not None else NO_KEY
+            dwell = event.dwell_ms if isinstance(event, Dwell) else 0
+            self._sequence.append((row, ad_key, category, KIND_CODE[kind], dwell, event.event_time))  # type: ignore[index]
+        if isinstance(event, Impression):
+            campaign = label_key(ad.campaign_id) if ad is not None else NO_KEY
+            advertiser = label_key(ad.advertiser_id) if ad is not None else NO_KEY
+            self._impressions.append((row, ad_key, campaign, advertiser, event.event_time))
+        elif isinstance(event, Hide):
+            append_hidden(self.caps, row, ad_key)
+
+    def apply(self) -> None:
+        """Apply what was collected, in order."""
+        if self._events:
+            rows, times, measures, amounts = zip(*self._events, strict=True)
+            self.windows.add(_i64(rows), _i64(times), _i64(measures), np.array(amounts, np.float32))
+            self._events.clear()
+        if self._sequence:
+            self._append_sequence()
+        if self._impressions:
+            row, ad, campaign, advertiser, time = zip(*self._impressions, strict=True)
+            append_impressions(self.caps, _i64(row), _u64(ad), _u64(campaign), _u64(advertiser), _i64(time))
+            self._impressions.clear()
+
+    def _append_sequence(self) -> None:
+        row, ad, category, kind, dwell, time = zip(*self._sequence, strict=True)
+        ring = self.history
+        append(
+            ring.ad_key, ring.category_key, ring.kind, ring.dwell_ms, ring.time_ms, ring.count,
+            _i64(row), _u64(ad), _u64(category), np.array(kind, np.uint8), np.array(dwell, np.int32), _i64(time),
+        )  # fmt: skip
+        self._sequence.clear()
+
+    def since_decision(self, row: int, time_ms: int) -> int:
+        """Return the milliseconds since the user's last decision."""
+        return time_ms - int(self._moments.columns.last_decision_ms[row])
+
+    def note_decision(self, row: int, time_ms: int) -> None:
+        """Note that the user gets a decision at this time."""
+        self._moments.columns.last_decision_ms[row] = time_ms
+
+    def learn(self, row: int, label: Outcome, weights: WeightTable) -> None:
+        """Learn the user's taste for a category from the label of an impression."""
+        rows, key = np.array([row]), np.array([label_key(label.category)], np.uint64)
+        if label.late:
+            age = np.array([max(label.event_time - label.decision_time, 0)])
+            self.tastes.correct(rows, key, np.ones(1), age)
+            return
+        offset = _offset(label.parts) + _position_logit(weights, label.slot)
+        clicked = np.array([1.0 if label.kind == "click" else 0.0])
+        self.tastes.learn(rows, key, np.array([offset]), clicked, np.array([label.event_time]))
+
+    def dump(self, used: int) -> dict[str, Any]:
+        """Return the first `used` rows of every table as plain data."""
+        return {name: table.dump(used) for name, table in self._tables.items()}
+
+    def load(self, data: dict[str, Any], used: int) -> None:
+        """Take over what `dump` returned."""
+        self.rows = max(self.rows, used)
+        for name, table in self._tables.items():
+            table.grow(self.rows)
+            table.load(data[name])
+        self.history.generation[:used] = [next(_GENERATIONS) for _ in range(used)]
+
+
+def _measure(event: UserEvent) -> tuple[int, float]:
+    match event:
+        case Click():
+            return windows.CLICKS, 1.0
+        case Impression():
+            return windows.IMPRESSIONS, 1.0
+        case Dwell():
+            return windows.DWELL_S, event.dwell_ms / 1000
+        case Conversion():
+            return windows.CONVERSIONS, 1.0
+        case _:
+            return -1, 0.0
+
+
+def _offset(parts: Parts) -> float:
+    """Return the click logit without the user's own part and without exploration."""
+    return parts.base + parts.bias + parts.ad + parts.campaign + parts.segment_category
+
+
+def _position_logit(weights: WeightTable, slot: int) -> float:
+    known = weights.position_logits
+    return known[min(slot, len(known) - 1)] if known else 0.0
+
+
+def _i64(values: tuple[int, ...]) -> I64:
+    return np.array(values, np.int64)
+
+
+def _u64(values: tuple[int, ...]) -> NDArray[np.uint64]:
+    return np.array(values, np.uint64)

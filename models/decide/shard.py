@@ -1,0 +1,285 @@
+"""The decision core: one shard's state, moved on by the log, record by record.
+
+``process`` takes records in the order of the log and returns what they cause. Work is done in batches,
+but every result is that of taking the records one at a time, to the last bit:
+
+- users do not depend on each other, so their events and decisions are collected and computed together;
+- what is collected is computed at once (`_flush`) before anything that reads it: a second event of a
+  user who waits for a decision, a label that falls due, a control record, a row given to another user;
+- what users share in a shard (rows, ledger, seen ids, clock) is settled at once, in the order of the log.
+
+A property test feeds the same log in batches of every size and compares.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from models.domain.catalogue import Ad
+from models.domain.decision import Decision, Outcome, Trigger
+from models.domain.errors import BadRecord
+from models.domain.events import (
+    CONTROL_TYPES,
+    AdEvent,
+    Click,
+    Control,
+    Dwell,
+    Erasure,
+    Request,
+    UserEvent,
+)
+from models.domain.ids import decision_id
+from models.domain.log import Emission, LogRecord, Received, Rejected
+from models.domain.policy import Policy
+from models.state.ledger import Ledger
+from models.state.seen import SeenIds
+from models.state.users import UserRows
+from models.state.watermark import Timeliness, Watermark
+
+from .decider import Decider, Job
+from .feedback import Feedback
+from .profiles import Profiles
+from .snapshot import pack, unpack
+from .view import View, ViewBuilder
+
+
+class Place(NamedTuple):
+    """Which shard: a slice of the users of one partition of the log."""
+
+    topic: str
+    partition: int
+    slice: int
+
+    @property
+    def key(self) -> str:
+        """Return the shard's key in the dataflow."""
+        return f"{self.partition:05d}-{self.slice:03d}"
+
+
+@dataclass(frozen=True)
+class ShardBounds:
+    """How much one shard may hold; what must go, goes oldest first."""
+
+    users: int = 8192
+    decisions: int = 4096
+    seen_ids: int = 16384
+
+
+class Shard:
+    """The state of one shard.
+
+    Parameters
+    ----------
+    place
+        Its topic, partition and slice.
+    views, decider
+        Shared by the shards of a process; they hold caches only.
+    bounds
+        How much it may hold.
+
+    """
+
+    def __init__(self, place: Place, views: ViewBuilder, decider: Decider, bounds: ShardBounds) -> None:
+        self.place = place
+        self.counts: Counter[str] = Counter()
+        self._views = views
+        self._decider = decider
+        self.view: View = views.first()
+        self.rows = UserRows(bounds.users)
+        self.profiles = Profiles(decider.history_length)
+        self.seen = SeenIds(bounds.seen_ids)
+        self.watermark = Watermark()
+        self.ledger = Ledger(bounds.decisions, _horizon_ms(self.view.policy))
+        self.feedback = Feedback(self.ledger, decision_id(place.topic, place.partition, 0)[:-1])
+        self._jobs: dict[int, Job] = {}
+        self._out: list[Emission] = []
+
+    def process(self, batch: Sequence[Received | Rejected]) -> list[Emission]:
+        """Move the state on by these records, in order, and return what they cause, in order.
+
+        A record that could not be decoded goes out as it came, in its place.
+        """
+        for item in batch:
+            if isinstance(item, Received):
+                self._take(item.record, item.event)
+            else:
+                self._refuse(item)
+        self._flush()
+        out, self._out = self._out, []
+        out.sort(key=lambda emission: emission.offset)
+        return out
+
+    def dump(self) -> bytes:
+        """Return the state as bytes; `load` restores it exactly."""
+        return pack(
+            {
+                **self._identity(),
+                "view": self._views.dump(self.view),
+                "rows": self.rows.dump(),
+                "profiles": self.profiles.dump(self.rows.used),
+                "seen": self.seen.dump(),
+                "watermark": self.watermark.time_ms,
+                "ledger": self.ledger.dump(),
+                "counts": [dict(self.counts), dict(self.feedback.counts)],
+            }
+        )
+
+    def load(self, data: bytes) -> None:
+        """Take over what `dump` of a shard of the same place and shape returned.
+
+        Raises
+        ------
+        ArtifactError
+            when it was another shard, or the bytes are damaged.
+
+        """
+        state = unpack(data, self._identity())
+        self.view = self._views.load(state["view"])
+        self.rows.load(state["rows"])
+        self.profiles.load(state["profiles"], self.rows.used)
+        self.seen.load(state["seen"])
+        self.watermark.time_ms = state["watermark"]
+        self.ledger.load(state["ledger"])
+        self.ledger.horizon_ms = _horizon_ms(self.view.policy)
+        self.counts, self.feedback.counts = (Counter(counts) for counts in state["counts"])
+
+    def _identity(self) -> dict[str, Any]:
+        return {"place": list(self.place), "history_length": self._decider.history_length}
+
+    def _take(self, record: LogRecord, event: UserEvent | Control) -> None:
+        if isinstance(event, CONTROL_TYPES):
+            self._control(record, event)
+            return
+        policy = self.view.policy
+        timely = self.watermark.judge(
+            event.event_time, record.timestamp_ms, policy.lateness_s * 1000, policy.future_s * 1000
+        )
+        if timely is Timeliness.FUTURE:
+            self._refuse(Rejected(record, _ahead(event, record, policy), "decide"))
+            return
+        if not self.seen.first_time(event.id):
+            self.counts["duplicate"] += 1
+            return
+        self._label_unanswered(record, self.watermark.advance(event.event_time, record.timestamp_ms))
+        self._user_event(record, event, late=timely is Timeliness.LATE)
+
+    def _user_event(self, record: LogRecord, event: UserEvent, *, late: bool) -> None:
+        row = self._row_of(event.user_id)
+        self.counts[type(event).__struct_config__.tag] += 1  # type: ignore[index]
+        ad = None if isinstance(event, Request) else self.view.catalogue.ad(event.ad_id)
+        if late:
+            self.counts["late"] += 1
+        else:
+            self.profiles.collect(row, event, ad)
+        if not isinstance(event, Request):
+            self._join(record, event, ad)
+        trigger = _trigger(event, self.view.policy)
+        if trigger is not None and self._may_decide(row, event, trigger):
+            self._defer(row, record, event, trigger)
+
+    def _row_of(self, user_id: str) -> int:
+        row = self.rows.find(user_id)
+        if row >= 0:
+            if row in self._jobs:
+                self._flush()
+            return row
+        if self.rows.full():
+            self._flush()
+        row = self.rows.allocate(user_id)
+        self.profiles.open(row)
+        return row
+
+    def _may_decide(self, row: int, event: UserEvent, trigger: Trigger) -> bool:
+        gap_ms = self.view.policy.triggers.min_gap_s * 1000
+        return trigger == "request" or self.profiles.since_decision(row, event.event_time) >= gap_ms
+
+    def _defer(self, row: int, record: LogRecord, event: UserEvent, trigger: Trigger) -> None:
+        self.profiles.note_decision(row, event.event_time)
+        self.ledger.reserve(record.offset, event.event_time)
+        self._jobs[row] = Job(row, record, event, trigger)
+
+    def _flush(self) -> None:
+        """Apply the collected events, then make the decisions that wait for them."""
+        self.profiles.apply()
+        if not self._jobs:
+            return
+        jobs = list(self._jobs.values())
+        self._jobs.clear()
+        for job, decision in zip(jobs, self._decider.decide(self.view, self.profiles, jobs), strict=True):
+            self.ledger.follow(job.record.offset, decision)
+            self._emit(job.record, decision)
+
+    def _join(self, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
+        for outcome in self.feedback.join(event, self.view.policy.attribution, ad):
+            self._emit(record, outcome)
+            if outcome.kind == "click":
+                self._learn(outcome)
+
+    def _label_unanswered(self, record: LogRecord, now_ms: int) -> None:
+        self.ledger.expire(now_ms)
+        if not self.ledger.peek_due(now_ms):
+            return
+        self._flush()
+        for outcome in self.feedback.unanswered(now_ms):
+            self._emit(record, outcome)
+            self._learn(outcome)
+
+    def _learn(self, outcome: Outcome) -> None:
+        if outcome.user_id in self.rows:
+            self.profiles.learn(self.rows.row(outcome.user_id), outcome, self.view.weights)
+
+    def _control(self, record: LogRecord, event: Control) -> None:
+        self._flush()
+        if isinstance(event, Erasure):
+            self._erase(event.user_id)
+            return
+        if not self.seen.first_time(event.id):
+            self.counts["duplicate"] += 1
+            return
+        try:
+            self.view = self._views.apply(self.view, event)
+        except BadRecord as error:
+            if self.place.slice == 0:  # every slice of the partition reads the same record
+                self._refuse(Rejected(record, error, "control"))
+        self.ledger.horizon_ms = _horizon_ms(self.view.policy)
+
+    def _erase(self, user_id: str) -> None:
+        row = self.rows.erase(user_id)
+        if row >= 0:
+            self.profiles.close(row)
+        self.ledger.erase(user_id)
+        self.counts["erased"] += 1
+
+    def _emit(self, record: LogRecord, body: Decision | Outcome) -> None:
+        self._out.append(Emission(record.partition, record.offset, body))
+
+    def _refuse(self, rejected: Rejected) -> None:
+        self.counts[rejected.error.reason] += 1
+        self._out.append(Emission(rejected.record.partition, rejected.record.offset, rejected))
+
+
+def _trigger(event: UserEvent, policy: Policy) -> Trigger | None:
+    triggers = policy.triggers
+    if isinstance(event, Request):
+        return "request"
+    if isinstance(event, Click) and triggers.after_click:
+        return "click"
+    if isinstance(event, Dwell) and triggers.after_dwell_ms and event.dwell_ms >= triggers.after_dwell_ms:
+        return "dwell"
+    return None
+
+
+def _horizon_ms(policy: Policy) -> int:
+    return 1000 * max(policy.attribution.click_through_s, policy.attribution.view_through_s)
+
+
+def _ahead(event: UserEvent, record: LogRecord, policy: Policy) -> BadRecord:
+    ahead_s = (event.event_time - record.timestamp_ms) / 1000
+    return BadRecord(
+        "future",
+        f"event_time: got {event.event_time}, {ahead_s:.0f} s after the record's ingest time; expected at most "
+        f"{policy.future_s} s. Fix: set the producer's clock, or raise future_s in the policy.",
+    )
