@@ -1,0 +1,134 @@
+"""Models and catalogue snapshots as files named by their content.
+
+A control record names an artifact by hash only; whoever holds the folder (a shared disk, a synchronised
+bucket) can check that it got the very bytes. Nothing here is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from models.domain.errors import ArtifactError
+from models.domain.ids import content_hash
+
+_HASH = re.compile(r"[0-9a-f]{32}")
+
+
+def directory_hash(folder: Path) -> str:
+    """Return the name of a folder's content: the hash of its files' relative paths and hashes."""
+    listing = {name: content_hash(path.read_bytes()) for name, path in _files(folder)}
+    return content_hash(msgspec.json.encode(listing))
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*"), key=lambda p: p.relative_to(folder).as_posix()):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path
+
+
+class ArtifactStore:
+    """A folder of artifacts, each a file or a folder named by its content hash.
+
+    Guarantee: what `get` and `get_directory` return hashes to the name that was asked for. An artifact
+    appears whole or not at all, also when two processes put the same one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, data: bytes) -> str:
+        """Store bytes and return their hash; storing them again changes nothing."""
+        name = content_hash(data)
+        if not (self._root / name).exists():
+            with self._scratch() as scratch:
+                (Path(scratch) / name).write_bytes(data)
+                (Path(scratch) / name).replace(self._root / name)
+        return name
+
+    def put_directory(self, folder: Path) -> str:
+        """Store a copy of a folder and return the hash of its content."""
+        if not folder.is_dir():
+            raise self._missing(str(folder))
+        name = directory_hash(folder)
+        if not (self._root / name).exists():
+            with self._scratch() as scratch:
+                copy = Path(shutil.copytree(folder, Path(scratch) / name))
+                self._adopt(copy, name)
+        return name
+
+    def _adopt(self, copy: Path, name: str) -> None:
+        try:
+            copy.rename(self._root / name)
+        except OSError:
+            if not (self._root / name).is_dir():  # else another process was first
+                raise
+
+    def get(self, name: str) -> bytes:
+        """Return the bytes with this hash.
+
+        Raises
+        ------
+        ArtifactError
+            when they are missing or damaged.
+
+        """
+        path = self._path(name)
+        if not path.is_file():
+            raise self._missing(name)
+        data = path.read_bytes()
+        self._require(name, content_hash(data), path)
+        return data
+
+    def get_directory(self, name: str) -> Path:
+        """Return the stored folder with this hash, every file of it checked.
+
+        Raises
+        ------
+        ArtifactError
+            when it is missing or one byte of it differs.
+
+        """
+        path = self._path(name)
+        if not path.is_dir():
+            raise self._missing(name)
+        self._require(name, directory_hash(path), path)
+        return path
+
+    def names(self) -> list[str]:
+        """Return the hashes of all artifacts here."""
+        found = self._root.iterdir() if self._root.is_dir() else iter(())
+        return sorted(path.name for path in found if _HASH.fullmatch(path.name))
+
+    def _path(self, name: str) -> Path:
+        if not _HASH.fullmatch(name):
+            raise ArtifactError.expected(
+                "artifact name",
+                got=name,
+                expected="32 hexadecimal digits",
+                fix="use the hash that storing the artifact returned",
+            )
+        return self._root / name
+
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        self._root.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=f".put-{os.getpid()}-", dir=self._root)
+
+    def _missing(self, name: str) -> ArtifactError:
+        return ArtifactError(
+            f"artifact {name!r} is not in {self._root}. Fix: copy it there from where it was made"
+        )
+
+    @staticmethod
+    def _require(name: str, got: str, path: Path) -> None:
+        if got != name:
+            raise ArtifactError(
+                f"artifact at {path} is damaged: its content hashes to {got!r}, expected {name!r} (one "
+                "flipped byte is enough). Fix: remove it and copy it again from where it was made"
+            )
