@@ -1,0 +1,138 @@
+r"""The auction: what an impression is worth, who ranks before whom, and what the winner pays.
+
+An ad's **value** is the seller's expected revenue of a thousand impressions at the full bid,
+
+    cpm: bid        cpc: 1000 * pctr * bid        cpa: 1000 * pctr * pcvr * bid,
+
+and ads rank by ``value * quality / (1 + mu)``, with mu the pacing multiplier of their campaign. The
+winner pays per billed event the least bid that would have kept their rank (generalised second price,
+Edelman, Ostrovsky, Schwarz '07), and at least what the reserve asks:
+
+    price = max(rank_next * bid / rank_own, reserve * bid / value, floor), at most the bid,
+
+in whole micros, rounded **up**, so no price lies below the reserve or the next rank because of rounding.
+``rank_next`` is the best rank value not above the own one among candidates of *other campaigns*: nobody
+bids against themselves. It is taken from the whole candidate list, so it does not depend on which of
+them diversity or exploration put into the slate. ``reserve`` is the policy's least expected revenue per
+thousand impressions, before quality and pacing; ``floor`` is an ad's own least price per billed event.
+
+Every result is elementwise or summed row by row in a fixed order, so it does not depend on the batch.
+
+Legend: B decisions, K candidates, S slots.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.domain.catalogue import BID_TYPES
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+CPM, CPC, CPA = (BID_TYPES.index(name) for name in ("cpm", "cpc", "cpa"))
+
+MAX_BID_MICROS = 10**12
+"""Bids above a million units per event are refused (`validation`); below, every figure here is exact."""
+
+
+class Bids(NamedTuple):
+    """What the candidates offer; all arrays have one shape, `[B, K]` or `[K]`."""
+
+    bid_type: NDArray[np.int8]
+    """Index into BID_TYPES."""
+    bid_micros: I64
+    """Per billed event: a thousand impressions, a click or a conversion."""
+    quality: F64
+    floor_micros: I64
+    """Least price per billed event."""
+    campaign: NDArray[np.int32]
+    """Code of the campaign."""
+    mu: F64
+    """Pacing multiplier of the campaign, 0 for an unpaced one."""
+
+
+def value_micros(bids: Bids, pctr: F64, pcvr: F64) -> F64:
+    """Return the expected revenue of a thousand impressions at the full bid, in micros."""
+    events = np.where(bids.bid_type == CPM, 1.0, 1000.0 * pctr)
+    return np.where(bids.bid_type == CPA, events * pcvr, events) * bids.bid_micros
+
+
+def rank_value(bids: Bids, value: F64) -> F64:
+    """Return what ads are ranked by: ``value * quality / (1 + mu)``, in micros per thousand impressions."""
+    return value * bids.quality / (1.0 + bids.mu)
+
+
+def admitted(bids: Bids, value: F64, reserve_micros: int) -> Flags:
+    """Return which candidates may be sold: their value reaches the reserve and their bid the floor."""
+    return (value >= reserve_micros) & (bids.bid_micros >= bids.floor_micros)
+
+
+def ecpm_micros(rank: F64) -> I64:
+    """Return rank values as integer micros, to the nearest (half to even); -inf (no candidate) is 0."""
+    return np.rint(np.where(rank > 0.0, rank, 0.0)).astype(np.int64)
+
+
+def gsp_prices(bids: Bids, value: F64, rank: F64, column: I64, reserve_micros: int) -> I64:
+    """Return what each slot's ad pays per billed event, in micros.
+
+    Parameters
+    ----------
+    bids, value, rank
+        `[B, K]` candidates; a rank of -inf marks one that does not compete.
+    column
+        `[B, S]` the candidate in each slot, -1 for an empty one (its price is 0).
+    reserve_micros
+        Least expected revenue of a thousand impressions.
+
+    """
+    prices = np.zeros(column.shape, np.int64)
+    _price_slots(
+        bids.bid_micros, bids.floor_micros, bids.campaign, value, rank, column, reserve_micros, prices
+    )
+    return prices
+
+
+@njit(cache=True)
+def _price_slots(
+    bid: I64,
+    floor: I64,
+    campaign: NDArray[np.int32],
+    value: F64,
+    rank: F64,
+    column: I64,
+    reserve: int,
+    prices: I64,
+) -> None:
+    for b in range(column.shape[0]):
+        for s in range(column.shape[1]):
+            k = column[b, s]
+            if k >= 0:
+                rival = _next_rank(rank[b], campaign[b], k)
+                prices[b, s] = _price(bid[b, k], floor[b, k], value[b, k], rank[b, k], rival, reserve)
+
+
+@njit(cache=True)
+def _next_rank(rank: F64, campaign: NDArray[np.int32], k: int) -> float:
+    """Return the best rank value not above candidate k's in another campaign; 0 if there is none."""
+    best = 0.0
+    for j in range(rank.shape[0]):
+        if campaign[j] != campaign[k] and best < rank[j] <= rank[k]:
+            best = rank[j]
+    return best
+
+
+@njit(cache=True)
+def _price(bid: int, floor: int, value: float, rank: float, rival: float, reserve: int) -> int:
+    price = float(floor)
+    if rank > 0.0:
+        price = max(price, rival * bid / rank)
+    if value > 0.0:
+        price = max(price, reserve * bid / value)
+    return bid if price >= bid else int(math.ceil(price))
