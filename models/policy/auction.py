@@ -69,6 +69,17 @@ def rank_value(bids: Bids, value: F64) -> F64:
     return value * bids.quality / (1.0 + bids.mu)
 
 
+@njit(cache=True)
+def log_rank(rank: F64) -> F64:
+    """Return the logarithm `[B, K]` of rank values, -inf for those that are not above zero (or NaN)."""
+    out = np.full(rank.shape, -np.inf)
+    for b in range(rank.shape[0]):
+        for k in range(rank.shape[1]):
+            if rank[b, k] > 0.0:
+                out[b, k] = math.log(rank[b, k])
+    return out
+
+
 def admitted(bids: Bids, value: F64, reserve_micros: int) -> Flags:
     """Return which candidates may be sold: their value reaches the reserve and their bid the floor."""
     return (value >= reserve_micros) & (bids.bid_micros >= bids.floor_micros)
@@ -135,4 +146,4 @@ def _price(bid: int, floor: int, value: float, rank: float, rival: float, reserv
         price = max(price, rival * bid / rank)
     if value > 0.0:
         price = max(price, reserve * bid / value)
-    return bid if price >= bid else int(math.ceil(price))
+    return bid if price >= bid else math.ceil(price)

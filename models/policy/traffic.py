@@ -1,0 +1,48 @@
+"""The traffic plan: which share of a day's impressions each minute brings."""
+
+from __future__ import annotations
+
+import msgspec
+
+MINUTES = 1_440
+"""Minutes of a day."""
+BUCKETS = 96
+"""Quarters of an hour of a day."""
+
+_PER_BUCKET = MINUTES // BUCKETS
+_BUCKET_MS = _PER_BUCKET * 60_000
+_LEARN = 0.5
+_FLAT = 0.1
+
+
+class TrafficPlan(msgspec.Struct):
+    """Weights of the quarters of a day, flat at first, moved halfway to each completed day's shape.
+
+    A tenth of the weight stays flat, so no minute is planned away for good.
+    """
+
+    weights: list[float] = msgspec.field(default_factory=lambda: [1.0 / BUCKETS] * BUCKETS)
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * BUCKETS)
+    whole_day: bool = False
+    """The day being counted was seen from its start; the first one was not."""
+
+    def count(self, time_ms: int, impressions: int) -> None:
+        """Count impressions at an event time."""
+        self.counts[time_ms // _BUCKET_MS % BUCKETS] += impressions
+
+    def close_day(self) -> None:
+        """Learn from the day that ends, if it was seen whole and brought anything."""
+        total = sum(self.counts)
+        if self.whole_day and total:
+            for n, (weight, count) in enumerate(zip(self.weights, self.counts, strict=True)):
+                shape = _FLAT / BUCKETS + (1.0 - _FLAT) * count / total
+                self.weights[n] = (1.0 - _LEARN) * weight + _LEARN * shape
+        self.counts = [0] * BUCKETS
+        self.whole_day = True
+
+    def share_of_rest(self, minute: int) -> float:
+        """Return this minute's share of the traffic from its start to the end of the day."""
+        bucket, into = divmod(minute, _PER_BUCKET)
+        own = self.weights[bucket] / _PER_BUCKET
+        rest = own * (_PER_BUCKET - into) + sum(self.weights[bucket + 1 :])
+        return own / rest
