@@ -50,6 +50,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from .config import MODEL_KINDS, ModelConfig
+from .fused import rotate, row_dropout
 
 EPS = 1e-6
 
@@ -91,12 +92,6 @@ def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
     return angle.cos().float(), angle.sin().float()
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs (i, i + E/2) of ``x`` `[B, H, T, E]` by the angles `[T, E/2]`."""
-    a, b = x.chunk(2, dim=-1)  # [B, H, T, E/2] each
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
-
-
 def banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """Return attention `[B, H, T, E]` where position t sees t-W+1..t.
 
@@ -111,7 +106,7 @@ def banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     k, v = (torch.cat((F.pad(x[:, :, :-1], (0, 0, 0, 0, 1, 0)), x), 3) for x in (k, v))  # [B, H, N, 2W, E]
     mask = chunk_mask(n, window, q.device)  # [N, W, 2W]
     q, k, v = (x.flatten(1, 2) for x in (q, k, v))  # [B, H N, ., E]
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.repeat(h, 1, 1))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.repeat(h, 1, 1)[None])
     return out.view(b, h, n * window, e)[:, :, :t]
 
 
@@ -146,19 +141,20 @@ class Block(nn.Module):
         self.ffn_out = nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Return the block's output `[B, T, D]`; ``cos`` and ``sin`` are `[T, E/2]`."""
+        """Return the block's output `[B, T, D]`; ``cos`` and ``sin`` are `[T, 1, E/2]`."""
         x = x + self._drop(self._attend(self.attention_norm(x), cos, sin))
         return x + self._drop(self.ffn_out(F.relu(self.ffn_in(self.ffn_norm(x)))))
 
     def _attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         b, t, d = x.shape
         qkv = self.qkv(x).view(b, t, 3, self.heads, d // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [B, H, T, E] each
-        out = banded_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, self.window)
+        q, k = rotate(qkv[:, :, :2].flatten(2, 3), cos, sin).chunk(2, dim=2)  # [B, T, H, E] each
+        q, k, v = (x.transpose(1, 2) for x in (q, k, qkv[:, :, 2]))  # [B, H, T, E]
+        out = banded_attention(q, k, v, self.window)
         return self.attention_out(out.transpose(1, 2).reshape(b, t, d))
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return row_dropout(x, self.dropout, self.training)
 
 
 class Transformer(nn.Module):
@@ -222,10 +218,10 @@ class Transformer(nn.Module):
 
         Padding belongs on the right: a causal network never looks there.
         """
-        x = F.dropout(self.embed(events), self.config.dropout, self.training)  # [B, T, D]
+        x = row_dropout(self.embed(events), self.config.dropout, self.training)  # [B, T, D]
         positions = torch.arange(x.shape[1], device=x.device) + first_position
         positions = positions % self.config.rotary_length  # [T]
-        cos, sin = self.cos[positions].to(x.dtype), self.sin[positions].to(x.dtype)  # [T, E/2]
+        cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]  # [T, 1, E/2]
         for block in self.blocks:
             x = block(x, cos, sin)
         return self.final_norm(x)

@@ -1,0 +1,100 @@
+"""The item graph: which items follow an item, soon after it, in other users' sequences.
+
+It is the Markov baseline, and a second source of candidates beside the Transformer. Weight of j after i:
+
+    w_ij = sum over lags l = 1..LAGS of LAG_DECAY^(l-1) * #(j came l events after i)  /  (#i + SHRINKAGE)
+
+and a user's score for j is the sum over the last RECENT events, newest first, of
+RECENT_DECAY^n * w[event n, j]. Serving adds ``blend * score`` to the retrieval logits: for each of the RECENT
+events at most N neighbours change. Legend: V items, N neighbours kept, B users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from .sequences import F32, I32, I64
+
+NEIGHBOURS = 128
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """How the graph is counted and read; the same for all data."""
+
+    lags: int = 5
+    lag_decay: float = 0.8
+    shrinkage: float = 10.0
+    recent: int = 5
+    recent_decay: float = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class ItemGraph:
+    """The strongest followers of each row of the ad table; row 0 (unknown) has none.
+
+    ``rows`` and ``weights`` are `[V + 1, N]`, strongest first, row 0 and weight 0 where there are fewer.
+    ``blend`` is what the score is multiplied by before it is added to a retrieval logit.
+    """
+
+    rows: I32
+    weights: F32
+    options: GraphOptions = GraphOptions()
+    blend: float = 0.0
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what the artifact's manifest says of it."""
+        return asdict(self.options) | {"blend": self.blend}
+
+    def matrix(self) -> sp.csr_matrix:
+        """Return the weights `[V + 1, V + 1]`."""
+        size, width = self.rows.shape
+        start = np.arange(size + 1) * width
+        matrix = sp.csr_matrix((self.weights.ravel(), self.rows.ravel(), start), shape=(size, size))
+        matrix.sum_duplicates()
+        return matrix
+
+    def scores(self, recent: I64) -> F32:
+        """Return scores `[B, V + 1]` given the last events `[B, RECENT]`, newest first, 0 for none."""
+        users, depth = recent.shape
+        decay = np.float32(self.options.recent_decay) ** np.arange(depth, dtype=np.float32)
+        row = np.repeat(np.arange(users), depth)
+        shape = (users, len(self.rows))
+        taste = sp.csr_matrix((np.tile(decay, users), (row, recent.ravel())), shape=shape)
+        return np.asarray((taste @ self.matrix()).toarray(), dtype=np.float32)
+
+
+def build(offsets: I64, ad: I64, size: int, options: GraphOptions = GraphOptions()) -> ItemGraph:
+    """Count the graph over users' events laid end to end (`[N]` rows of the ad table of ``size`` rows)."""
+    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    total = sp.csr_matrix((size, size), dtype=np.float64)
+    for lag in range(1, min(options.lags, len(ad) - 1) + 1):
+        before, after = ad[:-lag], ad[lag:]
+        real = (user[:-lag] == user[lag:]) & (before > 0) & (after > 0)
+        weight = np.full(int(real.sum()), options.lag_decay ** (lag - 1))
+        total = total + sp.coo_matrix((weight, (before[real], after[real])), shape=(size, size)).tocsr()
+    count = np.bincount(ad, minlength=size)
+    return _strongest(sp.diags(1 / (count + options.shrinkage)) @ total, options)
+
+
+def _strongest(total: sp.csr_matrix, options: GraphOptions) -> ItemGraph:
+    total = total.tocsr()
+    total.sort_indices()
+    rows = np.zeros((total.shape[0], NEIGHBOURS), np.int32)
+    weights = np.zeros(rows.shape, np.float32)
+    for i, (begin, end) in enumerate(zip(total.indptr[:-1], total.indptr[1:], strict=True)):
+        best = np.argsort(-total.data[begin:end], kind="stable")[:NEIGHBOURS]
+        rows[i, : len(best)] = total.indices[begin:end][best]
+        weights[i, : len(best)] = total.data[begin:end][best]
+    return ItemGraph(rows, weights, options)
+
+
+def recent_events(offsets: I64, ad: I64, users: I64, depth: int) -> I64:
+    """Return users' last events `[B, depth]`, newest first, 0 where there are none."""
+    at = offsets[users + 1][:, None] - 1 - np.arange(depth)
+    real = at >= offsets[users][:, None]
+    return np.where(real, ad[np.maximum(at, 0)] if len(ad) else 0, 0)
