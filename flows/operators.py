@@ -2,7 +2,8 @@
 
 Items between the steps:
 
-    LogRecord ─decode▸ Received | Rejected ─chunk▸ (shard key, Chunk) ─decide▸ Emission ─encode▸ Output
+    LogRecord ─decode▸ Received | Rejected ─chunk▸ (shard key, Chunk)
+              ─decide▸ (shard key, [Emission]) ─encode▸ (shard key, [Output])
 
 Bad input is an item like any other (`Rejected`): it stays in its place in the order of its shard and
 leaves by the same sink as everything else that its partition causes.
@@ -19,7 +20,7 @@ from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from connectors.codec import CONTENT_TYPE, EventCodec, encode
-from connectors.dead_letters import dead_letter
+from connectors.dead_letters import to_dead_letter
 from models.decide.shard import Place, Shard
 from models.domain.decision import Decision
 from models.domain.errors import BadRecord
@@ -27,6 +28,7 @@ from models.domain.events import CONTROL_TYPES
 from models.domain.log import Emission, LogRecord, Output, Received, Rejected
 
 Item = Received | Rejected
+Keyed = tuple[str, list[Output]]
 
 
 class Chunk(NamedTuple):
@@ -92,59 +94,51 @@ def slice_of(user_id: str, slices: int) -> int:
 
 
 @operator
-def decide(step_id: str, up: KeyedStream[Chunk], new_shard: Callable[[Place], Shard]) -> Stream[Emission]:
+def decide(
+    step_id: str, up: KeyedStream[Chunk], new_shard: Callable[[Place], Shard]
+) -> KeyedStream[list[Emission]]:
     """Move each shard's state on by its chunks; emit decisions, outcomes and rejected records."""
-    keyed = op.stateful_batch("stateful_batch", up, lambda state: ShardLogic(new_shard, state))
-    return op.map("value", keyed, lambda pair: pair[1])
+    return op.stateful_batch("stateful_batch", up, lambda state: ShardLogic(new_shard, state))
 
 
-class ShardLogic(StatefulBatchLogic[Chunk, Emission, bytes]):
-    """One shard inside Bytewax: made when its first chunk or its snapshot arrives."""
+class ShardLogic(StatefulBatchLogic[Chunk, list[Emission], bytes]):
+    """One shard inside Bytewax: made when its first chunk arrives, from its snapshot if there is one."""
 
     def __init__(self, new_shard: Callable[[Place], Shard], state: bytes | None) -> None:
         self._new_shard = new_shard
         self._state = state
         self._shard: Shard | None = None
 
-    def on_batch(self, values: list[Chunk]) -> tuple[list[Emission], bool]:
+    def on_batch(self, values: list[Chunk]) -> tuple[list[list[Emission]], bool]:
         """Process the shard's chunks in order."""
-        shard = self._open(values[0].place)
+        shard = self._shard or self._open(values[0].place)
         items = values[0].items if len(values) == 1 else [i for part in values for i in part.items]
-        return shard.process(items), self.RETAIN
+        emissions = shard.process(items)
+        return [emissions] if emissions else [], self.RETAIN
 
     def snapshot(self) -> bytes:
         """Return the shard's state as bytes of plain data."""
-        return self._state if self._shard is None and self._state is not None else self._dumped()
+        return self._state or b"" if self._shard is None else self._shard.dump()
 
     def _open(self, place: Place) -> Shard:
-        if self._shard is None:
-            self._shard = self._new_shard(place)
-            if self._state is not None:
-                self._shard.load(self._state)
-                self._state = None
+        self._shard = self._new_shard(place)
+        if self._state:
+            self._shard.load(self._state)
+            self._state = None
         return self._shard
-
-    def _dumped(self) -> bytes:
-        if self._shard is None:
-            raise RuntimeError("a shard without a chunk or a snapshot cannot have been created")
-        return self._shard.dump()
 
 
 @operator
-def encode_outputs(step_id: str, up: Stream[Emission]) -> Stream[Output]:
-    """Encode what the core says into records of the output topics."""
-
-    def shim_batch(emissions: list[Emission]) -> list[Output]:
-        return [encode_emission(emission) for emission in emissions]
-
-    return op.flat_map_batch("flat_map_batch", up, shim_batch)
+def encode_outputs(step_id: str, up: KeyedStream[list[Emission]]) -> KeyedStream[list[Output]]:
+    """Encode what the core says into records of the output topics, still grouped by shard."""
+    return op.map_value("map_value", up, lambda emissions: [encode_emission(e) for e in emissions])
 
 
 def encode_emission(emission: Emission) -> Output:
     """Return the record for one emission: decisions are keyed by user, outcomes by ad."""
     body = emission.body
     if isinstance(body, Rejected):
-        return dead_letter(body.record, body.error, body.stage)
+        return to_dead_letter(body.record, body.error, body.stage)
     stream, key = ("decisions", body.user_id) if isinstance(body, Decision) else ("outcomes", body.ad_id)
     return Output(
         stream, key.encode(), encode(body), emission.partition, emission.offset, headers=CONTENT_TYPE

@@ -82,6 +82,7 @@ class Bounds(_Section):
     users_per_shard: int = Field(8192, ge=1, description="the least recently seen user is forgotten beyond")
     decisions_per_shard: int = Field(4096, ge=1, description="decisions that feedback can still join")
     seen_ids_per_shard: int = Field(16384, ge=1, description="event ids remembered for removing repeats")
+    history_length: int = Field(160, ge=1, description="events kept per user for the Transformer")
     kv_cache_users: int = Field(
         4096, ge=1, description="users whose Transformer state is kept hot, per process"
     )
@@ -102,6 +103,7 @@ class Settings(BaseSettings):
     topics: Topics = Topics()
     bounds: Bounds = Bounds()
     batch_size: int = Field(512, ge=1, le=65536, description="most records taken at once")
+    linger_ms: float = Field(2.0, ge=0, description="longest wait of an output for others to share a request")
     model: Path | None = Field(None, description="model in force before the log names one; none: popularity")
     artifacts: Path = Field(Path("build/artifacts"), description="folder of models and catalogues by hash")
     group_id: str = Field("impulse-personalize", description="consumer group; for lag monitoring only")

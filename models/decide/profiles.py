@@ -112,7 +112,7 @@ class Profiles:
         if kind in IN_SEQUENCE:
             category = label_key(ad.category) if ad is not None else NO_KEY
             dwell = event.dwell_ms if isinstance(event, Dwell) else 0
-            self._sequence.append((row, ad_key, category, KIND_CODE[kind], dwell, event.event_time))  # type: ignore[index]
+            self._sequence.append((row, ad_key, category, KIND_CODE[kind], dwell, event.event_time))
         if isinstance(event, Impression):
             campaign = label_key(ad.campaign_id) if ad is not None else NO_KEY
             advertiser = label_key(ad.advertiser_id) if ad is not None else NO_KEY
@@ -135,10 +135,10 @@ class Profiles:
 
     def _append_sequence(self) -> None:
         row, ad, category, kind, dwell, time = zip(*self._sequence, strict=True)
-        ring = self.history
+        ring, kinds, dwells = self.history, np.array(kind, np.uint8), np.array(dwell, np.int32)
         append(
             ring.ad_key, ring.category_key, ring.kind, ring.dwell_ms, ring.time_ms, ring.count,
-            _i64(row), _u64(ad), _u64(category), np.array(kind, np.uint8), np.array(dwell, np.int32), _i64(time),
+            _i64(row), _u64(ad), _u64(category), kinds, dwells, _i64(time),
         )  # fmt: skip
         self._sequence.clear()
 
@@ -163,7 +163,9 @@ class Profiles:
 
     def dump(self, used: int) -> dict[str, Any]:
         """Return the first `used` rows of every table as plain data."""
-        return {name: table.dump(used) for name, table in self._tables.items()}
+        tables = {name: table.dump(used) for name, table in self._tables.items()}
+        del tables["history"]["generation"]  # says which occupant of a row a cache knows: never kept
+        return tables
 
     def load(self, data: dict[str, Any], used: int) -> None:
         """Take over what `dump` returned."""

@@ -43,7 +43,8 @@ from .decider import Decider, Job
 from .feedback import Feedback
 from .profiles import Profiles
 from .snapshot import pack, unpack
-from .view import View, ViewBuilder
+from .view import View
+from .views import ViewBuilder
 
 
 class Place(NamedTuple):
@@ -239,11 +240,9 @@ class Shard:
         if not self.seen.first_time(event.id):
             self.counts["duplicate"] += 1
             return
-        try:
-            self.view = self._views.apply(self.view, event)
-        except BadRecord as error:
-            if self.place.slice == 0:  # every slice of the partition reads the same record
-                self._refuse(Rejected(record, error, "control"))
+        self.view, error = self._views.apply(self.view, event)
+        if error is not None and self.place.slice == 0:  # every slice of the partition reads the record
+            self._refuse(Rejected(record, error, "control"))
         self.ledger.horizon_ms = _horizon_ms(self.view.policy)
 
     def _erase(self, user_id: str) -> None:
@@ -280,6 +279,6 @@ def _ahead(event: UserEvent, record: LogRecord, policy: Policy) -> BadRecord:
     ahead_s = (event.event_time - record.timestamp_ms) / 1000
     return BadRecord(
         "future",
-        f"event_time: got {event.event_time}, {ahead_s:.0f} s after the record's ingest time; expected at most "
-        f"{policy.future_s} s. Fix: set the producer's clock, or raise future_s in the policy.",
+        f"event_time: got {event.event_time}, {ahead_s:.0f} s after the record's ingest time; "
+        f"expected at most {policy.future_s} s. Fix: set the producer's clock, or raise the policy's future_s.",
     )

@@ -176,7 +176,7 @@ class Catalogue:
         known, new, rows = self.__dict__, result.__dict__, len(result.ads)
         for name, (dtype, read) in _COLUMNS.items():
             if name in known:
-                values = np.array([read(ad) for ad in ads], dtype)
+                values: NDArray[Any] = np.array([read(ad) for ad in ads], dtype)
                 new[name] = _patched(known[name], rows, changed, values)
         for name, (names, read_name) in _CODES.items():
             if name in known:

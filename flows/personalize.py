@@ -1,0 +1,53 @@
+"""The main flow: the log in; decisions, outcomes and dead letters out.
+
+    python -m bytewax.run flows.personalize          settings from the environment
+    impulse run --settings FILE                       the same, with recovery and sub-second epochs
+
+One worker per process, one input step, one output step. Several processes share the partitions either
+by ``IMPULSE_PARTITIONS`` (independent processes) or as a Bytewax cluster (``-i``/``-a``).
+"""
+
+from __future__ import annotations
+
+import threading
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow, Stream
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+
+from connectors.codec import EventCodec
+from connectors.consumer import ReadSettings
+from connectors.kafka import KafkaLogSource, KafkaSink
+from models.domain.log import LogRecord
+
+from .operators import Keyed, chunk, decide, decode, encode_outputs
+from .service import Service
+from .settings import Settings, load_settings
+
+
+def flow(settings: Settings | None = None, stop: threading.Event | None = None) -> Dataflow:
+    """Return the dataflow that reads and writes Kafka as the settings say."""
+    settings = settings or load_settings()
+    config = settings.kafka.config()
+    source = KafkaLogSource(
+        config,
+        settings.topics.events,
+        partitions=settings.partitions,
+        settings=ReadSettings(batch_size=settings.batch_size, group_id=settings.group_id),
+        stop=stop,
+    )
+    sink = KafkaSink(config, settings.topics.by_stream(), linger_ms=settings.linger_ms)
+    return personalize(source, sink, Service.of(settings))
+
+
+def personalize(source: Source[LogRecord], sink: Sink[Keyed], service: Service) -> Dataflow:
+    """Return the dataflow between any source of log records and any sink of outputs."""
+    dataflow = Dataflow("personalize")
+    records: Stream[LogRecord] = op.input("log", dataflow, source)
+    items = decode("decode", records, EventCodec())  # Received | Rejected
+    shards = chunk("chunk", items, service.slices)  # (shard key, Chunk)
+    emissions = decide("decide", shards, service.new_shard)  # (shard key, [Emission])
+    outputs = encode_outputs("encode", emissions)  # (shard key, [Output])
+    op.output("out", outputs, sink)
+    return dataflow

@@ -1,0 +1,97 @@
+"""What one process holds for its shards: the model in force at first, artifacts, caches, bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from connectors.artifacts import ArtifactStore
+from models.decide.decider import Decider
+from models.decide.shard import Place, Shard, ShardBounds
+from models.decide.views import ViewBuilder
+from models.domain.catalogue import Ad
+from models.domain.errors import ArtifactError
+from models.scorer.interface import Scorer
+from models.scorer.popularity import PopularityScorer
+from models.scorer.serving import open_scorer
+
+from .settings import Settings
+
+
+class StoredResources:
+    """Artifacts from a folder that all processes see.
+
+    Models stand in it under their hash (`impulse model add`), catalogues and views under their content's.
+    """
+
+    def __init__(self, store: ArtifactStore, kv_cache_users: int) -> None:
+        self._store = store
+        self._kv_cache_users = kv_cache_users
+        self._scorers: dict[str, Scorer] = {}
+
+    def scorer(self, model_hash: str) -> Scorer:
+        """Return the model of this hash, opened once."""
+        if model_hash not in self._scorers:
+            self._scorers[model_hash] = open_scorer(self._store.path(model_hash), self._kv_cache_users)
+        return self._scorers[model_hash]
+
+    def add(self, scorer: Scorer) -> None:
+        """Let a model that was opened elsewhere be found by its hash."""
+        self._scorers[scorer.model_hash] = scorer
+
+    def ads(self, artifact: str) -> tuple[Ad, ...]:
+        """Return the ads of a catalogue artifact: a JSON array of ads."""
+        try:
+            return msgspec.json.decode(self._store.get(artifact), type=tuple[Ad, ...])
+        except msgspec.DecodeError as error:
+            raise ArtifactError(f"catalogue artifact {artifact}: {error}. Fix: publish it anew.") from error
+
+    def keep(self, data: bytes) -> str:
+        """Keep a blob and return its content hash."""
+        return self._store.put(data)
+
+    def kept(self, name: str) -> bytes:
+        """Return the blob of this content hash."""
+        return self._store.get(name)
+
+
+@dataclass(frozen=True)
+class Service:
+    """Makes the shards of a process; everything they share is a cache."""
+
+    views: ViewBuilder
+    decider: Decider
+    bounds: ShardBounds
+    slices: int
+
+    def new_shard(self, place: Place) -> Shard:
+        """Return an empty shard."""
+        return Shard(place, self.views, self.decider, self.bounds)
+
+    @classmethod
+    def of(cls, settings: Settings, *, pinned: bool = False) -> Service:
+        """Return the service that the settings describe.
+
+        Raises
+        ------
+        ArtifactError
+            when the model is missing, damaged or of another schema.
+
+        """
+        bounds = settings.bounds
+        resources = StoredResources(ArtifactStore(settings.artifacts), bounds.kv_cache_users)
+        scorer = first_scorer(settings.model, bounds.kv_cache_users)
+        resources.add(scorer)
+        return cls(
+            views := ViewBuilder(scorer, resources, pinned=pinned),
+            Decider(views, bounds.history_length),
+            ShardBounds(bounds.users_per_shard, bounds.decisions_per_shard, bounds.seen_ids_per_shard),
+            bounds.slices,
+        )
+
+
+def first_scorer(model: Path | None, kv_cache_users: int) -> Scorer:
+    """Return the model in force before the log names one: popularity where there is none."""
+    return PopularityScorer() if model is None else open_scorer(model, kv_cache_users)

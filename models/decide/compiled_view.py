@@ -1,0 +1,117 @@
+"""A view laid out in arrays for the decision path: built once per view, shared by all shards.
+
+Legend: A ads, S distinct segment rows met so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.domain.catalogue import Catalogue
+from models.learning.compiled import CompiledWeights
+from models.policy.auction import CPA, CPM
+from models.policy.caps import CompiledCaps, compile_caps
+from models.policy.diversity import Facets, SlateRules, facets_of, slate_rules
+from models.policy.eligibility import Rules
+from models.scorer.interface import AdIndex
+
+from .view import PacingTable, View
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+TYPICAL_PCTR = 0.02
+TYPICAL_PCVR = 0.05
+"""Rates by which bids of different types are compared in retrieval; ranking uses the predicted ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledView:
+    """What the decision path reads of a view."""
+
+    view: View
+    index: AdIndex
+    rules: Rules
+    weights: CompiledWeights
+
+    @cached_property
+    def exhausted(self) -> frozenset[str]:
+        """Campaigns whose budget is spent."""
+        return frozenset(self.view.pacing.exhausted)
+
+    @cached_property
+    def caps(self) -> CompiledCaps:
+        """Frequency caps as arrays."""
+        return compile_caps(self.view.policy)
+
+    @cached_property
+    def facets(self) -> Facets:
+        """What the slate's rules compare."""
+        return facets_of(self.rules.columns)
+
+    @cached_property
+    def slate_rules(self) -> SlateRules:
+        """The policy's rules between the ads of a slate."""
+        return slate_rules(self.view.policy)
+
+    @cached_property
+    def mu(self) -> F64:
+        """`[A]` pacing multiplier of each ad's campaign."""
+        return pacing_of(self.view.catalogue, self.view.pacing)
+
+    @cached_property
+    def value_bias(self) -> F32:
+        """`[A]` log of what an ad's impression is worth at typical rates, for retrieval."""
+        catalogue = self.view.catalogue
+        return log_worth(catalogue.bid_micros, catalogue.bid_type, catalogue.quality, self.mu)
+
+    @cached_property
+    def _situations(self) -> _Situations:
+        return _Situations(np.zeros((0, len(self.view.catalogue)), np.float32), {})
+
+    def situations(self, segments: list[str]) -> tuple[F32, I64]:
+        """Return the retrieval biases `[S, A]` and the row of each segment `[B]`."""
+        rows = self.weights.segment_rows(segments)
+        return self._situations.of(self, segments, rows.tolist())
+
+
+class _Situations:
+    """Retrieval biases by segment row, grown as segments are met."""
+
+    def __init__(self, bias: F32, row_of: dict[int, int]) -> None:
+        self._bias = bias
+        self._row_of = row_of
+
+    def of(self, compiled: CompiledView, segments: list[str], rows: list[int]) -> tuple[F32, I64]:
+        for segment, row in zip(segments, rows, strict=True):
+            if row not in self._row_of:
+                self._row_of[row] = len(self._bias)
+                fresh = compiled.weights.situation_bias(segment) + compiled.value_bias
+                self._bias = np.concatenate([self._bias, fresh[None, :].astype(np.float32)])
+        return self._bias, np.array([self._row_of[row] for row in rows], np.int64)
+
+
+def pacing_of(catalogue: Catalogue, pacing: PacingTable) -> F64:
+    """Return the pacing multiplier `[A]` of each ad's campaign, 0 for an unpaced one."""
+    by_code = np.array([pacing.multipliers.get(name, 0.0) for name in catalogue.campaigns])
+    return by_code[catalogue.campaign] if len(by_code) else np.zeros(len(catalogue))
+
+
+@njit(cache=True)
+def log_worth(bid_micros: I64, bid_type: NDArray[np.int8], quality: F64, mu: F64) -> F32:
+    """Return log(bid per click or its like * quality / (1 + mu)) `[A]`; -inf for a bid of 0."""
+    out = np.empty(len(bid_micros), np.float32)
+    for a in range(len(bid_micros)):
+        worth = float(bid_micros[a])
+        if bid_type[a] == CPM:
+            worth = worth / 1000.0 / TYPICAL_PCTR
+        elif bid_type[a] == CPA:
+            worth = worth * TYPICAL_PCVR
+        out[a] = np.log(worth * quality[a] / (1.0 + mu[a])) if worth > 0.0 else -np.inf
+    return out

@@ -1,0 +1,259 @@
+"""Moving views on, sharing them between partitions, and keeping them for snapshots.
+
+Partitions receive the same control records, so equal views are built once per process and shared; which
+partition gets there first changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from models.domain.catalogue import Ad, Catalogue
+from models.domain.errors import ArtifactError, BadRecord, SettingError
+from models.domain.events import (
+    Adjustments,
+    AdUpsert,
+    AdWithdraw,
+    CatalogueSnapshot,
+    Control,
+    ModelSwitch,
+    Pacing,
+    PolicyChange,
+)
+from models.domain.ids import content_hash
+from models.domain.policy import Policy
+from models.learning.compiled import CompiledWeights, WeightCache
+from models.learning.weights import WeightTable
+from models.policy.caps import check_policy
+from models.policy.eligibility import Rules
+from models.scorer.interface import AdIndex, Scorer
+
+from .compiled_view import CompiledView
+from .profiles import IMPRESSIONS_KEPT
+from .validated import split_valid
+from .view import PacingTable, View
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Recent(Generic[K, V]):
+    """The results of the last ``size`` distinct computations; forgetting one costs time, nothing else."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._results: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K, compute: Callable[[], V]) -> V:
+        """Return the result for a key, computing it where it is not remembered."""
+        if key in self._results:
+            self._results.move_to_end(key)
+            return self._results[key]
+        result = self._results[key] = compute()
+        if len(self._results) > self._size:
+            self._results.popitem(last=False)
+        return result
+
+
+class Resources(Protocol):
+    """Where artifacts named by control records come from, and where views of snapshots are kept."""
+
+    def scorer(self, model_hash: str) -> Scorer:
+        """Return the model of this hash; raises ArtifactError."""
+        ...
+
+    def ads(self, artifact: str) -> tuple[Ad, ...]:
+        """Return the ads of a catalogue artifact; raises ArtifactError."""
+        ...
+
+    def keep(self, data: bytes) -> str:
+        """Keep a blob and return its content hash."""
+        ...
+
+    def kept(self, name: str) -> bytes:
+        """Return the blob of this content hash; raises ArtifactError."""
+        ...
+
+
+class Moved(NamedTuple):
+    """The view after a control record, and what of the record could not be applied, if anything."""
+
+    view: View
+    error: BadRecord | None
+
+
+class ViewBuilder:
+    """Moves views on and compiles them; one per process, holding caches only.
+
+    Parameters
+    ----------
+    scorer
+        The model in force before the log names one.
+    resources
+        Artifact access.
+    pinned
+        Ignore the log's model switches: a replay of the log with another model.
+
+    """
+
+    def __init__(self, scorer: Scorer, resources: Resources, *, pinned: bool = False) -> None:
+        self._first = View(Policy(), Catalogue(), WeightTable(), PacingTable(), scorer)
+        self._resources = resources
+        self._pinned = pinned
+        self._weights = WeightCache(32)
+        self._steps: Recent[tuple[int, int], tuple[View, Control, Moved]] = Recent(256)
+        self._catalogues: Recent[tuple[str, str], Catalogue] = Recent(8)
+        self._indexes: Recent[tuple[str, str], AdIndex] = Recent(4)
+        self._rules: Recent[tuple[str, Policy], Rules] = Recent(8)
+        self._interned: Recent[tuple[Hashable, ...], View] = Recent(64)
+        self._compiled: Recent[int, CompiledView] = Recent(32)
+        self._dumps: Recent[int, tuple[View, str]] = Recent(64)
+        self._loads: Recent[str, View] = Recent(64)
+        self._last_index: AdIndex | None = None
+        self._last_rules: Rules | None = None
+
+    def first(self) -> View:
+        """Return the view of an empty log."""
+        return self._first
+
+    def apply(self, view: View, event: Control) -> Moved:
+        """Return the view after a control record, and what of the record could not be applied."""
+        return self._steps.get((id(view), id(event)), lambda: (view, event, self._moved(view, event)))[2]
+
+    def _moved(self, view: View, event: Control) -> Moved:
+        try:
+            if isinstance(event, AdUpsert):
+                changed, error = self._upserted(view, event)
+                return Moved(self._shared(changed), error)
+            return Moved(self._shared(self._applied(view, event)), None)
+        except BadRecord as error:
+            return Moved(view, error)
+
+    def _shared(self, view: View) -> View:
+        """Return the one object that stands for all equal views."""
+        pacing = msgspec.json.encode(view.pacing)
+        key = (view.policy, view.catalogue.version, view.weights.digest, pacing, view.scorer.model_hash)
+        return self._interned.get(key, lambda: view)
+
+    def _applied(self, view: View, event: Control) -> View:
+        match event:
+            case AdWithdraw():
+                key = (view.catalogue.version, content_hash(msgspec.json.encode(event)))
+                changed = self._catalogues.get(key, lambda: view.catalogue.withdraw(event.ad_ids))
+                return replace(view, catalogue=changed)
+            case CatalogueSnapshot():
+                return replace(view, catalogue=self._snapshot(view.catalogue, event))
+            case Adjustments():
+                return replace(view, weights=self._weights.apply(view.weights, event).table)
+            case Pacing():
+                return replace(view, pacing=view.pacing.apply(event))
+            case ModelSwitch():
+                return view if self._pinned else replace(view, scorer=self._model(event.model_hash))
+            case PolicyChange():
+                return replace(view, policy=_checked(event.policy))
+            case _:
+                return view
+
+    def _upserted(self, view: View, event: AdUpsert) -> Moved:
+        ads, error = split_valid(event.ads)
+        if not ads:
+            return Moved(view, error)
+        key = (view.catalogue.version, content_hash(msgspec.json.encode(event)))
+        changed = self._catalogues.get(key, lambda: view.catalogue.upsert(ads))
+        return Moved(replace(view, catalogue=changed), error)
+
+    def _snapshot(self, catalogue: Catalogue, event: CatalogueSnapshot) -> Catalogue:
+        try:
+            ads, error = split_valid(self._resources.ads(event.artifact))
+        except ArtifactError as missing:
+            raise BadRecord("unknown_artifact", str(missing)) from missing
+        if error is not None:
+            raise error
+        return self._catalogues.get((catalogue.version, event.artifact), lambda: catalogue.replaced(ads))
+
+    def _model(self, model_hash: str) -> Scorer:
+        try:
+            return self._resources.scorer(model_hash)
+        except ArtifactError as error:
+            raise BadRecord("unknown_model", str(error)) from error
+
+    def compiled(self, view: View) -> CompiledView:
+        """Return the view laid out in arrays."""
+        return self._compiled.get(
+            id(view),
+            lambda: CompiledView(view, self._index(view), self._rules_of(view), self._weights_of(view)),
+        )
+
+    def _index(self, view: View) -> AdIndex:
+        key = (view.scorer.model_hash, view.catalogue.version)
+        self._last_index = self._indexes.get(key, lambda: view.scorer.index(view.catalogue, self._last_index))
+        return self._last_index
+
+    def _rules_of(self, view: View) -> Rules:
+        key = (view.catalogue.version, view.policy)
+        self._last_rules = self._rules.get(
+            key, lambda: Rules.compile(view.catalogue, view.policy, self._last_rules)
+        )
+        return self._last_rules
+
+    def _weights_of(self, view: View) -> CompiledWeights:
+        return self._weights.compile(view.weights, view.catalogue)
+
+    def dump(self, view: View) -> str:
+        """Keep a view as a blob and return its name."""
+        return self._dumps.get(id(view), lambda: (view, self._kept(view)))[1]
+
+    def _kept(self, view: View) -> str:
+        catalogue = self._resources.keep(view.catalogue.to_bytes())
+        parts = _ViewParts(
+            policy=view.policy,
+            catalogue=catalogue,
+            weights=self._resources.keep(view.weights.to_bytes()),
+            pacing=view.pacing,
+            model_hash=view.scorer.model_hash,
+        )
+        return self._resources.keep(msgspec.json.encode(parts))
+
+    def load(self, name: str) -> View:
+        """Return the view that `dump` kept under this name.
+
+        Raises
+        ------
+        ArtifactError
+            when a part of it is missing or damaged.
+
+        """
+        return self._loads.get(name, lambda: self._loaded(name))
+
+    def _loaded(self, name: str) -> View:
+        parts = msgspec.json.decode(self._resources.kept(name), type=_ViewParts)
+        known = parts.model_hash == self._first.scorer.model_hash
+        view = View(
+            parts.policy,
+            Catalogue.from_bytes(self._resources.kept(parts.catalogue)),
+            WeightTable.from_bytes(self._resources.kept(parts.weights)),
+            parts.pacing,
+            self._first.scorer if known or self._pinned else self._resources.scorer(parts.model_hash),
+        )
+        return self._shared(view)
+
+
+class _ViewParts(msgspec.Struct):
+    policy: Policy
+    catalogue: str
+    weights: str
+    pacing: PacingTable
+    model_hash: str
+
+
+def _checked(policy: Policy) -> Policy:
+    try:
+        check_policy(policy, IMPRESSIONS_KEPT)
+    except SettingError as error:
+        raise BadRecord("bad_policy", str(error)) from error
+    return policy

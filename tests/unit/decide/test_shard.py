@@ -1,0 +1,274 @@
+"""The decision core gives the same results, to the last bit, however the log is cut into batches."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.shards import START, Bench, LogBuilder, bodies, logs, run
+
+from models.decide.shard import ShardBounds
+from models.domain import events
+from models.domain.catalogue import Ad
+from models.domain.decision import Decision, Outcome
+from models.domain.errors import ArtifactError
+from models.domain.log import Rejected
+from models.domain.policy import Attribution, Cap, Policy, Triggers
+
+SMALL = ShardBounds(users=3, decisions=4, seen_ids=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(logs(), st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_the_size_of_the_batches_changes_no_bit(records, sizes):
+    one_by_one = run(Bench(bounds=SMALL).shard(), records, [1])
+    assert run(Bench(bounds=SMALL).shard(), records, sizes) == one_by_one
+    assert run(Bench(bounds=SMALL).shard(), records) == one_by_one
+
+
+@settings(max_examples=40, deadline=None)
+@given(logs(), st.integers(0, 40))
+def test_a_snapshot_taken_anywhere_resumes_as_if_nothing_had_happened(records, cut):
+    bench = Bench(bounds=SMALL)
+    whole = bench.shard()
+    expected = run(whole, records)
+    first = bench.shard()
+    before = run(first, records[:cut])
+    resumed = bench.shard()
+    resumed.load(first.dump())
+    assert before + run(resumed, records[cut:]) == expected
+    assert resumed.dump() == whole.dump()
+
+
+def test_every_request_gets_a_decision_also_of_an_empty_catalogue(bench, log):
+    log.request()
+    (decision,) = bodies(run(bench.shard(), log.records), Decision)
+    assert decision.ads == ()
+    assert decision.decision_id == "ads.events.v1-0-0"
+
+
+def test_a_decision_holds_as_many_ads_as_the_request_asks_for(bench, log):
+    log.ads(9)
+    log.request(slots=7)
+    log.request("v")
+    asked, default = bodies(run(bench.shard(), log.records), Decision)
+    assert (len(asked.ads), len(default.ads)) == (7, Policy().slots)
+    assert [slot.slot for slot in asked.ads] == list(range(7))
+
+
+def test_a_repeated_event_counts_once(bench, log):
+    log.ads()
+    log.request(id="same")
+    log.request(id="same")
+    shard = bench.shard()
+    assert len(bodies(run(shard, log.records), Decision)) == 1
+    assert shard.counts["duplicate"] == 1
+
+
+def test_an_event_dated_ahead_of_its_record_is_refused_and_does_not_move_the_clock(bench, log):
+    log.add(events.View, user_id="u", ad_id="a", event_time=START + 365 * 86_400_000)
+    log.add(events.View, user_id="u", ad_id="a")
+    shard = bench.shard()
+    (refused,) = bodies(run(shard, log.records), Rejected)
+    assert refused.error.reason == "future"
+    assert "Fix:" in str(refused.error)
+    assert shard.watermark.time_ms == log.now
+
+
+def test_a_late_event_is_counted_and_kept_out_of_the_windows(bench, log):
+    log.request()
+    log.add(events.Click, user_id="u", ad_id="a", event_time=log.now - 86_400_001 - 1000)
+    log.request()
+    shard = bench.shard()
+    decisions = bodies(run(shard, log.records), Decision)
+    assert shard.counts["late"] == 1
+    assert decisions[-1].activity["session"][0] == 0
+
+
+def test_windows_count_what_the_user_did(bench, log):
+    for _ in range(3):
+        log.add(events.Click, user_id="u", ad_id="a")
+    log.add(events.Dwell, user_id="u", ad_id="a", dwell_ms=2500)
+    log.request(after_s=90)
+    (decision,) = bodies(run(bench.shard(), log.records), Decision)
+    assert decision.activity["1m"] == (0, 0, 0, 0)
+    assert decision.activity["5m"] == (3, 0, 2.5, 0)
+    assert decision.activity["session"] == (3, 0, 2.5, 0)
+
+
+def test_a_click_triggers_a_decision_where_the_policy_says_so(bench, log):
+    log.ads()
+    log.add(events.PolicyChange, policy=Policy(version=2, triggers=Triggers(after_click=True, min_gap_s=10)))
+    log.add(events.Click, user_id="u", ad_id="a0")
+    log.add(events.Click, user_id="u", ad_id="a1")
+    log.add(events.Click, user_id="u", ad_id="a1", after_s=10)
+    decisions = bodies(run(bench.shard(), log.records), Decision)
+    assert [(d.trigger, d.policy_version, d.request_id) for d in decisions] == [
+        ("click", 2, "e0-2"),
+        ("click", 2, "e0-4"),
+    ]
+
+
+def test_a_long_dwell_triggers_a_decision_and_a_short_one_does_not(bench, log):
+    log.ads()
+    log.add(events.PolicyChange, policy=Policy(triggers=Triggers(after_dwell_ms=5000)))
+    log.add(events.Dwell, user_id="u", ad_id="a0", dwell_ms=4999)
+    log.add(events.Dwell, user_id="u", ad_id="a0", dwell_ms=5000)
+    (decision,) = bodies(run(bench.shard(), log.records), Decision)
+    assert (decision.trigger, decision.request_id) == ("dwell", "e0-3")
+
+
+def test_an_erased_user_starts_as_a_stranger(bench, log):
+    log.ads()
+    decision = log.request()
+    log.add(events.Click, user_id="u", ad_id="a0", decision_id=decision)
+    log.add(events.Erasure, user_id="u")
+    log.request()
+    log.add(events.Impression, user_id="u", ad_id="a0", decision_id=decision)
+    shard = bench.shard()
+    decisions = bodies(run(shard, log.records), Decision)
+    assert decisions[-1].activity["session"] == (0, 0, 0, 0)
+    assert shard.feedback.counts["unjoined"] == 1
+    assert decisions[0].decision_id.encode() not in shard.dump()
+
+
+def test_the_user_seen_longest_ago_makes_room_for_a_stranger(log):
+    bench = Bench(bounds=ShardBounds(users=2))
+    for user in ("a", "b", "a", "c"):
+        log.add(events.View, user_id=user, ad_id="x")
+    shard = bench.shard()
+    run(shard, log.records)
+    assert sorted(user for user, _ in shard.rows.items()) == ["a", "c"]
+    assert shard.rows.forgotten == 1
+
+
+def test_what_happens_to_an_ad_withdrawn_mid_flight_still_counts(bench, log):
+    log.ads(1)
+    decision = log.request()
+    log.add(events.Impression, user_id="u", ad_id="a0", decision_id=decision)
+    log.add(events.AdWithdraw, ad_ids=("a0",))
+    log.add(events.Click, user_id="u", ad_id="a0", decision_id=decision)
+    log.request()
+    emissions = run(bench.shard(), log.records)
+    assert [o.kind for o in bodies(emissions, Outcome)] == ["impression", "click"]
+    assert bodies(emissions, Decision)[-1].filtered == {"withdrawn": 1}
+
+
+def test_a_new_catalogue_holds_from_its_record_on(bench, log):
+    log.ads(1)
+    log.request()
+    log.add(events.AdUpsert, ads=(bench_ad("b0"),))
+    log.request("v")
+    first, second = bodies(run(bench.shard(), log.records), Decision)
+    assert [slot.ad_id for slot in first.ads] == ["a0"]
+    assert {slot.ad_id for slot in second.ads} == {"a0", "b0"}
+    assert first.catalogue_version != second.catalogue_version
+
+
+def bench_ad(ad_id):
+    return Ad(ad_id=ad_id, campaign_id="c")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "reason"),
+    [
+        (events.ModelSwitch, {"model_hash": "f" * 32}, "unknown_model"),
+        (events.CatalogueSnapshot, {"artifact": "f" * 32}, "unknown_artifact"),
+        (events.AdUpsert, {"ads": (None,)}, "bad_ad"),
+    ],
+)
+def test_a_control_record_that_cannot_be_applied_is_refused_once_and_the_flow_goes_on(
+    bench, log, kind, fields, reason
+):
+    if kind is events.AdUpsert:
+        fields = {"ads": (Ad(ad_id="bad", campaign_id="c", targeting="import os"),)}
+    log.add(kind, **fields)
+    log.request()
+    refused = [bodies(run(bench.shard(slice_=s), log.records), Rejected) for s in (0, 1)]
+    assert [len(r) for r in refused] == [1, 0]
+    assert refused[0][0].error.reason == reason
+
+
+def test_good_ads_of_a_record_are_used_beside_bad_ones(bench, log):
+    log.add(
+        events.AdUpsert,
+        ads=(Ad(ad_id="bad", campaign_id="c", targeting="nonsense("), Ad(ad_id="good", campaign_id="c")),
+    )
+    log.request()
+    emissions = run(bench.shard(), log.records)
+    assert [s.ad_id for s in bodies(emissions, Decision)[0].ads] == ["good"]
+    assert "bad" in str(bodies(emissions, Rejected)[0].error)
+
+
+def test_a_stale_version_of_the_weights_changes_nothing(bench, log):
+    log.ads(1)
+    log.add(events.Adjustments, version=5, ads={"a0": (1.0, 0.1)})
+    log.add(events.Adjustments, version=4, ads={"a0": (9.0, 0.1)})
+    log.request()
+    (decision,) = bodies(run(bench.shard(), log.records), Decision)
+    assert (decision.adjustments_version, decision.ads[0].parts.ad) == (5, 1.0)
+
+
+def test_campaigns_out_of_budget_are_not_shown(bench, log):
+    log.ads(2)
+    log.add(events.Pacing, version=1, multipliers={"c1": 3.0}, exhausted=("c0",))
+    log.request()
+    (decision,) = bodies(run(bench.shard(), log.records), Decision)
+    assert decision.filtered == {"budget": 1}
+    assert [(s.ad_id, s.pacing) for s in decision.ads] == [("a1", 3.0)]
+
+
+def test_a_click_logit_is_the_sum_of_its_parts(bench, log):
+    log.ads(3, category="shoes")
+    log.add(
+        events.Adjustments, version=1, bias=(0.1, 0.1), ads={"a1": (0.4, 0.1)}, campaigns={"c2": (-0.2, 0.1)},
+        segment_categories={"vip|shoes": (0.3, 0.1)},
+    )  # fmt: skip
+    log.request(context=events.Context(segment="vip"))
+    (decision,) = bodies(run(bench.shard(), log.records), Decision)
+    for slot in decision.ads:
+        p = slot.parts
+        total = p.base + p.bias + p.ad + p.campaign + p.segment_category + p.user_category
+        assert slot.pctr == pytest.approx(1 / (1 + math.exp(-total)), rel=1e-12)
+        assert p.segment_category == pytest.approx(0.3)
+
+
+def test_clicks_teach_the_users_taste(bench, log):
+    log.ads(2, category="shoes")
+    for _ in range(3):
+        decision = log.request()
+        for ad in ("a0", "a1"):
+            log.add(events.Click, user_id="u", ad_id=ad, decision_id=decision, after_s=200)
+    log.request(after_s=4000)
+    log.request("stranger")
+    known, stranger = bodies(run(bench.shard(), log.records), Decision)[-2:]
+    assert known.ads[0].parts.user_category > 0
+    assert stranger.ads[0].parts.user_category == 0
+
+
+def test_a_snapshot_of_another_place_is_refused(bench):
+    with pytest.raises(ArtifactError, match="snapshot of a shard"):
+        bench.shard(partition=1).load(bench.shard(partition=0).dump())
+
+
+def test_a_damaged_snapshot_is_refused(bench):
+    with pytest.raises(ArtifactError, match="snapshot"):
+        bench.shard().load(b"\xc1")
+
+
+def test_a_policy_that_cannot_be_kept_is_refused(bench, log):
+    log.add(events.PolicyChange, policy=Policy(version=9, caps=(Cap(impressions=10_000),)))
+    (refused,) = bodies(run(bench.shard(), log.records), Rejected)
+    assert refused.error.reason == "bad_policy"
+
+
+def test_unlabelled_impressions_become_negatives_in_event_time():
+    log = LogBuilder()
+    log.ads(1)
+    log.add(events.PolicyChange, policy=Policy(attribution=Attribution(no_click_after_s=30)))
+    decision = log.request()
+    log.add(events.Impression, user_id="u", ad_id="a0", decision_id=decision)
+    log.add(events.View, user_id="somebody", ad_id="a0", after_s=29)
+    log.add(events.View, user_id="somebody", ad_id="a0", after_s=1)
+    outcomes = bodies(run(Bench().shard(), log.records), Outcome)
+    assert [(o.kind, o.event_time - START) for o in outcomes] == [("impression", 4000), ("no_click", 34000)]
