@@ -1,0 +1,81 @@
+"""Fixtures for everything that talks to a broker."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.client import KafkaConfig
+from connectors.embedded_broker import EmbeddedBroker
+from connectors.topics import TopicSpec, create_topics
+
+KAFKA_SCRIPT = Path(__file__).parents[2] / "shared" / "kafka" / "kafka_server.py"
+
+
+class RunningKafka:
+    """A real Apache Kafka: ``config`` reaches it in plaintext, ``secure`` over SASL_SSL (None: no listener)."""
+
+    def __init__(self, bootstrap: str, server: Any = None) -> None:
+        self.config = KafkaConfig(bootstrap)
+        self.secure = KafkaConfig.of(server.secure) if server else None
+        self._server = server
+
+    def new_topic(self, partitions: int = 4, **settings: str) -> str:
+        name = f"test.{uuid.uuid4().hex[:12]}.v1"
+        create_topics(self.config, [TopicSpec(name, partitions, settings)])
+        return name
+
+    def kill(self) -> None:
+        if self._server is None:
+            pytest.skip("IMPULSE_TEST_KAFKA names a broker that these tests may not kill")
+        self._server.kill()
+
+    def start(self) -> None:
+        self._server.start()
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[RunningKafka]:
+    logging.getLogger("impulse.kafka").setLevel(logging.CRITICAL)
+    if bootstrap := os.environ.get("IMPULSE_TEST_KAFKA"):
+        yield RunningKafka(bootstrap)
+    elif not KAFKA_SCRIPT.is_file() or shutil.which("java") is None:
+        pytest.skip(
+            "no Apache Kafka: set IMPULSE_TEST_KAFKA=HOST:PORT, or have Java and "
+            f"{KAFKA_SCRIPT.parent.parent.name}/{KAFKA_SCRIPT.parent.name} beside the repository"
+        )
+    else:
+        with _kafka_class()() as server:
+            yield RunningKafka(server.bootstrap, server)
+
+
+def _kafka_class() -> Any:
+    spec = importlib.util.spec_from_file_location("kafka_server", KAFKA_SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Kafka
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def embedded_topic(embedded_broker: EmbeddedBroker) -> Callable[[int], str]:
+    def new_topic(partitions: int) -> str:
+        name = f"test.{uuid.uuid4().hex[:12]}.v1"
+        embedded_broker.create_topic(name, partitions)
+        return name
+
+    return new_topic
