@@ -69,17 +69,6 @@ def rank_value(bids: Bids, value: F64) -> F64:
     return value * bids.quality / (1.0 + bids.mu)
 
 
-@njit(cache=True)
-def log_rank(rank: F64) -> F64:
-    """Return the logarithm `[B, K]` of rank values, -inf for those that are not above zero (or NaN)."""
-    out = np.full(rank.shape, -np.inf)
-    for b in range(rank.shape[0]):
-        for k in range(rank.shape[1]):
-            if rank[b, k] > 0.0:
-                out[b, k] = math.log(rank[b, k])
-    return out
-
-
 def admitted(bids: Bids, value: F64, reserve_micros: int) -> Flags:
     """Return which candidates may be sold: their value reaches the reserve and their bid the floor."""
     return (value >= reserve_micros) & (bids.bid_micros >= bids.floor_micros)

@@ -44,7 +44,7 @@ SNAPSHOT_VERSION = 1
 class PacingSettings:
     """How the pacer steers; the defaults hold for capacities of 2 to 50 times the budget."""
 
-    eta: float = 0.05
+    eta: float = 0.03
     """Step of the dual descent; .005 to .2 all work."""
     mu_max: float = 100.0
     delay_s: float = 60.0
@@ -161,6 +161,7 @@ class Pacer:
         minute = time_ms // MINUTE_MS
         if before < 0:
             state.minute = minute
+            state.plan.start(time_ms)
             self._start_day()
             return
         for passed in range(max(state.minute, minute - MINUTES), minute):
@@ -250,6 +251,8 @@ class Pacer:
     def _start_day(self) -> None:
         now = self._state.clock_ms
         for account in self._state.accounts.values():
+            if account.exhausted and account.spent_day == 0:  # a day lost to the margin: try a smaller one
+                account.rate /= 2.0
             account.spent_day = 0
             account.day_budget = _day_budget(account, now)
             self._reopen(account)

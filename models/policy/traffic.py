@@ -11,20 +11,27 @@ BUCKETS = 96
 
 _PER_BUCKET = MINUTES // BUCKETS
 _BUCKET_MS = _PER_BUCKET * 60_000
-_LEARN = 0.5
+_LEAST_LEARN = 1.0 / 3.0
 _FLAT = 0.1
 
 
 class TrafficPlan(msgspec.Struct):
-    """Weights of the quarters of a day, flat at first, moved halfway to each completed day's shape.
+    """Weights of the quarters of a day: flat at first, then a moving average of the days seen whole.
 
-    A tenth of the weight stays flat, so no minute is planned away for good.
+    The first such day replaces the flat weights, the second counts half, every later one a third. A
+    tenth of each stays flat, so no minute is planned away for good.
     """
 
     weights: list[float] = msgspec.field(default_factory=lambda: [1.0 / BUCKETS] * BUCKETS)
     counts: list[int] = msgspec.field(default_factory=lambda: [0] * BUCKETS)
     whole_day: bool = False
-    """The day being counted was seen from its start; the first one was not."""
+    """The day being counted was seen from its start."""
+    days: int = 0
+    """Days learned from."""
+
+    def start(self, time_ms: int) -> None:
+        """Begin to count at this event time; a day counts as whole from its first quarter of an hour on."""
+        self.whole_day = time_ms // _BUCKET_MS % BUCKETS == 0
 
     def count(self, time_ms: int, impressions: int) -> None:
         """Count impressions at an event time."""
@@ -34,9 +41,11 @@ class TrafficPlan(msgspec.Struct):
         """Learn from the day that ends, if it was seen whole and brought anything."""
         total = sum(self.counts)
         if self.whole_day and total:
+            self.days += 1
+            learn = max(1.0 / self.days, _LEAST_LEARN)
             for n, (weight, count) in enumerate(zip(self.weights, self.counts, strict=True)):
                 shape = _FLAT / BUCKETS + (1.0 - _FLAT) * count / total
-                self.weights[n] = (1.0 - _LEARN) * weight + _LEARN * shape
+                self.weights[n] = (1.0 - learn) * weight + learn * shape
         self.counts = [0] * BUCKETS
         self.whole_day = True
 

@@ -1,0 +1,81 @@
+"""A market for one paced campaign: auctions through the day, competitors, and late reports.
+
+A second-price auction: the campaign bids ``value / (1 + mu)``, wins above the competition's price and
+owes that price in expectation; it is charged on clicks, which are reported ``delay_s`` later.
+"""
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
+
+from models.domain.catalogue import Ad
+from models.policy.pacing import DAY_MS, Pacer, PacingSettings
+
+
+@dataclass(frozen=True)
+class Market:
+    times: np.ndarray
+    value: np.ndarray
+    price: np.ndarray
+    pctr: np.ndarray
+    clicks: np.ndarray
+
+    @classmethod
+    def open(cls, days: int, per_minute: float, seed: int, swing: float = 0.6) -> "Market":
+        rng = np.random.default_rng(seed)
+        minutes = np.arange(days * 1440)
+        shape = 1.0 + swing * np.sin(2 * np.pi * (minutes % 1440 / 1440 - 0.3))
+        counts = rng.poisson(per_minute * shape)
+        times = np.sort(np.repeat(minutes, counts) * 60_000 + rng.integers(0, 60_000, counts.sum()))
+        n = len(times)
+        pctr = rng.beta(4, 12, n)
+        value = pctr * 1e6 * rng.lognormal(0, 0.5, n)
+        dearer = 1.0 + 0.3 * np.sin(2 * np.pi * (times / DAY_MS - 0.1))
+        price = 0.8 * 0.25e6 * rng.lognormal(0, 0.7, n) * dearer
+        return cls(times, value, price, pctr, rng.random(n) < pctr)
+
+    def free_spend_per_day(self) -> float:
+        won = self.value > self.price
+        return float(self.price[won].sum() / (self.times[-1] // DAY_MS + 1))
+
+    def hindsight(self, day: int, budget: float) -> float:
+        """The value that the best choice of auctions could have bought in this day."""
+        today = (self.times // DAY_MS == day) & (self.value > self.price)
+        value, price = self.value[today], self.price[today]
+        best = np.argsort(-value / price)
+        return float(value[best][np.cumsum(price[best]) <= budget].sum())
+
+
+@dataclass
+class Result:
+    value: np.ndarray
+    expected_spend: np.ndarray
+    charged: np.ndarray
+
+
+def run(market: Market, budget: int, settings: PacingSettings, delay_s: float = 60.0) -> Result:
+    """Run a campaign with this daily budget; results are per day."""
+    pacer = Pacer(settings)
+    pacer.follow([Ad(ad_id="a", campaign_id="c", daily_budget_micros=budget)])
+    days = int(market.times[-1] // DAY_MS) + 1
+    result = Result(np.zeros(days), np.zeros(days), np.zeros(days))
+    reports: list[tuple[int, int, int]] = []
+    mu, stopped = 0.0, False
+    columns = (market.times, market.value, market.price, market.pctr, market.clicks)
+    for time, value, price, pctr, click in zip(*(c.tolist() for c in columns), strict=True):
+        while reports and reports[0][0] <= time:
+            _, at, charge = heappop(reports)
+            pacer.observe("c", charge, at, impressions=1)
+            if (record := pacer.emit()) is not None:
+                mu, stopped = record.multipliers.get("c", mu), "c" in record.exhausted
+        if stopped or value / (1.0 + mu) <= price:
+            heappush(reports, (time + int(delay_s * 1000), time, 0))
+            continue
+        day = time // DAY_MS
+        charge = round(price / pctr) if click else 0
+        result.value[day] += value
+        result.expected_spend[day] += price
+        result.charged[day] += charge
+        heappush(reports, (time + int(delay_s * 1000), time, charge))
+    return result
