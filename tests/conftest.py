@@ -21,7 +21,7 @@ KAFKA_SCRIPT = Path(__file__).parents[2] / "shared" / "kafka" / "kafka_server.py
 
 
 class RunningKafka:
-    """A real Apache Kafka: ``config`` reaches it in plaintext, ``secure`` over SASL_SSL (None: no listener)."""
+    """A real Apache Kafka: ``config`` reaches it in plaintext, ``secure`` over SASL_SSL where it listens."""
 
     def __init__(self, bootstrap: str, server: Any = None) -> None:
         self.config = KafkaConfig(bootstrap)

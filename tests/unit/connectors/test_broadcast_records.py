@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from connectors.broadcast import copies, upserts
+from models.domain.catalogue import Ad
+
+
+def ads(count: int) -> list[Ad]:
+    return [Ad(ad_id=f"a{i}", campaign_id="c") for i in range(count)]
+
+
+def test_a_control_record_is_copied_once_into_each_partition():
+    outputs = copies(b"{}", [0, 1, 2])
+    assert [output.partition for output in outputs] == [0, 1, 2]
+    assert {(output.stream, output.key, output.value) for output in outputs} == {("control", None, b"{}")}
+
+
+def test_copies_name_the_record_that_caused_them():
+    (output,) = copies(b"{}", [5], source=(2, 40))
+    assert (output.source_partition, output.source_offset) == (2, 40)
+
+
+def test_ads_travel_in_batches_that_hold_each_ad_once_in_order():
+    records = list(upserts(ads(1200), "load-1", 7, per_record=500))
+    assert [len(record.ads) for record in records] == [500, 500, 200]
+    assert [ad for record in records for ad in record.ads] == ads(1200)
+
+
+def test_sending_the_same_ads_again_gives_the_same_ids():
+    first, again = (list(upserts(ads(3), "load-1", 7, per_record=2)) for _ in range(2))
+    assert first == again
+    assert [record.id for record in first] == ["load-1-0", "load-1-1"]
+
+
+def test_no_ads_are_no_record():
+    assert list(upserts([], "load-1", 7)) == []

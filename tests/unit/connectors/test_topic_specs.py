@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from connectors.topics import Difference, TopicSpec, _differences, standard_topics
+
+
+def test_the_log_is_never_compacted():
+    log = standard_topics()[0]
+    assert (log.name, log.settings["cleanup.policy"]) == ("ads.events.v1", "delete")
+
+
+def test_the_brokers_clock_stamps_the_log():
+    assert standard_topics()[0].settings["message.timestamp.type"] == "LogAppendTime"
+
+
+def test_decisions_have_as_many_partitions_as_the_log():
+    log, decisions, *_ = standard_topics(partitions=32)
+    assert log.partitions == decisions.partitions == 32
+
+
+def test_names_and_retention_are_the_callers():
+    topics = standard_topics(events="shop.events.v1", retention_days=1)
+    assert topics[0].name == "shop.events.v1"
+    assert topics[0].settings["retention.ms"] == "86400000"
+
+
+def test_a_topic_as_specified_differs_in_nothing():
+    spec = TopicSpec("t", 4, {"cleanup.policy": "delete"})
+    assert _differences(spec, 4, {"cleanup.policy": "delete", "other": "x"}) == []
+
+
+def test_each_difference_names_what_is_and_what_should_be_and_the_fix():
+    spec = TopicSpec("t", 4, {"cleanup.policy": "delete"})
+    partitions, policy = _differences(spec, 3, {"cleanup.policy": "compact"})
+    assert str(partitions).startswith("t: partitions is 3, expected partitions 4. Fix: ")
+    assert "--add-config cleanup.policy=delete" in policy.fix
+
+
+def test_a_missing_topic_says_so():
+    assert str(Difference("t", "partitions", None, "4", "create it")).startswith("t: missing, expected")
