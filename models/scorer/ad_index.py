@@ -29,7 +29,7 @@ class AdRows(NamedTuple):
     bias: F32
     """`[R]`"""
     queries: F32
-    """`[R, D]` queries of the target attention, scaled."""
+    """`[R, H Ep]` queries of the target attention, scaled, heads padded."""
     halves: F32
     """`[R, M]` the ad's own part of the second stage's first layer."""
 
@@ -44,11 +44,11 @@ class CatalogueIndex:
 
     catalogue_version: str
     vectors: F32
-    """`[A, D]`"""
+    """`[A, D]`, a view of ``scan.vectors`` where D needs no padding."""
     bias: F32
-    """`[A]`"""
+    """`[A]`, a view of ``scan.bias``."""
     queries: F32
-    """`[A, D]`"""
+    """`[A, H Ep]`"""
     halves: F32
     """`[A, M]`"""
     scan: ScanIndex
@@ -73,8 +73,20 @@ def catalogue_index(catalogue: Catalogue, tower: Tower, owner: str, previous: An
         if len(previous) <= len(catalogue) and 2 * len(changed) < len(catalogue):
             return _updated(previous, catalogue, tower, changed)
     rows = tower(catalogue.ads)
-    scan = scan_index(rows.vectors, rows.bias)
-    return CatalogueIndex(catalogue.version, *rows, scan=scan, owner=owner, _ads=catalogue.ads)
+    return _assembled(catalogue, owner, rows, scan_index(rows.vectors, rows.bias))
+
+
+def _assembled(catalogue: Catalogue, owner: str, rows: AdRows, scan: ScanIndex) -> CatalogueIndex:
+    return CatalogueIndex(
+        catalogue_version=catalogue.version,
+        vectors=np.ascontiguousarray(scan.vectors[: len(catalogue), : rows.vectors.shape[1]]),
+        bias=scan.bias[: len(catalogue)],
+        queries=rows.queries,
+        halves=rows.halves,
+        scan=scan,
+        owner=owner,
+        _ads=catalogue.ads,
+    )
 
 
 def _changed_rows(before: tuple[Ad, ...], after: tuple[Ad, ...]) -> I64:
@@ -88,10 +100,10 @@ def _changed_rows(before: tuple[Ad, ...], after: tuple[Ad, ...]) -> I64:
 
 def _updated(previous: CatalogueIndex, catalogue: Catalogue, tower: Tower, changed: I64) -> CatalogueIndex:
     fresh = tower([catalogue.ads[row] for row in changed])
-    old = AdRows(previous.vectors, previous.bias, previous.queries, previous.halves)
-    rows = AdRows(*(_merged(a, b, len(catalogue), changed) for a, b in zip(old, fresh, strict=True)))
     scan = updated_index(previous.scan, len(catalogue), changed, fresh.vectors, fresh.bias)
-    return CatalogueIndex(catalogue.version, *rows, scan=scan, owner=previous.owner, _ads=catalogue.ads)
+    queries = _merged(previous.queries, fresh.queries, len(catalogue), changed)
+    halves = _merged(previous.halves, fresh.halves, len(catalogue), changed)
+    return _assembled(catalogue, previous.owner, AdRows(fresh.vectors, fresh.bias, queries, halves), scan)
 
 
 def _merged(old: F32, fresh: F32, size: int, rows: I64) -> F32:

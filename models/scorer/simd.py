@@ -12,6 +12,7 @@ The fixed summation order of an fp32 dot product, everywhere in the scorer: LANE
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
@@ -76,41 +77,23 @@ def _pick(builder: Any, vector: Any, indices: list[int]) -> Any:
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order)
 
 
-def _lane_sum(builder: Any, vector: Any) -> Any:
-    """Add the upper half to the lower until one lane is left."""
+def _fold(builder: Any, vector: Any, combine: Any) -> Any:
+    """Combine the upper half with the lower until one lane is left."""
     lanes = vector.type.count
     while lanes > 1:
         lanes //= 2
-        low = _pick(builder, vector, list(range(lanes)))
-        vector = builder.fadd(low, _pick(builder, vector, list(range(lanes, 2 * lanes))))
+        low, high = (_pick(builder, vector, list(range(at, at + lanes))) for at in (0, lanes))
+        vector = combine(builder, low, high)
     return builder.extract_element(vector, _I32(0))
+
+
+def _lane_sum(builder: Any, vector: Any) -> Any:
+    return _fold(builder, vector, lambda _, low, high: builder.fadd(low, high))
 
 
 def _require_c_array(name: str, array: Any, dtype: Any) -> None:
     if not (isinstance(array, types.Array) and array.layout == "C" and array.dtype == dtype):
         raise TypingError(f"{name}: got {array}, expected a C-contiguous array of {dtype}")
-
-
-@intrinsic
-def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c`` in fp32 with one rounding."""
-    signature = types.float32(types.float32, types.float32, types.float32)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _fma(builder, *args)
-
-    return signature, codegen
-
-
-@intrinsic
-def bits_to_f32(typingctx: Any, bits: Any) -> Any:
-    """Read the bits of an int32 as a float32."""
-    signature = types.float32(types.int32)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], _F32)
-
-    return signature, codegen
 
 
 @intrinsic
@@ -236,3 +219,136 @@ def _tile_hits_code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 F32_EPSILON = float(np.finfo(np.float32).eps)
+
+
+def _matrix_block(rows: int, vectors: int) -> Any:
+    """Return the intrinsic that multiplies ``rows`` rows of x by ``vectors * LANES`` columns of w.
+
+    ``out[r, j] = sum over i of x[r, i] * w[i, j]``, i in order, by fused multiply-add from 0. Arguments:
+    (array, flat offset, row stride) of x, of w and of out, with ``n_in`` before those of out.
+    """
+
+    @intrinsic
+    def block(
+        typingctx: Any,
+        x: Any,
+        x_at: Any,
+        x_stride: Any,
+        w: Any,
+        w_at: Any,
+        w_stride: Any,
+        n_in: Any,
+        out: Any,
+        out_at: Any,
+        out_stride: Any,
+    ) -> Any:
+        for name, array in (("x", x), ("w", w), ("out", out)):
+            _require_c_array(f"matrix block {name}", array, types.float32)
+        i = types.intp
+        return types.void(x, i, i, w, i, i, i, out, i, i), partial(_matrix_block_code, rows, vectors)
+
+    return block
+
+
+def _matrix_block_code(rows: int, vectors: int, context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    x, w, out = (_pointer(context, builder, sig.args[i], args[i], args[i + 1], _F32) for i in (0, 3, 7))
+    x_stride, w_stride, n_in, out_stride = args[2], args[5], args[6], args[9]
+    zero = ir.Constant(_VEC, [0.0] * LANES)
+    cells = [(r, v) for r in range(rows) for v in range(vectors)]
+    totals = {cell: cgutils.alloca_once(builder, _VEC) for cell in cells}
+    for cell in cells:
+        builder.store(zero, totals[cell])
+
+    def vector_at(base: Any, row: Any, stride: Any, v: int) -> Any:
+        at = builder.add(builder.mul(row, stride), _I64(v * LANES))
+        return builder.bitcast(builder.gep(base, [at]), _VEC.as_pointer())
+
+    with cgutils.for_range(builder, n_in) as loop:
+        columns = [_load(builder, vector_at(w, loop.index, w_stride, v), _I64(0)) for v in range(vectors)]
+        for r in range(rows):
+            at = builder.add(builder.mul(_I64(r), x_stride), loop.index)
+            value = _splat(builder, _load(builder, x, at), LANES)
+            for v in range(vectors):
+                total = totals[r, v]
+                builder.store(_fma(builder, value, columns[v], builder.load(total)), total)
+    for r, v in cells:
+        stored = builder.store(builder.load(totals[r, v]), vector_at(out, _I64(r), out_stride, v))
+        stored.align = 4
+    return context.get_dummy_value()
+
+
+block_4x2 = _matrix_block(4, 2)
+block_4x1 = _matrix_block(4, 1)
+block_1x8 = _matrix_block(1, 8)
+block_1x4 = _matrix_block(1, 4)
+block_1x2 = _matrix_block(1, 2)
+block_1x1 = _matrix_block(1, 1)
+
+
+@intrinsic
+def softmax_slots(typingctx: Any, scores: Any, at: Any, newest: Any, seen: Any, ring: Any) -> Any:
+    """Turn the scores of a ring's slots into ``e^(score - best)`` in place; return their sum.
+
+    Slot r holds the event that is ``(newest - r) mod ring`` back; the ``seen`` latest (1 or more) take part
+    and the others get exactly 0. ``ring`` is a multiple of LANES.
+    """
+    _require_c_array("softmax_slots", scores, types.float32)
+    i = types.intp
+    return types.float32(scores, i, i, i, i), _softmax_slots_code
+
+
+def _softmax_slots_code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    scores = _pointer(context, builder, sig.args[0], args[0], args[1], _VEC)
+    newest, seen, ring = (builder.trunc(arg, _I32) for arg in args[2:])
+    chunks = builder.lshr(args[4], _I64(LANES.bit_length() - 1))
+    nothing, zeros = ir.Constant(_VEC, [float("-inf")] * LANES), ir.Constant(_VEC, [0.0] * LANES)
+    best = cgutils.alloca_once_value(builder, nothing)
+    with cgutils.for_range(builder, chunks) as loop:
+        valid = _latest(builder, builder.trunc(loop.index, _I32), newest, seen, ring)
+        score = builder.select(valid, _load(builder, scores, loop.index), nothing)
+        builder.store(score, builder.gep(scores, [loop.index])).align = 4
+        builder.store(_maximum(builder, score, builder.load(best)), best)
+    top = _splat(builder, _fold(builder, builder.load(best), _maximum), LANES)
+    total = cgutils.alloca_once_value(builder, zeros)
+    with cgutils.for_range(builder, chunks) as loop:
+        score = _load(builder, scores, loop.index)
+        weight = _exp(builder, builder.fsub(score, top))
+        weight = builder.select(builder.fcmp_ordered(">", score, nothing), weight, zeros)
+        builder.store(weight, builder.gep(scores, [loop.index])).align = 4
+        builder.store(builder.fadd(builder.load(total), weight), total)
+    return _lane_sum(builder, builder.load(total))
+
+
+def _latest(builder: Any, chunk: Any, newest: Any, seen: Any, ring: Any) -> Any:
+    """Return for LANES slots from ``chunk * LANES`` on whether they are among the latest ``seen``."""
+    first = builder.mul(chunk, _I32(LANES))
+    lanes = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
+    slots = builder.add(_splat(builder, first, LANES), lanes)
+    age = builder.sub(_splat(builder, newest, LANES), slots)
+    wrapped = builder.add(age, _splat(builder, ring, LANES))
+    negative = builder.icmp_signed("<", age, ir.Constant(age.type, [0] * LANES))
+    return builder.icmp_signed("<", builder.select(negative, wrapped, age), _splat(builder, seen, LANES))
+
+
+def _maximum(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def _exp(builder: Any, x: Any) -> Any:
+    """Return e^x of a vector of x <= 0, within 2 ulp; that of -87 below (Cephes' polynomial, fused)."""
+
+    def many(value: float) -> Any:
+        return ir.Constant(x.type, [float(np.float32(value))] * x.type.count)
+
+    x = _maximum(builder, x, many(-87.0))
+    magic = many(12582912.0)  # 1.5 * 2^23: adding and subtracting it rounds to an integer
+    power = builder.fsub(builder.fadd(builder.fmul(x, many(1.44269504)), magic), magic)
+    r = _fma(builder, power, many(2.12194440e-4), _fma(builder, power, many(-0.693359375), x))
+    p = many(1.9875691500e-4)
+    for term in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        p = _fma(builder, p, r, many(term))
+    mantissa = builder.fadd(_fma(builder, p, builder.fmul(r, r), r), many(1.0))
+    integers = ir.VectorType(_I32, x.type.count)
+    biased = builder.add(builder.fptosi(power, integers), ir.Constant(integers, [127] * x.type.count))
+    shifted = builder.shl(biased, ir.Constant(integers, [23] * x.type.count))
+    return builder.fmul(mantissa, builder.bitcast(shifted, x.type))

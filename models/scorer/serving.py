@@ -1,0 +1,205 @@
+"""The Transformer in service: a trained model behind `models.scorer.interface.Scorer`, without torch.
+
+Legend: B users, A ads, K candidates, D width, R ads to compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.domain.catalogue import Ad, Catalogue
+from models.domain.errors import ArtifactError, ImpulseError
+from models.domain.ids import key64, label_key
+
+from . import artifact
+from .ad_index import AdRows, CatalogueIndex, catalogue_index
+from .config import ModelConfig
+from .features import category_rows, vocabulary_rows
+from .interface import HistoryTable, Scorer
+from .kernels import multiply
+from .kv_cache import HotUsers, seat_bytes
+from .popularity import PopularityScorer
+from .ranker import rank_candidates
+from .retrieval import top_k
+from .weights import Tensors, Towers, blank_tensors, encoder_weights, head_weights, tower_weights
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+Content = Callable[[Sequence[Ad]], F32]
+"""Vectors `[R, content_dim]` of ads by their text or media; each row by its ad alone, to the last bit."""
+
+HOT_USERS_BYTES = 256 << 20
+"""Default memory of the cache of hot users."""
+
+
+class TransformerScorer:
+    """A trained Transformer; implements `models.scorer.interface.Scorer`.
+
+    Parameters
+    ----------
+    config, tensors, model_hash
+        The model, named as transformer.py and artifact.py say. ArtifactError where they disagree.
+    content
+        Content vectors of ads; needed where the model has ``content_dim``.
+    hot_users
+        Users whose keys and values are kept; None for what HOT_USERS_BYTES hold.
+
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tensors: Tensors,
+        model_hash: str,
+        *,
+        content: Content | None = None,
+        hot_users: int | None = None,
+    ) -> None:
+        self.model_hash = model_hash
+        self.config = config
+        self.history_length = config.history_length
+        self._content = _checked_content(config, content)
+        self._keys = _vocabulary(config, tensors)
+        self._head = head_weights(config, tensors)
+        self._towers = tower_weights(config, tensors)
+        seats = hot_users if hot_users is not None else max(64, HOT_USERS_BYTES // seat_bytes(config))
+        self._hot = HotUsers(config, encoder_weights(config, tensors), self._keys, seats)
+
+    def index(self, catalogue: Catalogue, previous: Any = None) -> CatalogueIndex:
+        """Return the catalogue's index; see `models.scorer.interface.Scorer.index`."""
+        return catalogue_index(catalogue, self._tower, self.model_hash, previous)
+
+    def _tower(self, ads: Sequence[Ad]) -> AdRows:
+        keys = np.fromiter((key64(ad.ad_id) for ad in ads), np.uint64, count=len(ads))
+        categories = np.fromiter((label_key(ad.category) for ad in ads), np.uint64, count=len(ads))
+        rows = vocabulary_rows(self._keys, keys)
+        content = np.zeros((len(ads), 0), np.float32)
+        if self._content is not None:
+            content = np.ascontiguousarray(self._content(ads), np.float32)
+        shown = (rows, category_rows(categories, self.config.categories), content)
+        vectors, queries, halves = _tower_rows(self._towers, *shown)
+        return AdRows(vectors[:, : self.config.d_model], self._towers.bias[rows], queries, halves)
+
+    def encode(self, history: HistoryTable, rows: I64) -> F32:
+        """Return the users' vectors `[B, D]`; see `models.scorer.interface.Scorer.encode`."""
+        self._check(history)
+        vectors = [self._hot.seats.vector[self._hot.advance(history, part)] for part in self._parts(rows)]
+        return np.ascontiguousarray(np.concatenate(vectors)[:, : self.config.d_model])
+
+    def retrieve(
+        self, users: F32, ads: CatalogueIndex, bias: F32, bias_row: I64, eligible: U64, k: int
+    ) -> tuple[I32, F32]:
+        """Return the exact top ``k``; see `models.scorer.interface.Scorer.retrieve`."""
+        return top_k(users, ads.scan, bias, bias_row, eligible, k)
+
+    def rank(
+        self, history: HistoryTable, rows: I64, users: F32, ads: CatalogueIndex, candidates: I32
+    ) -> tuple[F32, F32]:
+        """Return click and conversion logits; see `models.scorer.interface.Scorer.rank`.
+
+        The users' vectors are those of the cache, brought up to date: what `encode` returns.
+        """
+        self._check(history)
+        parts = [
+            rank_candidates(
+                self._hot.seats, self._hot.shape, self._head, self._hot.advance(history, rows[part]),
+                ads.scan.vectors, ads.scan.bias, ads.queries, ads.halves, candidates[part],
+            )
+            for part in self._parts(np.arange(len(rows)))
+        ]  # fmt: skip
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def _parts(self, rows: I64) -> list[I64]:
+        """Split a batch into parts that fit the cache; at least one, maybe empty."""
+        return [rows[i : i + len(self._hot)] for i in range(0, max(len(rows), 1), len(self._hot))]
+
+    def _check(self, history: HistoryTable) -> None:
+        kept = history.ad_key.shape[1]
+        if kept < self.history_length:
+            raise ImpulseError.expected(
+                "events kept per user", got=kept, expected=f"{self.history_length} or more",
+                fix="make the history table as long as the model's history_length",
+            )  # fmt: skip
+
+
+@njit(cache=True)
+def _tower_rows(towers: Towers, ad: I64, category: I64, content: F32) -> tuple[F32, F32, F32]:
+    """Return vectors `[R, Dp]`, target queries `[R, H Ep]` and halves `[R, M]` of ads."""
+    count, width = len(ad), towers.ad.shape[1]
+    features, queries, inner = content.shape[1], towers.query.shape[1], towers.half.shape[1]
+    v = np.zeros(count * width, np.float32)
+    q = np.zeros(count * queries, np.float32)
+    half = np.zeros(count * inner, np.float32)
+    if features > 0:
+        multiply(content, 0, features, towers.content, 0, features, width, v, 0, width, count)
+    for r in range(count):
+        for d in range(width):
+            v[r * width + d] += towers.ad[ad[r], d] + towers.category_out[category[r], d]
+    multiply(v, 0, width, towers.query, 0, width, queries, q, 0, queries, count)
+    multiply(v, 0, width, towers.half, 0, width, inner, half, 0, inner, count)
+    for r in range(count):
+        for m in range(inner):
+            half[r * inner + m] += towers.half_bias[m]
+    return v.reshape(count, width), q.reshape(count, queries), half.reshape(count, inner)
+
+
+def open_scorer(directory: Path, *, content: Content | None = None, hot_users: int | None = None) -> Scorer:
+    """Return the scorer of the model in a folder that `impulse train` wrote.
+
+    Raises
+    ------
+    ArtifactError
+        where the folder is missing, damaged, of another schema, or lacks something.
+
+    """
+    model = artifact.load(directory)
+    config = ModelConfig.from_dict(model.manifest["config"])
+    return TransformerScorer(config, model.tensors, model.model_hash, content=content, hot_users=hot_users)
+
+
+def popularity_of(model: artifact.Artifact) -> PopularityScorer:
+    """Return the popularity scorer that knows what a trained model knows of popularity."""
+    popularity = model.tensors["bias_scale"] * model.tensors["log_popularity"]
+    return PopularityScorer(model.tensors["vocabulary_keys"], popularity)
+
+
+def warm_up() -> None:
+    """Compile, or load from numba's cache (NUMBA_CACHE_DIR), every kernel that a decision uses."""
+    config = ModelConfig(vocabulary=1, d_model=16, heads=1, window=2, rotary_length=16, categories=2)
+    scorer = TransformerScorer(config, blank_tensors(config), "warm-up", hot_users=1)
+    history, rows = HistoryTable.empty(1, scorer.history_length), np.zeros(1, np.int64)
+    history.count[0] = 1
+    index = scorer.index(Catalogue().upsert([Ad(ad_id="a", campaign_id="c")]))
+    users = scorer.encode(history, rows)
+    bias, eligible = np.zeros((1, 1), np.float32), np.ones((1, 1), np.uint64)
+    found, _ = scorer.retrieve(users, index, bias, rows, eligible, 1)
+    scorer.rank(history, rows, users, index, found)
+
+
+def _vocabulary(config: ModelConfig, tensors: Tensors) -> U64:
+    keys = tensors.get("vocabulary_keys", np.zeros(0, np.uint64))
+    ascending = len(keys) < 2 or bool((keys[1:] > keys[:-1]).all())
+    if keys.dtype != np.uint64 or keys.shape != (config.vocabulary,) or not ascending:
+        raise ArtifactError.expected(
+            "model tensor vocabulary_keys", got=(str(keys.dtype), keys.shape),
+            expected=f"uint64 ({config.vocabulary},), ascending", fix="train the model again",
+        )  # fmt: skip
+    return keys
+
+
+def _checked_content(config: ModelConfig, content: Content | None) -> Content | None:
+    if config.content_dim and content is None:
+        raise ArtifactError.expected(
+            "content encoder", got=None, expected=f"one of {config.content_dim} dimensions",
+            fix="open the model with the content encoder it was trained with",
+        )  # fmt: skip
+    return content if config.content_dim else None
