@@ -28,7 +28,7 @@ from models.domain.events import CONTROL_TYPES
 from models.domain.log import Emission, LogRecord, Output, Received, Rejected
 
 Item = Received | Rejected
-Keyed = tuple[str, list[Output]]
+Keyed = tuple[str, Sequence[Output]]
 
 
 class Chunk(NamedTuple):
@@ -129,7 +129,7 @@ class ShardLogic(StatefulBatchLogic[Chunk, list[Emission], bytes]):
 
 
 @operator
-def encode_outputs(step_id: str, up: KeyedStream[list[Emission]]) -> KeyedStream[list[Output]]:
+def encode_outputs(step_id: str, up: KeyedStream[list[Emission]]) -> KeyedStream[Sequence[Output]]:
     """Encode what the core says into records of the output topics, still grouped by shard."""
     return op.map_value("map_value", up, lambda emissions: [encode_emission(e) for e in emissions])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from models.decide.shard import Place, Shard, ShardBounds
 from models.decide.views import ViewBuilder
 from models.domain.catalogue import Ad
 from models.domain.errors import ArtifactError
+from models.scorer.artifact import load as load_artifact
 from models.scorer.interface import Scorer
 from models.scorer.popularity import PopularityScorer
 from models.scorer.serving import open_scorer
@@ -23,18 +25,19 @@ from .settings import Settings
 class StoredResources:
     """Artifacts from a folder that all processes see.
 
-    Models stand in it under their hash (`impulse model add`), catalogues and views under their content's.
+    Models stand in ``models/`` under their hash, catalogues and views beside it under their content's.
     """
 
-    def __init__(self, store: ArtifactStore, kv_cache_users: int) -> None:
-        self._store = store
+    def __init__(self, folder: Path, kv_cache_users: int) -> None:
+        self._store = ArtifactStore(folder)
+        self._models = folder / "models"
         self._kv_cache_users = kv_cache_users
         self._scorers: dict[str, Scorer] = {}
 
     def scorer(self, model_hash: str) -> Scorer:
         """Return the model of this hash, opened once."""
         if model_hash not in self._scorers:
-            self._scorers[model_hash] = open_scorer(self._store.path(model_hash), self._kv_cache_users)
+            self._scorers[model_hash] = open_scorer(self._models / model_hash, hot_users=self._kv_cache_users)
         return self._scorers[model_hash]
 
     def add(self, scorer: Scorer) -> None:
@@ -81,7 +84,7 @@ class Service:
 
         """
         bounds = settings.bounds
-        resources = StoredResources(ArtifactStore(settings.artifacts), bounds.kv_cache_users)
+        resources = StoredResources(settings.artifacts, bounds.kv_cache_users)
         scorer = first_scorer(settings.model, bounds.kv_cache_users)
         resources.add(scorer)
         return cls(
@@ -92,6 +95,22 @@ class Service:
         )
 
 
+def publish_model(folder: Path, artifacts: Path) -> str:
+    """Copy a trained model into the artifacts, where every process finds it by its hash; return the hash.
+
+    Raises
+    ------
+    ArtifactError
+        when the folder holds no whole model.
+
+    """
+    model_hash = load_artifact(folder).model_hash
+    target = artifacts / "models" / model_hash
+    if not target.exists():
+        shutil.copytree(folder, target)
+    return model_hash
+
+
 def first_scorer(model: Path | None, kv_cache_users: int) -> Scorer:
     """Return the model in force before the log names one: popularity where there is none."""
-    return PopularityScorer() if model is None else open_scorer(model, kv_cache_users)
+    return PopularityScorer() if model is None else open_scorer(model, hot_users=kv_cache_users)

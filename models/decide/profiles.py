@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.catalogue import Ad
 from models.domain.decision import Outcome, Parts
-from models.domain.events import Click, Conversion, Dwell, Hide, Impression, UserEvent
+from models.domain.events import AdEvent, Click, Conversion, Dwell, Hide, Impression, UserEvent
 from models.domain.events import Request as RequestEvent
 from models.domain.ids import NO_KEY, known_key64, label_key
 from models.learning.user_category import UserCategoryTable
@@ -107,18 +107,16 @@ class Profiles:
         self._events.append((row, event.event_time, measure, amount))
         if isinstance(event, RequestEvent):
             return
-        kind = type(event).__struct_config__.tag
-        ad_key = known_key64(event.ad_id)
-        if kind in IN_SEQUENCE:
-            category = label_key(ad.category) if ad is not None else NO_KEY
-            dwell = event.dwell_ms if isinstance(event, Dwell) else 0
-            self._sequence.append((row, ad_key, category, KIND_CODE[kind], dwell, event.event_time))
+        entry = sequence_entry(event, ad)
+        if entry is not None:
+            self._sequence.append((row, *entry))
         if isinstance(event, Impression):
+            ad_key = known_key64(event.ad_id)
             campaign = label_key(ad.campaign_id) if ad is not None else NO_KEY
             advertiser = label_key(ad.advertiser_id) if ad is not None else NO_KEY
             self._impressions.append((row, ad_key, campaign, advertiser, event.event_time))
         elif isinstance(event, Hide):
-            append_hidden(self.caps, row, ad_key)
+            append_hidden(self.caps, row, known_key64(event.ad_id))
 
     def apply(self) -> None:
         """Apply what was collected, in order."""
@@ -174,6 +172,26 @@ class Profiles:
             table.grow(self.rows)
             table.load(data[name])
         self.history.generation[:used] = [next(_GENERATIONS) for _ in range(used)]
+
+
+class SequenceEntry(NamedTuple):
+    """One event of a user's sequence, as `HistoryTable` keeps it."""
+
+    ad_key: int
+    category_key: int
+    kind: int
+    dwell_ms: int
+    time_ms: int
+
+
+def sequence_entry(event: AdEvent, ad: Ad | None) -> SequenceEntry | None:
+    """Return what an event adds to the user's sequence, if anything; ``ad`` is its ad as known now."""
+    kind = type(event).__struct_config__.tag
+    if kind not in IN_SEQUENCE:
+        return None
+    category = label_key(ad.category) if ad is not None else NO_KEY
+    dwell = event.dwell_ms if isinstance(event, Dwell) else 0
+    return SequenceEntry(known_key64(event.ad_id), category, KIND_CODE[kind], dwell, event.event_time)
 
 
 def _measure(event: UserEvent) -> tuple[int, float]:

@@ -1,0 +1,33 @@
+"""The command line: ``impulse COMMAND``; every command has ``--help`` and most ``--json``."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy or torch: more threads are far slower
+
+import sys
+
+import typer
+
+from flows.commands import data, model, simulation, stream
+from models.domain.errors import ImpulseError
+
+app = typer.Typer(
+    name="impulse",
+    help="Real-time personalization of ads on Kafka: decide, learn, replay, evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for group in (stream, data, model, simulation):
+    group.register(app)
+
+
+def main() -> None:
+    """Run the command line; an error that Impulse raises on purpose is one message and exit code 2."""
+    try:
+        app()
+    except ImpulseError as error:
+        print(f"impulse: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

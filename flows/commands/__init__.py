@@ -1,0 +1,1 @@
+"""The commands of `impulse`, a module for each group."""

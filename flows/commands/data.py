@@ -1,0 +1,88 @@
+"""Commands on recorded logs: replay, generate."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from bytewax.testing import run_main
+
+from connectors.log_files import write_log
+from flows import replay as replay_flow
+from flows.service import Service
+from models.evaluation.generate import generate_log
+from models.evaluation.world_config import WorldConfig, parse_world, resized
+
+from .output import AsJson, SettingsFile, say, settings_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (replay, generate):
+        app.command()(command)
+
+
+def replay(
+    log: Annotated[Path, typer.Argument(help="Recorded log: .jsonl or .jsonl.zst.")],
+    model: Annotated[Path | None, typer.Option(help="Decide with this model; none: popularity.")] = None,
+    decisions: Annotated[Path | None, typer.Option(help="Write the decisions here, one per line.")] = None,
+    outcomes: Annotated[Path | None, typer.Option(help="Write the outcomes here.")] = None,
+    dead_letters: Annotated[
+        Path | None, typer.Option(help="Write refused records here, with reasons.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Records per batch; changes no byte of the results.")] = 512,
+    pace: Annotated[float | None, typer.Option(help="Recorded pace times this; none: at full speed.")] = None,
+    follow_models: Annotated[
+        bool, typer.Option(help="Obey the log's model switches instead of keeping --model.")
+    ] = False,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide a recorded log again, through the very same code as `impulse run`."""
+    chosen = settings_of(settings_file, model=model, batch_size=batch)
+    named = {"decisions": decisions, "outcomes": outcomes, "dead_letters": dead_letters}
+    files = {stream: path for stream, path in named.items() if path is not None}
+    service = Service.of(chosen, pinned=not follow_models)
+    sequencer = replay_flow.Sequencer(chosen.topics.events)
+    began = time.perf_counter(), time.process_time()
+    run_main(
+        replay_flow.flow(log, files, service, batch_size=chosen.batch_size, pace=pace, sequencer=sequencer)
+    )
+    wall_s, cpu_s = time.perf_counter() - began[0], time.process_time() - began[1]
+    say(
+        {
+            "records": sequencer.records,
+            **{stream: sequencer.outputs[stream] for stream in ("decisions", "outcomes", "dead_letters")},
+            "wall_s": wall_s,
+            "cpu_s": cpu_s,
+            "records_per_s": sequencer.records / wall_s,
+            "model_hash": service.views.first().scorer.model_hash,
+        },
+        as_json,
+        f"replayed {log}",
+    )
+
+
+def generate(
+    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl or .jsonl.zst.")],
+    users: Annotated[int, typer.Option(help="Users of the world.")] = 2000,
+    ads: Annotated[int, typer.Option(help="Ads of the first catalogue.")] = 1000,
+    seconds: Annotated[float, typer.Option(help="How long the world runs, in its own time.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Seed of the world.")] = 0,
+    world: Annotated[Path | None, typer.Option(help="TOML file with the world's difficulty.")] = None,
+    partitions: Annotated[int, typer.Option(help="Partitions of the log.")] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Write a recorded log made by the simulated world under an exploring policy."""
+    config = resized(read_world(world), users=users, ads=ads, seed=seed)
+    began = time.perf_counter()
+    records = write_log(out, generate_log(config, seconds, partitions=partitions))
+    wall_s = time.perf_counter() - began
+    say({"records": records, "out": str(out), "wall_s": wall_s}, as_json, "generated")
+
+
+def read_world(file: Path | None) -> WorldConfig:
+    """Return the world that a file describes, the default one without a file."""
+    return WorldConfig() if file is None else parse_world(file.read_text(), str(file))

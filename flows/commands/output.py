@@ -1,0 +1,49 @@
+"""How commands say what they did: one JSON object with ``--json``, a table for people otherwise."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.settings import Settings, load_settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="TOML file with settings; the environment wins over it.")
+]
+
+console = Console(stderr=True)
+
+
+def say(figures: Mapping[str, Any], as_json: bool, title: str = "") -> None:
+    """Print the figures of a command on standard output."""
+    if as_json:
+        sys.stdout.write(orjson.dumps(figures, option=orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
+        return
+    table = Table("what", "value", title=title or None, title_justify="left")
+    for name, value in flat(figures):
+        table.add_row(name, f"{value:,.4g}" if isinstance(value, float) else f"{value}")
+    Console().print(table)
+
+
+def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested figures as (dotted name, value)."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows
+
+
+def settings_of(file: Path | None, **overrides: Any) -> Settings:
+    """Return the settings with the options that were given laid over them."""
+    return load_settings(file, **{name: value for name, value in overrides.items() if value is not None})

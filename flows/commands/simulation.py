@@ -1,0 +1,9 @@
+"""Commands in the simulated world: simulate, demo."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""

@@ -1,0 +1,114 @@
+"""Commands that run on Kafka: run, learn, ingest, rollup, topics, record, settings."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig, init_db_dir
+
+from connectors.consumer import ReadSettings
+from connectors.recorder import record as record_topics
+from connectors.shutdown import stop_on_signals
+from connectors.topics import TopicSpec, create_topics, diff_topics, standard_topics
+from flows import personalize
+from flows.settings import Settings
+from models.domain.errors import SettingError
+
+from .output import AsJson, SettingsFile, say, settings_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (run, topics, record, settings):
+        app.command()(command)
+
+
+def run(settings_file: SettingsFile = None) -> None:
+    """Read the log, write decisions and outcomes, until SIGTERM or SIGINT."""
+    chosen = settings_of(settings_file)
+    stop = threading.Event()
+    stop_on_signals(stop)
+    run_flow(personalize.flow(chosen, stop), chosen)
+
+
+def run_flow(dataflow: Dataflow, chosen: Settings) -> None:
+    """Run a dataflow in this process with the recovery store and epochs of the settings."""
+    from bytewax._bytewax import cli_main  # the runner behind `python -m bytewax.run`, with finer epochs
+
+    recovery = recovery_config(chosen.recovery)
+    cli_main(dataflow, epoch_interval=timedelta(milliseconds=chosen.epoch_ms), recovery_config=recovery)
+
+
+def recovery_config(folder: Path | None) -> RecoveryConfig | None:
+    """Return the recovery store in a folder, made on first use."""
+    if folder is None:
+        return None
+    if not folder.exists() or not any(folder.iterdir()):
+        folder.mkdir(parents=True, exist_ok=True)
+        init_db_dir(folder, 1)
+    elif not list(folder.glob("part-*.sqlite3")):
+        raise SettingError.expected(
+            "recovery folder", got=str(folder), expected="an empty folder or a Bytewax recovery store",
+            fix="name another folder",
+        )  # fmt: skip
+    return RecoveryConfig(folder)
+
+
+def specs_of(chosen: Settings) -> list[TopicSpec]:
+    """Return the topics that the settings name."""
+    names = chosen.topics
+    return standard_topics(
+        names.partitions,
+        events=names.events,
+        decisions=names.decisions,
+        outcomes=names.outcomes,
+        dead_letters=names.dead_letters,
+        rollups=names.rollups,
+        retention_days=names.retention_days,
+    )
+
+
+def topics(
+    settings_file: SettingsFile = None,
+    create: Annotated[bool, typer.Option("--create", help="Create the topics that are missing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what topics are missing or differ; with --create, create the missing ones."""
+    chosen = settings_of(settings_file)
+    config, specs = chosen.kafka.config(), specs_of(chosen)
+    created = create_topics(config, specs) if create else []
+    differences = [str(difference) for difference in diff_topics(config, specs)]
+    say({"created": created, "differences": differences}, as_json, "topics")
+    if differences:
+        raise typer.Exit(1)
+
+
+def record(
+    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl or .jsonl.zst.")],
+    settings_file: SettingsFile = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what arrives, until stopped.")] = False,
+    outputs: Annotated[bool, typer.Option("--outputs", help="Record decisions and outcomes too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Record the log topic into a file that `impulse replay` reads."""
+    chosen = settings_of(settings_file)
+    stop = threading.Event()
+    stop_on_signals(stop)
+    names = [chosen.topics.events]
+    if outputs:
+        names += [chosen.topics.decisions, chosen.topics.outcomes]
+    reading = ReadSettings(until_end=not follow, batch_size=chosen.batch_size)
+    done = record_topics(chosen.kafka.config(), names, out, settings=reading, stop=stop)
+    say({"records": done.records, "out": str(out)}, as_json, "recorded")
+
+
+def settings(settings_file: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Show every setting and its value (secrets stay hidden)."""
+    chosen = settings_of(settings_file)
+    say(orjson.loads(chosen.model_dump_json()), as_json, "settings")

@@ -1,0 +1,171 @@
+"""What a recorded log teaches the Transformer, read by the same rules as serving reads it.
+
+Which events count (repeated, late, future-dated ones do not), what enters a user's sequence and in which
+form is decided by the code that serves: `SeenIds`, `Watermark`, `sequence_entry`. Labels come from the
+log's own decisions: an impression belongs to the request that its ``decision_id`` names, and is paired with
+the sequence as it stood then.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.domain.catalogue import Ad, Catalogue
+from models.domain.events import (
+    AdUpsert,
+    AdWithdraw,
+    Click,
+    Control,
+    Conversion,
+    Erasure,
+    Impression,
+    PolicyChange,
+    Request,
+    UserEvent,
+)
+from models.domain.ids import decision_id, known_key64
+from models.domain.log import LogRecord, Received, Rejected
+from models.domain.policy import Policy
+from models.scorer.sequences import AdTable, LogExamples
+from models.state.seen import SeenIds
+from models.state.watermark import Timeliness, Watermark
+
+from .profiles import SequenceEntry, sequence_entry
+
+_SEEN = 1 << 16
+
+
+@dataclass
+class _Shown:
+    user: int
+    position: int
+    ad_key: int
+    time_ms: int
+    clicked: bool = False
+    converted: bool = False
+
+
+@dataclass
+class _Partition:
+    seen: SeenIds = field(default_factory=lambda: SeenIds(_SEEN))
+    watermark: Watermark = field(default_factory=Watermark)
+    policy: Policy = field(default_factory=Policy)
+
+
+class ExampleCollector:
+    """Collects the examples of a log; feed it the log's records in order, then call `examples`."""
+
+    def __init__(self) -> None:
+        self.catalogue = Catalogue()
+        self._upserts: dict[str, Ad] = {}
+        self._partitions: dict[int, _Partition] = defaultdict(_Partition)
+        self._users: dict[str, int] = {}
+        self._sequences: list[list[SequenceEntry]] = []
+        self._positions: dict[str, int] = {}
+        self._shown: dict[tuple[str, str], _Shown] = {}
+
+    def take(self, batch: Iterable[Received | Rejected]) -> None:
+        """Read records; those that could not be decoded teach nothing."""
+        for item in batch:
+            if isinstance(item, Received):
+                self._take(item.record, item.event)
+
+    def _take(self, record: LogRecord, event: UserEvent | Control) -> None:
+        partition = self._partitions[record.partition]
+        match event:
+            case AdUpsert():
+                self._upserts.update((ad.ad_id, ad) for ad in event.ads)
+            case PolicyChange():
+                partition.policy = event.policy
+            case Erasure():
+                self._erase(event.user_id)
+            case AdWithdraw():
+                return
+            case _ if hasattr(event, "user_id"):
+                self._user_event(partition, record, event)  # type: ignore[arg-type]
+
+    def _user_event(self, partition: _Partition, record: LogRecord, event: UserEvent) -> None:
+        policy = partition.policy
+        timely = partition.watermark.judge(
+            event.event_time, record.timestamp_ms, policy.lateness_s * 1000, policy.future_s * 1000
+        )
+        if timely is not Timeliness.ON_TIME or not partition.seen.first_time(event.id):
+            return
+        partition.watermark.advance(event.event_time, record.timestamp_ms)
+        user = self._user(event.user_id)
+        if isinstance(event, Request):
+            asked = decision_id(record.topic, record.partition, record.offset)
+            self._positions[asked] = len(self._sequences[user])
+            return
+        self._label(event, user)
+        entry = sequence_entry(event, self._upserts.get(event.ad_id))
+        if entry is not None:
+            self._sequences[user].append(entry)
+
+    def _label(self, event: UserEvent, user: int) -> None:
+        if isinstance(event, Request) or event.decision_id is None:
+            return
+        key = (event.decision_id, event.ad_id)
+        if isinstance(event, Impression) and event.decision_id in self._positions:
+            position = self._positions[event.decision_id]
+            self._shown.setdefault(key, _Shown(user, position, known_key64(event.ad_id), event.event_time))
+        elif isinstance(event, Click) and key in self._shown:
+            self._shown[key].clicked = True
+        elif isinstance(event, Conversion) and key in self._shown:
+            self._shown[key].converted = self._shown[key].clicked
+
+    def _user(self, user_id: str) -> int:
+        user = self._users.setdefault(user_id, len(self._users))
+        if user == len(self._sequences):
+            self._sequences.append([])
+        return user
+
+    def _erase(self, user_id: str) -> None:
+        user = self._users.pop(user_id, None)
+        if user is not None:
+            self._users[f"\0erased-{user}"] = user
+            self._sequences[user] = []
+            self._shown = {k: s for k, s in self._shown.items() if s.user != user}
+
+    def examples(self) -> LogExamples:
+        """Return what was collected.
+
+        Raises
+        ------
+        LogError
+            when no user did anything a model could learn from.
+
+        """
+        entries = [entry for sequence in self._sequences for entry in sequence]
+        columns = list(zip(*entries, strict=True)) if entries else [()] * 5
+        shown = list(self._shown.values())
+        lengths = [len(sequence) for sequence in self._sequences]
+        return LogExamples(
+            offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+            ad_key=np.array(columns[0], np.uint64),
+            category_key=np.array(columns[1], np.uint64),
+            kind=np.array(columns[2], np.uint8),
+            dwell_ms=np.array(columns[3], np.int64),
+            time_ms=np.array(columns[4], np.int64),
+            ads=ad_table(Catalogue().upsert(tuple(self._upserts.values()))),
+            impression_user=np.array([s.user for s in shown], np.int64),
+            impression_position=np.array([s.position for s in shown], np.int64),
+            impression_ad_key=np.array([s.ad_key for s in shown], np.uint64),
+            impression_time_ms=np.array([s.time_ms for s in shown], np.int64),
+            click=np.array([s.clicked for s in shown], np.bool_),
+            conversion=np.array([s.converted for s in shown], np.bool_),
+        )
+
+
+def ad_table(catalogue: Catalogue) -> AdTable:
+    """Return the ads of a catalogue as training takes them: key, category, text and vector."""
+    texts = tuple(f"{ad.title} {ad.text}".strip() for ad in catalogue.ads)
+    widths = {len(ad.vector) for ad in catalogue.ads}
+    vector = None
+    if len(widths) == 1 and widths != {0}:
+        vector = np.array([ad.vector for ad in catalogue.ads], np.float32)
+    return AdTable(catalogue.keys, catalogue.category_keys, texts, vector)
