@@ -43,7 +43,8 @@ def _as_u64(part: ArrayLike) -> NDArray[np.uint64]:
 
 def uniform(seed: int, purpose: str, *parts: ArrayLike) -> F64:
     """Return uniform numbers in (0, 1), one per element of the broadcast `parts`."""
-    return ((hashes(seed, purpose, *parts) >> np.uint64(11)) + 0.5) * 2.0**-53
+    whole = (hashes(seed, purpose, *parts) >> np.uint64(11)).astype(np.float64)
+    return (whole + 0.5) * 2.0**-53
 
 
 def normal(seed: int, purpose: str, *parts: ArrayLike) -> F64:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .draws import hashes, uniform
 
-CATEGORIES = ["travel", "cooking", "garden", "running", "cinema", "music", "books", "gaming", "finance", "fashion", "beauty", "cars", "bikes", "pets", "toddlers", "furniture", "phones", "laptops", "cameras", "insurance", "coffee", "wine", "fishing", "climbing", "yoga", "football", "tennis", "ski", "sailing", "crafts", "antiques", "jewelry"]
-_ONSETS = ["b", "br", "d", "dr", "f", "fl", "g", "gl", "k", "kr", "l", "m", "n", "p", "pl", "r", "s", "sh", "st", "t", "tr", "v", "w", "z"]
-_VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "io", "ou"]
-_CODAS = ["", "", "l", "m", "n", "r", "s", "t", "x"]
+CATEGORIES = tuple(
+    "travel cooking garden running cinema music books gaming finance fashion beauty cars bikes pets "  # noqa: SIM905
+    "toddlers furniture phones laptops cameras insurance coffee wine fishing climbing yoga football "
+    "tennis ski sailing crafts antiques jewelry".split()
+)
+_ONSETS = (*"bcdfgklmnprstvwz", "br", "dr", "fl", "gl", "kr", "pl", "sh", "st", "tr")
+_VOWELS = (*"aeiou", "ai", "ea", "io", "ou")
+_CODAS = ("", "", *"lmnrstx")
 WORDS_PER_CATEGORY = 40
-_COMMON = ["the", "best", "new", "for", "your", "with", "today", "offer", "save", "now", "great", "find", "from", "more", "free", "style", "home", "every", "day", "sale"]
+_COMMON = tuple("the best new for your with today offer save now great find from more free every".split())  # noqa: SIM905
 
 
 def category_name(category: int) -> str:
@@ -55,5 +61,7 @@ def ad_texts(
 
 
 def _phrase(kinds: list[float], picks: list[int], own: list[str], other: list[str], noise: float) -> str:
-    pools = (_COMMON if k < noise else other if k > 1 - 0.15 * (1 - noise) else own for k in kinds)
+    pools: Iterator[Sequence[str]] = (
+        _COMMON if k < noise else other if k > 1 - 0.15 * (1 - noise) else own for k in kinds
+    )
     return " ".join(pool[pick % len(pool)] for pool, pick in zip(pools, picks, strict=True))

@@ -1,4 +1,4 @@
-"""Baselines of the closed loop: random, popularity, the logging policy, and the oracle that knows the truth."""
+"""Baselines of the closed loop: random, popularity, the logging policy, the oracle that knows the truth."""
 
 from __future__ import annotations
 
@@ -159,10 +159,8 @@ class OraclePolicy(_Baseline):
 
 def best(value: F64, k: int) -> I64:
     """Return the places of the `k` largest values, largest first, ties by the lower place."""
-    if k < len(value):
-        places = np.sort(np.argpartition(-value, k)[:k])
-    else:
-        places = np.arange(len(value))
+    some = k < len(value)
+    places = np.sort(np.argpartition(-value, k)[:k]) if some else np.arange(len(value))
     return places[np.argsort(-value[places], kind="stable")]
 
 
@@ -211,7 +209,7 @@ class LoggingPolicy(_Baseline):
 
 
 def draw_slate(weights: F64, u: F64) -> tuple[list[int], list[float]]:
-    """Return places drawn without replacement with `weights`, one per uniform number, and their propensities."""
+    """Return places drawn without replacement by `weights`, one per number of `u`, and their propensities."""
     left = weights.copy()
     places: list[int] = []
     propensities: list[float] = []

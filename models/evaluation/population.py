@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,10 +152,9 @@ class AdTable:
         return replace(self, active=active)
 
 
-def _joined(a: object, b: object) -> object:
-    if isinstance(a, Wave) and isinstance(b, Wave):
+def _joined(a: Any, b: Any) -> Any:
+    if isinstance(a, Wave):
         return Wave(*(np.concatenate([getattr(a, f.name), getattr(b, f.name)]) for f in fields(Wave)))
-    assert isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
     return np.concatenate([a, b])
 
 
@@ -242,13 +242,15 @@ def _targeting(config: WorldConfig, allowed: Bools) -> str:
     """Return the expression that `allowed` `[G]` stands for."""
     traffic = config.traffic
     grid = allowed.reshape(len(traffic.countries), len(traffic.devices))
+    axes: list[tuple[str, tuple[str, ...], list[bool]]] = [
+        ("country", traffic.countries, np.any(grid, axis=1).tolist()),
+        ("device", traffic.devices, np.any(grid, axis=0).tolist()),
+    ]
     terms = []
-    for name, values, keep in (
-        ("country", traffic.countries, grid.any(1)), ("device", traffic.devices, grid.any(0)),
-    ):  # fmt: skip
-        if not keep.all():
-            quoted = ", ".join(f'"{v}"' for v, ok in zip(values, keep.tolist(), strict=True) if ok)
-            terms.append(f"{name} in ({quoted},)" if keep.sum() == 1 else f"{name} in ({quoted})")
+    for name, values, keep in axes:
+        kept = [f'"{v}"' for v, ok in zip(values, keep, strict=True) if ok]
+        if len(kept) < len(values):
+            terms.append(f"{name} in ({', '.join(kept)})" if len(kept) > 1 else f"{name} == {kept[0]}")
     return " and ".join(terms)
 
 

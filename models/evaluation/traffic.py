@@ -41,7 +41,7 @@ def requests(truth: Truth, second: int) -> list[Timed]:
     traffic, users = truth.config.traffic, truth.users
     user, times, rng = _arrivals(truth, "requests", traffic.requests_per_s, second)
     place = rng.integers(0, len(traffic.placements), len(user))
-    made = []
+    made: list[Timed] = []
     for i, (u, t, p) in enumerate(zip(user.tolist(), times.tolist(), place.tolist(), strict=True)):
         request = Request(
             id=f"r{second}-{i}", event_time=t, user_id=users.ids[u],

@@ -2,7 +2,7 @@
 
 Times ending in ``_s`` are seconds of the world; second 0 is ``epoch_ms``. The defaults are no easier
 than the world in which the engines were compared: 600 impressions a second, tastes that drift and
-every 200 s shift, bursts of new ads, position bias, delayed conversions.
+every 150 s shift, bursts of new ads, position bias, delayed conversions.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Tastes(_Section, frozen=True, kw_only=True):
     """
 
     base_logit: float = -3.4
-    segment_sd: Sd = 0.8
-    user_sd: Sd = 0.4
+    segment_sd: Sd = 0.9
+    user_sd: Sd = 0.35
     ad_sd: Sd = 0.35
     campaign_sd: Sd = 0.25
     topic_focus: Share = 0.85
@@ -72,9 +72,9 @@ class Drift(_Section, frozen=True, kw_only=True):
     ad_s: SecondsOrOff = 900
     campaign_s: SecondsOrOff = 900
     shift_at_s: tuple[float, ...] = ()
-    shift_every_s: SecondsOrOff = 200
-    shift_segment_share: Share = 0.35
-    shift_user_share: Share = 0.2
+    shift_every_s: SecondsOrOff = 150
+    shift_segment_share: Share = 0.4
+    shift_user_share: Share = 0.15
 
 
 class Inventory(_Section, frozen=True, kw_only=True):

@@ -1,0 +1,201 @@
+"""What another policy would have earned, from a log with propensities (off-policy evaluation).
+
+Legend: N logged rows (one action each). With weights w = π_e(a|x) / π_b(a|x), reward r, a reward model's
+q(x, a) for the logged action and v(x) = Σ_a π_e(a|x) q(x, a)::
+
+    IPS   Σ w·r / N                    Horvitz & Thompson 1952
+    SNIPS Σ w·r / Σ w                  Swaminathan & Joachims, NeurIPS'15
+    DM    Σ v / N
+    DR    Σ (v + w·(r − q)) / N        Dudík, Langford & Li, ICML'11
+
+Intervals are bootstrapped by user. An estimate whose effective sample size (Σw)² / Σw² is below 500 or
+below 1 % of the rows says that it is no verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.domain.errors import LogError
+
+from .bootstrap import Interval, ratio_interval
+from .draws import F64
+
+I64 = NDArray[np.int64]
+
+MIN_EFFECTIVE = 500.0
+MIN_EFFECTIVE_SHARE = 0.01
+THIN_PROPENSITY = 1e-4
+"""Below this the logging policy hardly supports the action."""
+
+
+@dataclass(frozen=True, eq=False)
+class BanditData:
+    """A log as off-policy estimators see it, all `[N]`."""
+
+    reward: F64
+    propensity: F64
+    """π_b of the logged action, in (0, 1]."""
+    target: F64
+    """π_e of the logged action, in [0, 1]."""
+    user: I64
+    """Any code that is equal for rows of one user."""
+    q_logged: F64 | None = None
+    """The reward model's value of the logged action; DM and DR need it and `v_target`."""
+    v_target: F64 | None = None
+    """The reward model's value of the evaluation policy in the row's context."""
+
+    def __post_init__(self) -> None:
+        """Refuse rows that no estimator can use."""
+        _check(self.propensity, (self.propensity > 0) & (self.propensity <= 1), "propensity", "in (0, 1]")
+        _check(self.target, (self.target >= 0) & (self.target <= 1), "target probability", "in [0, 1]")
+        _check(self.reward, np.isfinite(self.reward), "reward", "a finite number")
+
+    @property
+    def weight(self) -> F64:
+        """Importance weights `[N]`."""
+        return self.target / self.propensity
+
+
+def _check(values: F64, good: NDArray[np.bool_], name: str, expected: str) -> None:
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        raise LogError.expected(
+            f"{name} of row {row}",
+            got=float(values[row]),
+            expected=expected,
+            fix="log the exact propensities of the policy that decided, or leave the row out",
+        )
+
+
+@dataclass(frozen=True)
+class Support:
+    """How far the log can speak for the evaluation policy."""
+
+    rows: int
+    effective: float
+    max_weight: float
+    mean_weight: float
+    """Near 1 where the logged propensities are right and support the evaluation policy."""
+    thin: int
+    """Rows that the evaluation policy may choose and whose propensity is below THIN_PROPENSITY."""
+
+    @property
+    def refusal(self) -> str:
+        """Return why there is no verdict, "" where there is one."""
+        if self.effective < MIN_EFFECTIVE:
+            return f"effective sample size {self.effective:.0f} is below {MIN_EFFECTIVE:.0f}"
+        if self.effective < MIN_EFFECTIVE_SHARE * self.rows:
+            return f"effective sample size is {100 * self.effective / self.rows:.2f} % of the rows, below 1 %"
+        return ""
+
+
+def support(data: BanditData) -> Support:
+    """Return how well the log supports the evaluation policy."""
+    w = data.weight
+    squares = float((w**2).sum())
+    return Support(
+        rows=len(w),
+        effective=float(w.sum()) ** 2 / squares if squares else 0.0,
+        max_weight=float(w.max(initial=0.0)),
+        mean_weight=float(w.mean()) if len(w) else 0.0,
+        thin=int(((data.target > 0) & (data.propensity < THIN_PROPENSITY)).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimated value per row, with its interval and whether it may be relied on."""
+
+    method: str
+    interval: Interval
+    support: Support
+
+    @property
+    def verdict(self) -> bool:
+        """Whether the gates let this estimate be a verdict."""
+        return not self.support.refusal
+
+
+def _ips(data: BanditData) -> tuple[F64, F64]:
+    return data.weight * data.reward, np.ones(len(data.reward))
+
+
+def _snips(data: BanditData) -> tuple[F64, F64]:
+    return data.weight * data.reward, data.weight
+
+
+def _dm(data: BanditData) -> tuple[F64, F64]:
+    return _modelled(data)[1], np.ones(len(data.reward))
+
+
+def _dr(data: BanditData) -> tuple[F64, F64]:
+    q, v = _modelled(data)
+    return v + data.weight * (data.reward - q), np.ones(len(data.reward))
+
+
+def _modelled(data: BanditData) -> tuple[F64, F64]:
+    if data.q_logged is None or data.v_target is None:
+        raise LogError.expected(
+            "reward model", got=None, expected="q_logged and v_target for DM and DR", fix="see `item_means`"
+        )
+    return data.q_logged, data.v_target
+
+
+METHODS: dict[str, Callable[[BanditData], tuple[F64, F64]]] = {
+    "ips": _ips, "snips": _snips, "dm": _dm, "dr": _dr,
+}  # fmt: skip
+"""Numerator and denominator `[N]` of each estimator."""
+
+
+def estimate(
+    data: BanditData, method: str, *, level: float = 0.95, replicates: int = 1000, seed: int = 0
+) -> Estimate:
+    """Return the value of the evaluation policy by one of METHODS.
+
+    Raises
+    ------
+    LogError
+        The method is unknown, needs a reward model that the data lack, or there are no rows.
+
+    """
+    if method not in METHODS:
+        raise LogError.expected("method", got=method, expected=" or ".join(METHODS), fix="name one of them")
+    if not len(data.reward):
+        raise LogError.expected(
+            "log", got="no rows", expected="logged rewards", fix="give a log with feedback"
+        )
+    numerator, denominator = METHODS[method](data)
+    interval = ratio_interval(
+        numerator, denominator, data.user, level=level, replicates=replicates, seed=seed
+    )
+    return Estimate(method, interval, support(data))
+
+
+def on_policy(data: BanditData, *, level: float = 0.95, replicates: int = 1000, seed: int = 0) -> Interval:
+    """Return the mean reward of the policy that logged the data."""
+    ones = np.ones(len(data.reward))
+    return ratio_interval(data.reward, ones, data.user, level=level, replicates=replicates, seed=seed)
+
+
+def item_means(
+    action: I64, reward: F64, user: I64, actions: int, *, folds: int = 2, prior: float = 20.0
+) -> F64:
+    """Return a cross-fitted reward model q `[N, actions]`: each action's mean reward in the other folds.
+
+    Means are shrunk to the overall mean with the weight of `prior` rows. Folds are by user, so no row's
+    own reward is in its prediction and DR stays unbiased.
+    """
+    fold = user % folds
+    q = np.empty((len(action), actions))
+    for f in range(folds):
+        rest = fold != f
+        mean = float(reward[rest].mean()) if rest.any() else 0.0
+        n = np.bincount(action[rest], minlength=actions)
+        clicks = np.bincount(action[rest], weights=reward[rest], minlength=actions)
+        q[fold == f] = (clicks + prior * mean) / (n + prior)
+    return q

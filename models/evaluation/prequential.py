@@ -1,0 +1,126 @@
+"""Test-then-train evaluation: each prediction is judged by the label that came after it, in time order.
+
+Labels come late: a row enters the books when its label is known (`label_time_s`), with the prediction
+made at `time_s`, before any learning from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .calibration import auc, expected_calibration_error, log_loss, normalised_entropy
+from .draws import F64
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Predictions with their labels, all `[N]`; `slices` names groups of rows by a column of labels."""
+
+    time_s: F64
+    label_time_s: F64
+    predicted: F64
+    label: F64
+    slices: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+
+    def where(self, rows: NDArray[np.bool_]) -> Labelled:
+        """Return these rows alone."""
+        parts = {name: column[rows] for name, column in self.slices.items()}
+        return Labelled(
+            self.time_s[rows], self.label_time_s[rows], self.predicted[rows], self.label[rows], parts
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good the predictions of some rows were."""
+
+    rows: int
+    ctr: float
+    log_loss: float
+    normalised_entropy: float
+    ece: float
+    auc: float
+
+
+def scores(data: Labelled) -> Scores:
+    """Return the scores of all rows."""
+    p, y = data.predicted, data.label
+    return Scores(
+        rows=len(y),
+        ctr=float(y.mean()) if len(y) else float("nan"),
+        log_loss=log_loss(p, y),
+        normalised_entropy=normalised_entropy(p, y),
+        ece=expected_calibration_error(p, y),
+        auc=auc(p, y),
+    )
+
+
+def scores_by_slice(data: Labelled, name: str) -> dict[str, Scores]:
+    """Return the scores per value of a slice (``new_ad``, ``segment``, ...), sorted by value.
+
+    Raises
+    ------
+    KeyError
+        The data have no such slice.
+
+    """
+    column = data.slices[name]
+    return {str(value): scores(data.where(column == value)) for value in np.unique(column)}
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Scores over time: window `i` holds the rows whose label came in ``start_s[i] .. + window_s``."""
+
+    start_s: F64
+    scores: tuple[Scores, ...]
+
+
+def curve(data: Labelled, window_s: float) -> Curve:
+    """Return the scores of consecutive windows of label time, windows without rows left out."""
+    if not len(data.label):
+        return Curve(np.zeros(0), ())
+    window = np.floor((data.label_time_s - data.label_time_s.min()) / window_s).astype(np.int64)
+    held = np.unique(window)
+    starts = data.label_time_s.min() + held * window_s
+    return Curve(starts, tuple(scores(data.where(window == w)) for w in held.tolist()))
+
+
+def recovery_s(
+    loss: Sequence[float] | F64, shift: int, *, bin_s: float, before: int = 60, slack: float = 0.1
+) -> float:
+    """Return how long after a shift the loss is back where it was, inf if it never is.
+
+    Parameters
+    ----------
+    loss
+        One value per bin of `bin_s` seconds (regret, log loss; lower is better), smoothed by the caller.
+    shift
+        The bin in which tastes shifted.
+    before
+        Bins before the shift whose mean is the level to come back to.
+    slack
+        Back means within `slack` of the jump's height above that level.
+
+    """
+    values = np.asarray(loss, dtype=np.float64)
+    level = float(values[max(0, shift - before) : shift].mean())
+    after = values[shift:]
+    if not len(after):
+        return float("inf")
+    peak = int(np.argmax(after))
+    bar = level + slack * max(float(after[peak]) - level, 0.0)
+    back = np.flatnonzero(after[peak:] <= bar)
+    return float((peak + back[0]) * bin_s) if len(back) else float("inf")
+
+
+def smooth(values: F64, width: int) -> F64:
+    """Return the trailing mean over up to `width` bins."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(end - width, 0)
+    return (sums[end] - sums[start]) / (end - start)
