@@ -172,7 +172,8 @@ def blocked_keys(ring: CapRing, rows: I64, now_ms: I64, caps: CompiledCaps) -> B
 def is_exact(ring: CapRing, row: int, now_ms: int, caps: CompiledCaps) -> bool:
     """Return whether the ring still holds every impression inside the widest window."""
     widest = max([caps.no_repeat_ms, *caps.window_ms.tolist()])
-    return bool(ring.forgotten_ms[row] <= now_ms - widest)
+    forgotten = int(ring.forgotten_ms[row])
+    return forgotten < 0 or forgotten <= now_ms - widest
 
 
 def _impressions(ring: CapRing) -> _Impressions:
@@ -222,9 +223,9 @@ def _block(
             keys[b, n], scope[b, n] = hidden[u, h], HIDDEN
             n += 1
         held = min(count[u], ads.shape[1])
-        n = _over(
-            ads[u, :held], times[u, :held], now_ms[b] - caps.no_repeat_ms, 1, NO_REPEAT, keys[b], scope[b], n
-        )
+        if caps.no_repeat_ms > 0:
+            since = now_ms[b] - caps.no_repeat_ms
+            n = _over(ads[u, :held], times[u, :held], since, 1, NO_REPEAT, keys[b], scope[b], n)
         for c in range(caps.scope.shape[0]):
             since, limit, of = now_ms[b] - caps.window_ms[c], caps.impressions[c], caps.scope[c]
             of_scope = ads if of == AD else campaigns if of == CAMPAIGN else advertisers

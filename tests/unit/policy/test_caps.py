@@ -157,7 +157,7 @@ def test_beyond_the_ring_the_oldest_impressions_are_forgotten_and_the_ring_says_
 
 def test_a_cap_that_the_ring_can_never_reach_is_refused():
     check_policy(capped("ad", 4), kept=4)
-    with pytest.raises(SettingError, match="cap of 5 impressions per campaign.*at most the 4.*Fix: lower"):
+    with pytest.raises(SettingError, match=r"cap of 5 impressions per campaign.*at most the 4.*Fix: lower"):
         check_policy(capped("campaign", 5), kept=4)
 
 
