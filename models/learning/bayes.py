@@ -50,7 +50,7 @@ class DiagonalBayes(base.Classifier):
     >>> for second in range(20):
     ...     model.learn_one({"ad": 1.0}, True, offset=-2.0, time_ms=1000 * second)
     >>> round(model.predict_proba_one({"ad": 1.0}, offset=-2.0)[True], 1)
-    0.7
+    0.6
 
     """
 

@@ -91,8 +91,11 @@ class Engine(Protocol):
         """Return mean and variance `[M]` of these slots' weights, decayed to ``time_ms``."""
         ...
 
-    def changed(self, time_ms: int) -> Changed:
-        """Return the weights that moved by more than the tolerance since they were last returned."""
+    def changed(self, time_ms: int, most: int | None = None) -> Changed:
+        """Return the weights that moved by more than the tolerance since they were last returned.
+
+        At most ``most`` of them, the largest moves first; the others wait for the next call.
+        """
         ...
 
     def forget(self, slot: I64) -> None:

@@ -63,7 +63,7 @@ class TrackedEngine(ABC):
             self._learn(good)
         return len(examples) - len(good)
 
-    def changed(self, time_ms: int) -> Changed:
+    def changed(self, time_ms: int, most: int | None = None) -> Changed:
         """See `Engine.changed`."""
         sweep = self._calls % _SWEEP_EVERY == _SWEEP_EVERY - 1
         self._calls += 1
@@ -71,6 +71,8 @@ class TrackedEngine(ABC):
         mean, variance = self.posterior(slot, time_ms)
         moved = self._moved(slot, mean, variance)
         self.slots["touched"][slot] = False
+        if most is not None and moved.sum() > most:
+            moved = self._largest(slot, mean, moved, most)
         slot, mean, variance = slot[moved], mean[moved], variance[moved]
         self.slots["reported"][slot] = True
         self.slots["reported_mean"][slot] = mean
@@ -133,6 +135,14 @@ class TrackedEngine(ABC):
         far = np.abs(mean - old_mean) > MEAN_TOLERANCE
         wide = np.abs(variance - old_variance) > VARIANCE_TOLERANCE * old_variance
         return ~self.slots["reported"][slot] | far | wide
+
+    def _largest(self, slot: I64, mean: F64, moved: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
+        """Keep the ``most`` largest moves; the others stay touched, to be reported next."""
+        by_move = np.argsort(-np.abs(mean - self.slots["reported_mean"][slot]) * moved, kind="stable")
+        by_move = by_move[moved[by_move]]
+        self.slots["touched"][slot[by_move[most:]]] = True
+        moved[by_move[most:]] = False
+        return moved
 
     def _prior(self, slot: I64) -> F64:
         group = np.zeros(len(slot), np.int64)

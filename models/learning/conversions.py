@@ -1,0 +1,116 @@
+"""Conversion-rate adjustments of all campaigns, from clicks and conversions as they come."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from models.domain.decision import Outcome
+from models.domain.events import Weight
+
+from .delay import CampaignDelay, DelaySettings, logit_change
+
+_TOLERANCE = 0.03
+_MOST_VERSIONS = 16
+_LARGEST = 4.0
+
+
+class _Campaign:
+    """One campaign: its delays, the mean pcvr of its clicks, and what was emitted, by version."""
+
+    def __init__(self) -> None:
+        self.delay = CampaignDelay()
+        self.pcvr = 0.05
+        self.emitted: list[tuple[int, float]] = []
+
+    def in_force(self, version: int) -> float:
+        """Return the conversion adjustment that decisions of this version carried."""
+        at = 0.0
+        for since, logit in self.emitted:
+            if since <= version:
+                at = logit
+        return at
+
+
+class Conversions:
+    """Learns one logit per campaign on top of the model's pcvr; at most ``capacity`` campaigns.
+
+    A logged pcvr holds the adjustment in force then; it is taken out by the decision's version before it
+    counts as exposure, so that the adjustment is never learned upon itself.
+    """
+
+    def __init__(self, settings: DelaySettings, capacity: int = 20_000) -> None:
+        self._settings = settings
+        self._capacity = capacity
+        self._campaigns: dict[str, _Campaign] = {}
+        self._touched: dict[str, None] = {}
+        self._evicted: dict[str, Weight] = {}
+
+    def click(self, outcome: Outcome) -> bool:
+        """Add a click's exposure; return False where its pcvr is not a probability."""
+        if not 0.0 < outcome.pcvr < 1.0:
+            return False
+        campaign = self._campaign(outcome.campaign_id)
+        logged = math.log(outcome.pcvr / (1.0 - outcome.pcvr))
+        base = 1.0 / (1.0 + math.exp(campaign.in_force(outcome.adjustments_version) - logged))
+        campaign.pcvr += 0.01 * (base - campaign.pcvr)
+        campaign.delay.click(outcome.decision_time / 1000.0, base, self._settings)
+        return True
+
+    def conversion(self, outcome: Outcome) -> bool:
+        """Add a conversion; return False where it is view-through or came before its decision."""
+        delay_ms = outcome.event_time - outcome.decision_time
+        if outcome.through == "view" or delay_ms < 0:
+            return False
+        campaign = self._campaign(outcome.campaign_id)
+        campaign.delay.conversion(outcome.event_time / 1000.0, delay_ms / 1000.0, self._settings)
+        return True
+
+    def changed(self, time_ms: int, version: int) -> dict[str, Weight]:
+        """Return the adjustments that moved, of campaigns touched since the last call, for this version."""
+        out, self._evicted = self._evicted, {}
+        for name in self._touched:
+            campaign = self._campaigns[name]
+            campaign.delay.refit(time_ms / 1000.0, self._settings)
+            log_factor, variance = campaign.delay.log_factor
+            logit = min(max(logit_change(campaign.pcvr, log_factor), -_LARGEST), _LARGEST)
+            if abs(logit - campaign.in_force(version)) > _TOLERANCE:
+                out[name] = (round(logit, 5), round(variance, 6))
+                campaign.emitted = [*campaign.emitted[1 - _MOST_VERSIONS :], (version, out[name][0])]
+        self._touched = {}
+        return out
+
+    def rolled_back(self, version: int) -> None:
+        """Note that from this version on no adjustment is in force; the next ticks emit them again."""
+        for name, campaign in self._campaigns.items():
+            if campaign.emitted:
+                campaign.emitted.append((version, 0.0))
+                self._touched[name] = None
+
+    def _campaign(self, name: str) -> _Campaign:
+        campaign = self._campaigns.pop(name, None) or _Campaign()
+        self._campaigns[name] = campaign
+        self._touched[name] = None
+        if len(self._campaigns) > self._capacity:
+            idle = next(iter(self._campaigns))
+            del self._campaigns[idle]
+            self._touched.pop(idle, None)
+            self._evicted[idle] = (0.0, 0.0)
+        return campaign
+
+    def values(self) -> list[Any]:
+        """Return the state as plain values."""
+        campaigns = [
+            [name, c.pcvr, [list(pair) for pair in c.emitted], c.delay.values()]
+            for name, c in self._campaigns.items()
+        ]
+        return [campaigns, list(self._touched)]
+
+    def restore(self, values: list[Any]) -> None:
+        """Take the state of `values`."""
+        campaigns, touched = values
+        self._campaigns, self._touched = {}, dict.fromkeys(touched)
+        for name, pcvr, emitted, delay in campaigns:
+            campaign = self._campaigns[name] = _Campaign()
+            campaign.pcvr, campaign.delay = pcvr, CampaignDelay(**delay)
+            campaign.emitted = [(version, logit) for version, logit in emitted]

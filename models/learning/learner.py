@@ -1,0 +1,349 @@
+"""The one logical learner: outcomes in, `Adjustments` records out, in event time alone.
+
+The records do not depend on how the stream of outcomes is cut into batches: examples are learned in
+order, and a record is due when the stream's clock passes a multiple of ``emit_every_ms``.
+
+What an outcome teaches (k: settings):
+
+========== ========================================================================================
+impression label 0 at once (negatives="impression"), plus the centring of swipes and hides
+click      where a 0 was learned before (of the impression, or late after no_click) the correction +1,
+           else label 1. Exposure of a conversion.
+no_click   label 0 (negatives="no_click"), else known already
+dwell      preference, centred grade of the dwell
+swipe/hide preference, less k clicks
+conversion count of the campaign's conversions, corrected for delay (`delay`)
+========== ========================================================================================
+
+Labels also feed the guard, the drift alarms and, in the randomised bucket, the position bias.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.domain.decision import Outcome
+from models.domain.events import Adjustments, Weight
+
+from .bayes import sigmoid
+from .conversions import Conversions
+from .drift import DriftAlarm, DriftWatch
+from .engines import make_engine
+from .event_clock import EventClock
+from .exploration import is_randomized
+from .guard import Guard, GuardReport
+from .packing import pack, unpack
+from .position import PositionBias
+from .protocol import Changed
+from .sample import BIAS, Sampler, adjusted_logit, frozen_logit, refusal
+from .settings import LearnerSettings
+from .vocabulary import Vocabulary
+
+_SNAPSHOT = "learner/1"
+_MOST_PENDING = 4096
+_CONVERSIONS_EVERY = 5
+_POSITION_TOLERANCE = 0.02
+_LEAST_PREFERENCE = 1e-4
+_RATE = 0.001
+
+
+class Learned(NamedTuple):
+    """What came of a batch of outcomes."""
+
+    adjustments: tuple[Adjustments, ...]
+    alarms: tuple[DriftAlarm, ...]
+
+
+class Learner:
+    """Learns from outcomes; see the module. ``counts`` says what it took and what it refused, and why."""
+
+    def __init__(self, settings: LearnerSettings | None = None) -> None:
+        self.settings = settings or LearnerSettings()
+        self.version = self.settings.first_version - 1
+        self.counts: Counter[str] = Counter()
+        self._engine = make_engine(self.settings.engine, self.settings.priors)
+        self._vocabulary = Vocabulary(self.settings.features)
+        self._sampler = Sampler(self._vocabulary)
+        # An evicted feature must not stand in a pending example: a row holds four features at most.
+        self._most_pending = min(_MOST_PENDING, self.settings.features // 8)
+        self._clock = EventClock()
+        self._position = PositionBias(self.settings.position_least_labels)
+        self._position_logits: tuple[float, ...] = ()
+        self._conversions = Conversions(self.settings.delay)
+        self._guard = self._fresh_guard()
+        self._drift = DriftWatch(self.settings.drift_delta)
+        self._reset_version = 0
+        self._ticks = 0
+        self._last_tick: int | None = None
+        self._mean_grade = 0.5
+        self._rates = {"swipe": 0.0, "hide": 0.0}
+        self._returned: dict[str, dict[str, Weight]] = {}
+        self._taught: dict[str, Callable[[Outcome], DriftAlarm | None]] = {
+            "impression": self._impression,
+            "click": self._click,
+            "no_click": self._no_click,
+            "dwell": self._dwell,
+            "swipe": self._negative,
+            "hide": self._negative,
+            "conversion": self._conversion,
+        }
+
+    def learn(self, outcomes: Iterable[Outcome]) -> Learned:
+        """Learn from outcomes in order; return the records that became due and the alarms raised.
+
+        An outcome that cannot be used (`sample.refusal`, or a time the clock does not believe) is counted
+        as ``refused_<reason>`` in ``counts`` and changes nothing.
+        """
+        records: list[Adjustments] = []
+        alarms: list[DriftAlarm] = []
+        for outcome in outcomes:
+            reason = refusal(outcome, self._clock.now_ms)
+            if not reason and not self._clock.advance(outcome.event_time, outcome.user_id):
+                reason = "future"
+            if reason:
+                self.counts[f"refused_{reason}"] += 1
+                continue
+            records += self._due()
+            self.counts[outcome.kind] += 1
+            alarm = self._taught[outcome.kind](outcome)
+            alarms += [alarm] if alarm is not None else []
+            if len(self._sampler) >= self._most_pending:
+                self._flush()
+        return Learned(tuple(records), tuple(alarms))
+
+    def guard_report(self) -> GuardReport:
+        """Return how the adjusted model and the frozen one have fared since the last roll-back."""
+        return self._guard.report()
+
+    def _fresh_guard(self) -> Guard:
+        s = self.settings
+        return Guard(s.guard_window, s.guard_least_labels, s.guard_z)
+
+    def _impression(self, outcome: Outcome) -> DriftAlarm | None:
+        alarm = self._label(outcome, 0.0) if self.settings.negatives == "impression" else None
+        self._centre(outcome)
+        return alarm
+
+    def _click(self, outcome: Outcome) -> DriftAlarm | None:
+        if not self._conversions.click(outcome):
+            self.counts["unusable_pcvr"] += 1
+        if self.settings.negatives == "impression" or outcome.late:
+            return self._answered(outcome)
+        return self._label(outcome, 1.0)
+
+    def _no_click(self, outcome: Outcome) -> DriftAlarm | None:
+        return self._label(outcome, 0.0) if self.settings.negatives == "no_click" else None
+
+    def _dwell(self, outcome: Outcome) -> None:
+        dwell = max(outcome.dwell_ms, 0)
+        grade = dwell / (dwell + self.settings.dwell_half_ms)
+        self._prefer(outcome, self.settings.dwell_weight * (grade - self._mean_grade))
+        self._mean_grade += 0.01 * (grade - self._mean_grade)
+
+    def _negative(self, outcome: Outcome) -> None:
+        self._rates[outcome.kind] += _RATE
+        self._prefer(outcome, -self._weight(outcome.kind))
+
+    def _conversion(self, outcome: Outcome) -> None:
+        if not self._conversions.conversion(outcome):
+            self.counts["view_through_conversion"] += 1
+
+    def _centre(self, outcome: Outcome) -> None:
+        for kind in self._rates:
+            self._rates[kind] *= 1.0 - _RATE
+        self._prefer(outcome, sum(self._weight(kind) * rate for kind, rate in self._rates.items()))
+
+    def _prefer(self, outcome: Outcome, change: float) -> None:
+        if abs(change) > _LEAST_PREFERENCE:
+            self._sampler.prefer(outcome, change)
+
+    def _weight(self, kind: str) -> float:
+        return self.settings.hide_weight if kind == "hide" else self.settings.swipe_weight
+
+    def _label(self, outcome: Outcome, label: float) -> DriftAlarm | None:
+        """Learn a fresh label."""
+        self._sampler.fresh(outcome, self._offset(outcome), label)
+        if is_randomized(outcome.behavior_policy):
+            self._position.learn(outcome.slot, adjusted_logit(outcome), label, outcome.event_time)
+        frozen, adjusted = self._predictions(outcome)
+        if outcome.adjustments_version >= self._reset_version:
+            self._guard.add(frozen, adjusted, label > 0.0)
+        return self._watch(outcome, label - sigmoid(frozen))
+
+    def _answered(self, outcome: Outcome) -> DriftAlarm | None:
+        """Undo the 0 that was learned of an impression which has been clicked after all."""
+        age_ms = max(outcome.event_time - outcome.decision_time, 0)
+        self._sampler.correct(outcome, 1.0, age_ms)
+        if is_randomized(outcome.behavior_policy):
+            self._position.learn(outcome.slot, 0.0, 1.0, outcome.event_time, age_ms)
+        if outcome.adjustments_version >= self._reset_version:
+            self._guard.correct(*self._predictions(outcome))
+        return self._watch(outcome, 1.0)
+
+    def _watch(self, outcome: Outcome, residual: float) -> DriftAlarm | None:
+        return self._drift.add(outcome.segment, outcome.category, residual, outcome.event_time)
+
+    def _predictions(self, outcome: Outcome) -> tuple[float, float]:
+        position = self._position_logit(outcome.slot)
+        return frozen_logit(outcome) + position, adjusted_logit(outcome) + position
+
+    def _offset(self, outcome: Outcome) -> float:
+        return outcome.parts.base + outcome.parts.user_category + self._position_logit(outcome.slot)
+
+    def _position_logit(self, slot: int) -> float:
+        known = self._position_logits
+        return known[min(slot, len(known) - 1)] if known else 0.0
+
+    def _due(self) -> list[Adjustments]:
+        now = self._clock.now_ms
+        if now is None:
+            return []
+        tick = now // self.settings.emit_every_ms
+        if self._last_tick is None or tick <= self._last_tick:
+            self._last_tick = tick if self._last_tick is None else self._last_tick
+            return []
+        self._last_tick = tick
+        self._ticks += 1
+        self._flush()
+        record = self._record(tick * self.settings.emit_every_ms)
+        return [] if record is None else [record]
+
+    def _record(self, time_ms: int) -> Adjustments | None:
+        version = self.version + 1
+        if self._guard.lost():
+            return self._roll_back(time_ms, version)
+        fields = self._changed_weights(time_ms)
+        if self._ticks % _CONVERSIONS_EVERY == 0:
+            fields["conversions"] = self._conversions.changed(time_ms, version)
+            fields["position_logits"] = self._changed_positions(time_ms)
+        fields = {name: value for name, value in fields.items() if value}
+        if not fields:
+            return None
+        self.version = version
+        return self._adjustments(time_ms, **fields)
+
+    def _roll_back(self, time_ms: int, version: int) -> Adjustments:
+        """Forget what was learned and say so; learning goes on from the prior."""
+        self.counts["roll_backs"] += 1
+        self._engine.reset()
+        self._returned = {}
+        self._conversions.rolled_back(version)
+        self._guard = self._fresh_guard()
+        self._reset_version = self.version = version
+        return self._adjustments(time_ms, reset=True)
+
+    def _adjustments(self, time_ms: int, **fields: Any) -> Adjustments:
+        return Adjustments(
+            id=f"adjustments-{self.version}",
+            event_time=time_ms,
+            version=self.version,
+            engine=self.settings.engine,
+            **fields,
+        )
+
+    def _changed_weights(self, time_ms: int) -> dict[str, Any]:
+        changed = _rounded(self._engine.changed(time_ms, self.settings.most_weights))
+        groups: dict[str, dict[str, Weight]] = {"ads": {}, "campaigns": {}, "segment_categories": {}}
+        names = ("", *groups)
+        fields: dict[str, Any] = {**groups}
+        for slot, mean, variance in zip(*changed, strict=True):
+            group, name = self._vocabulary.key(slot)
+            if group == BIAS:
+                fields["bias"] = (mean, variance)
+            else:
+                groups[names[group]][name] = (mean, variance)
+        for field, weights in self._returned.items():
+            fields[field] = {**weights, **groups[field]}
+        self._returned = {}
+        return fields
+
+    def _changed_positions(self, time_ms: int) -> tuple[float, ...] | None:
+        logits = self._position.logits(time_ms)
+        old = self._position_logits
+        same = len(logits) == len(old) and np.allclose(logits, old, rtol=0.0, atol=_POSITION_TOLERANCE)
+        if same or not logits:
+            return None
+        self._position_logits = logits
+        return logits
+
+    def _flush(self) -> None:
+        evicted, self._vocabulary.evicted = self._vocabulary.evicted, []
+        if evicted:
+            self._engine.forget(np.array([one.slot for one in evicted], np.int64))
+            for one in evicted:
+                self._return_to_prior(one.group, one.name)
+        self.counts["refused_example"] += self._engine.learn(self._sampler.take())
+
+    def _return_to_prior(self, group: int, name: str) -> None:
+        priors = self.settings.priors
+        field, variance = (
+            ("", priors.bias),
+            ("ads", priors.ad),
+            ("campaigns", priors.campaign),
+            ("segment_categories", priors.segment_category),
+        )[group]
+        if field:
+            self._returned.setdefault(field, {})[name] = (0.0, variance)
+
+    def to_bytes(self) -> bytes:
+        """Return the whole state but the drift detectors' (see `drift`), for a snapshot."""
+        self._flush()
+        values = {
+            "engine": self._engine.to_bytes(),
+            "vocabulary": self._vocabulary.values(),
+            "clock": self._clock.values(),
+            "position": self._position.values(),
+            "position_logits": self._position_logits,
+            "conversions": self._conversions.values(),
+            "guard": self._guard.values(),
+            "counts": dict(self.counts),
+            "rates": self._rates,
+            "returned": self._returned,
+            "scalars": [self.version, self._reset_version, self._ticks, self._last_tick, self._mean_grade],
+        }
+        return pack(_SNAPSHOT, {}, values)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, settings: LearnerSettings | None = None) -> Learner:
+        """Return a learner that goes on as the one of `to_bytes` would.
+
+        Raises
+        ------
+        ArtifactError
+            for damaged bytes, another schema or another engine's snapshot.
+
+        """
+        _, values = unpack(_SNAPSHOT, data)
+        learner = cls(settings)
+        learner._engine.restore(values["engine"])
+        learner._vocabulary.restore(values["vocabulary"])
+        learner._clock.restore(values["clock"])
+        learner._position.restore(*values["position"])
+        learner._position_logits = tuple(values["position_logits"])
+        learner._conversions.restore(values["conversions"])
+        learner._guard = replace(learner._guard, **values["guard"])
+        learner.counts.update(values["counts"])
+        learner._rates = values["rates"]
+        learner._returned = _weights_of(values["returned"])
+        version, reset_version, ticks, last_tick, mean_grade = values["scalars"]
+        learner.version, learner._reset_version, learner._ticks = version, reset_version, ticks
+        learner._last_tick, learner._mean_grade = last_tick, mean_grade
+        return learner
+
+
+def _weights_of(returned: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, Weight]]:
+    return {f: {n: (w[0], w[1]) for n, w in weights.items()} for f, weights in returned.items()}
+
+
+def _rounded(changed: Changed) -> tuple[list[int], list[float], list[float]]:
+    """Five decimals are a hundredth of the tolerance and make records a third shorter."""
+    return (
+        changed.slot.tolist(),
+        np.round(changed.mean, 5).tolist(),
+        np.round(changed.variance, 6).tolist(),
+    )
