@@ -12,8 +12,6 @@ leaves by the same sink as everything else that its partition causes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
-from zlib import crc32
 
 import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
@@ -21,21 +19,13 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from connectors.codec import CONTENT_TYPE, EventCodec, encode
 from connectors.dead_letters import to_dead_letter
+from models.decide.chunks import Chunk, Item, chunks
 from models.decide.shard import Place, Shard
 from models.domain.decision import Decision
 from models.domain.errors import BadRecord
-from models.domain.events import CONTROL_TYPES
 from models.domain.log import Emission, LogRecord, Output, Received, Rejected
 
-Item = Received | Rejected
 Keyed = tuple[str, Sequence[Output]]
-
-
-class Chunk(NamedTuple):
-    """Consecutive records of one shard."""
-
-    place: Place
-    items: list[Item]
 
 
 @operator
@@ -64,33 +54,6 @@ def chunk(step_id: str, up: Stream[Item], slices: int) -> KeyedStream[Chunk]:
         return [(part.place.key, part) for part in chunks(items, slices)]
 
     return op.flat_map_batch("flat_map_batch", up, shim_batch)
-
-
-def chunks(items: Sequence[Item], slices: int) -> list[Chunk]:
-    """Return the items as one chunk per shard, each in the order given."""
-    parts: dict[tuple[str, int, int], Chunk] = {}
-    for item in items:
-        record = item.record
-        for slice_ in _slices_of(item, slices):
-            place = (record.topic, record.partition, slice_)
-            part = parts.get(place)
-            if part is None:
-                part = parts[place] = Chunk(Place(*place), [])
-            part.items.append(item)
-    return list(parts.values())
-
-
-def _slices_of(item: Item, slices: int) -> Sequence[int]:
-    if isinstance(item, Rejected):
-        return (0,)
-    if isinstance(item.event, CONTROL_TYPES):
-        return range(slices)
-    return (slice_of(item.event.user_id, slices),)
-
-
-def slice_of(user_id: str, slices: int) -> int:
-    """Return the slice of a user within their partition; stable across processes and runs."""
-    return crc32(user_id.encode()) % slices
 
 
 @operator

@@ -22,6 +22,7 @@ from models.learning.compiled import CandidateParts
 from models.learning.exploration import behavior_policy, randomized_users
 from models.policy.auction import ecpm_micros
 from models.policy.caps import blocked_keys
+from models.policy.creatives import choose_creative
 from models.policy.eligibility import Eligibility, Situation
 from models.scorer.interface import F32, I32, I64
 from models.state.windows import NAMES
@@ -184,7 +185,8 @@ class _Explained:
     def _of_size(self, chosen: I64, slots: int) -> list[Decision]:
         candidates = _rows_of(self._scored.candidates, chosen)
         slates = fill(self._compiled, candidates, self._seeds[chosen], self._randomized[chosen], slots)
-        columns = _SlotColumns.of(self._compiled, self._scored, candidates, slates, chosen)
+        seeds = self._seeds[chosen].tolist()
+        columns = _SlotColumns.of(self._compiled, self._scored, candidates, slates, chosen, seeds)
         counts = (candidates.rows >= 0).sum(axis=1).tolist()
         whole = slates.slate_propensity.tolist()
         return [
@@ -229,6 +231,7 @@ class _SlotColumns(NamedTuple):
     """What the slots of B decisions say, as nested lists `[B][S]`."""
 
     compiled: CompiledView
+    seeds: list[int]
     bias: float
     rows: list[list[int]]
     pctr: list[list[float]]
@@ -245,7 +248,13 @@ class _SlotColumns(NamedTuple):
 
     @classmethod
     def of(
-        cls, compiled: CompiledView, scored: _Scored, candidates: Candidates, slates: Slates, chosen: I64
+        cls,
+        compiled: CompiledView,
+        scored: _Scored,
+        candidates: Candidates,
+        slates: Slates,
+        chosen: I64,
+        seeds: list[int],
     ) -> _SlotColumns:
         """Gather the candidates that stand in slots."""
         column = np.maximum(slates.column, 0)
@@ -258,6 +267,7 @@ class _SlotColumns(NamedTuple):
         parts = scored.parts
         return cls(
             compiled,
+            seeds,
             compiled.weights.bias[0],
             rows.tolist(),
             at(candidates.pctr),
@@ -281,11 +291,13 @@ class _SlotColumns(NamedTuple):
     def _slot(self, i: int, s: int, place: int) -> Slot:
         row = self.rows[i][s]
         ad = self.compiled.view.catalogue.ads[row]
+        nu = self.compiled.view.policy.exploration.thompson_nu
+        creative = choose_creative(ad, {}, nu, self.seeds[i]) if ad.creatives else None
         return Slot(
             slot=place,
             ad_id=ad.ad_id,
             campaign_id=ad.campaign_id,
-            creative_id="",
+            creative_id=creative.creative_id if creative else "",
             category=ad.category,
             pctr=self.pctr[i][s],
             pcvr=self.pcvr[i][s],

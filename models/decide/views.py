@@ -29,8 +29,8 @@ from models.domain.ids import content_hash
 from models.domain.policy import Policy
 from models.learning.compiled import CompiledWeights, WeightCache
 from models.learning.weights import WeightTable
-from models.policy.caps import check_policy
 from models.policy.eligibility import Rules
+from models.policy.validation import check_policy
 from models.scorer.interface import AdIndex, Scorer
 
 from .compiled_view import CompiledView

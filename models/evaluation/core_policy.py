@@ -1,0 +1,86 @@
+"""The real decision core in the closed loop, without Kafka: shards, learner and pacer in one process.
+
+The same `Shard`, `Learner` and `Pacer` as in the flows; what the flows send back through the log is handed
+to the shards directly, between two batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from models.decide.chunks import chunks
+from models.decide.shard import Place, Shard
+from models.domain.decision import Decision, Outcome
+from models.domain.events import AdUpsert, Control
+from models.domain.log import Emission, LogRecord, Received
+from models.learning.learner import Learner
+from models.policy.pacing import Pacer
+
+from .loop import Delivered
+
+
+class CorePolicy:
+    """Decides with the product's own code.
+
+    Parameters
+    ----------
+    new_shard
+        Makes an empty shard; what shards share is bound in it.
+    slices
+        Shards per partition.
+    learner, pacer
+        None: no adjustments are learned, no budgets paced.
+
+    """
+
+    def __init__(
+        self,
+        new_shard: Callable[[Place], Shard],
+        slices: int = 1,
+        *,
+        learner: Learner | None = None,
+        pacer: Pacer | None = None,
+    ) -> None:
+        self._new_shard, self._slices = new_shard, slices
+        self.learner, self.pacer = learner, pacer
+        self.shards: dict[Place, Shard] = {}
+        self._last: dict[int, LogRecord] = {}
+
+    def decide_batch(self, batch: Sequence[Delivered]) -> list[Decision]:
+        """Take in a batch of events and return the decisions that it causes."""
+        items = [Received(record, event) for record, event in batch]
+        for record, _ in batch:
+            self._last[record.partition] = record
+        emissions = self._process(items)
+        self._learn(items, [e.body for e in emissions if isinstance(e.body, Outcome)])
+        return [e.body for e in emissions if isinstance(e.body, Decision)]
+
+    def _process(self, items: Sequence[Received]) -> list[Emission]:
+        out: list[Emission] = []
+        for part in chunks(items, self._slices):
+            shard = self.shards.get(part.place)
+            if shard is None:
+                shard = self.shards[part.place] = self._new_shard(part.place)
+            out += shard.process(part.items)
+        return out
+
+    def _learn(self, items: Sequence[Received], outcomes: Sequence[Outcome]) -> None:
+        control: list[Control] = []
+        if self.learner is not None and outcomes:
+            control += self.learner.learn(outcomes).adjustments
+        if self.pacer is not None:
+            for item in items:
+                if isinstance(item.event, AdUpsert) and item.record.partition == min(self._last):
+                    self.pacer.follow(item.event.ads)
+            control += paced(self.pacer, outcomes)
+        self._process([Received(record, event) for event in control for record in self._last.values()])
+
+
+def paced(pacer: Pacer, outcomes: Sequence[Outcome]) -> list[Control]:
+    """Charge outcomes to their campaigns and return the change of multipliers, if one is due."""
+    for outcome in outcomes:
+        shown = 1 if outcome.kind == "impression" else 0
+        if shown or outcome.charge_micros:
+            pacer.observe(outcome.campaign_id, outcome.charge_micros, outcome.event_time, shown)
+    change = pacer.emit()
+    return [] if change is None else [change]
