@@ -1,7 +1,7 @@
 """Bytes to events and back.
 
 Decoding never lets anything but `BadRecord` out, whatever the bytes are. Encoding is deterministic:
-fields in the order of the class, shortest float form, no whitespace. msgspec does both; a decision of
+fields in the order of the class, shortest float form, no whitespace. msgspec does both: a decision of five
 five slots takes 1.9 us to encode here, against 5.9 us for orjson after `msgspec.to_builtins`.
 """
 

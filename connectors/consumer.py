@@ -78,11 +78,14 @@ def list_partitions(config: KafkaConfig, topic: str) -> list[int]:
         when the topic is missing or no broker answers.
 
     """
-    consumer = Consumer(config.consumer("impulse-metadata"), logger=logger)
+    heard: list[str] = []
+    settings = config.consumer("impulse-metadata") | {"error_cb": lambda error: heard.append(error.str())}
+    consumer = Consumer(settings, logger=logger)
     try:
         found = consumer.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
-        raise _unreachable(config, error) from error
+        consumer.poll(0)  # hands over what error_cb has to say, such as a refused password
+        raise _unreachable(config, error, heard) from error
     finally:
         consumer.close()
     if topic not in found:
@@ -90,9 +93,10 @@ def list_partitions(config: KafkaConfig, topic: str) -> list[int]:
     return sorted(found[topic].partitions)
 
 
-def _unreachable(config: KafkaConfig, error: KafkaException) -> LogError:
+def _unreachable(config: KafkaConfig, error: KafkaException, heard: Sequence[str] = ()) -> LogError:
+    why = "; ".join(dict.fromkeys([error.args[0].str(), *heard]))
     return LogError(
-        f"kafka at {config.bootstrap_servers} did not answer: {config.redact(str(error))}. "
+        f"kafka at {config.bootstrap_servers} did not answer: {config.redact(why)}. "
         "Fix: start the broker, or correct the bootstrap servers and security settings"
     )
 
@@ -114,13 +118,20 @@ class PartitionReader:
     ----------
     offsets
         Next offset of each partition to read; None where ``settings.start`` decides.
+    stats
+        Where to count.
 
     """
 
     def __init__(
-        self, config: KafkaConfig, topic: str, offsets: Mapping[int, int | None], settings: ReadSettings
+        self,
+        config: KafkaConfig,
+        topic: str,
+        offsets: Mapping[int, int | None],
+        settings: ReadSettings,
+        stats: ReaderStats | None = None,
     ) -> None:
-        self.stats = ReaderStats()
+        self.stats = stats or ReaderStats()
         self._config, self._topic, self._settings = config, topic, settings
         self._consumer = Consumer(self._client_settings(), logger=logger)
         self._places = {partition: self._find(partition, offset) for partition, offset in offsets.items()}

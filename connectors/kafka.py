@@ -100,7 +100,7 @@ class KafkaLogSource(FixedPartitionedSource[LogRecord, State]):
 
     def stats(self) -> list[ReaderStats]:
         """Return what each worker's consumer has seen."""
-        return [hub.reader.stats for hub in self._hubs.values() if hub.reader]
+        return [hub.stats for hub in self._hubs.values()]
 
 
 class _Hub:
@@ -109,13 +109,14 @@ class _Hub:
     def __init__(self, config: KafkaConfig, topic: str, settings: ReadSettings) -> None:
         self._open = (config, topic, settings)
         self.offsets: dict[int, int | None] = {}
+        self.stats = ReaderStats()
         self.reader: PartitionReader | None = None
         self.started = False
 
     def start(self) -> PartitionReader:
         if self.reader is None:
             config, topic, settings = self._open
-            self.reader = PartitionReader(config, topic, self.offsets, settings)
+            self.reader = PartitionReader(config, topic, self.offsets, settings, self.stats)
             self.started = True
         return self.reader
 

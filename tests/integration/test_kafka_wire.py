@@ -1,0 +1,200 @@
+"""The same source and sink against real Apache Kafka: security, absence, expiry, transactions, topics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import bytewax.operators as op
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, run_main
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from support.kafka_io import produce, read_all
+
+from connectors import consumer
+from connectors.broadcast import Broadcaster
+from connectors.client import KafkaConfig
+from connectors.consumer import PartitionReader, ReadSettings, list_partitions
+from connectors.kafka import KafkaLogSource, KafkaSink
+from connectors.topics import TopicSpec, create_topics, diff_topics, standard_topics
+from models.domain.errors import LogError
+from models.domain.events import ModelSwitch
+from models.domain.log import LogRecord, Output
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90)]
+
+UNTIL_END = ReadSettings(until_end=True)
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % n for n in range(count)]
+
+
+def copy_flow(source: KafkaLogSource, sink: KafkaSink, see=lambda batch: batch) -> Dataflow:
+    def copied(r: LogRecord) -> tuple[str, list[Output]]:
+        return str(r.partition), [Output("decisions", r.key, r.value, r.partition, r.offset)]
+
+    flow = Dataflow("test")
+    stream = op.flat_map_batch("see", op.input("in", flow, source), see)
+    op.output("out", op.map("copy", stream, copied), sink)
+    return flow
+
+
+def read(config: KafkaConfig, topic: str) -> list[LogRecord]:
+    out: list[LogRecord] = []
+    flow = Dataflow("test")
+    stream = op.input("in", flow, KafkaLogSource(config, topic, settings=UNTIL_END))
+    op.output("out", stream, TestingSink(out))
+    run_main(flow)
+    return out
+
+
+@pytest.mark.parametrize("security", ["PLAINTEXT", "SASL_SSL"])
+def test_every_record_goes_through_once_in_plaintext_and_over_sasl_ssl(kafka, security):
+    config = kafka.config if security == "PLAINTEXT" else kafka.secure
+    if config is None:
+        pytest.skip("IMPULSE_TEST_KAFKA names a plaintext listener only")
+    source, target = kafka.new_topic(8), kafka.new_topic(4)
+    produce(config, source, numbered(5000))
+    run_main(
+        copy_flow(
+            KafkaLogSource(config, source, settings=UNTIL_END), KafkaSink(config, {"decisions": target})
+        )
+    )
+    assert sorted(m.value() for m in read_all(config, target)) == sorted(numbered(5000))
+
+
+def test_a_wrong_password_is_refused_and_shown_to_nobody(kafka, monkeypatch):
+    if kafka.secure is None:
+        pytest.skip("IMPULSE_TEST_KAFKA names a plaintext listener only")
+    monkeypatch.setattr(consumer, "METADATA_TIMEOUT_S", 3.0)
+    wrong = replace(kafka.secure, sasl_password="hunter2-hunter2")
+    with pytest.raises(LogError, match=r"(?i)authentication failed.*Fix: ") as caught:
+        list_partitions(wrong, "any")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_broker_that_was_never_there_is_an_error_with_the_fix(monkeypatch):
+    monkeypatch.setattr(consumer, "METADATA_TIMEOUT_S", 1.0)
+    with pytest.raises(LogError, match=r"127.0.0.1:1 did not answer.*Fix: start the broker"):
+        list_partitions(KafkaConfig("127.0.0.1:1"), "any")
+
+
+def test_a_broker_that_is_killed_and_returns_costs_no_record(kafka):
+    source, target = kafka.new_topic(4), kafka.new_topic(4)
+    produce(kafka.config, source, numbered(20_000))
+    log = KafkaLogSource(kafka.config, source)
+    seen = 0
+
+    def see(batch: list[LogRecord]) -> list[LogRecord]:
+        nonlocal seen
+        seen += len(batch)
+        return batch
+
+    def kill_and_return() -> None:
+        wait_until(lambda: seen > 1000)
+        kafka.kill()
+        wait_until(lambda: log.stats()[0].broker_down)
+        kafka.start()
+        produce(kafka.config, source, numbered(21_000)[20_000:])
+        wait_until(lambda: seen >= 21_000)
+        log.stop.set()
+
+    def wait_until(condition) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            if time.monotonic() > deadline:
+                log.stop.set()
+                raise TimeoutError(f"{seen} records seen")
+            time.sleep(0.01)
+
+    saboteur = threading.Thread(target=kill_and_return)
+    saboteur.start()
+    run_main(copy_flow(log, KafkaSink(kafka.config, {"decisions": target}), see))
+    saboteur.join()
+    assert {m.value() for m in read_all(kafka.config, target)} == set(numbered(21_000))
+    assert log.stats()[0].client_errors > 0
+    assert not log.stats()[0].broker_down
+
+
+def delete_before(kafka, topic: str, offset: int) -> None:
+    admin = AdminClient(kafka.config.common())
+    for deleted in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
+        deleted.result(15)
+
+
+def test_an_offset_that_expired_while_the_flow_was_down_refuses_to_start(kafka):
+    topic = kafka.new_topic(1)
+    produce(kafka.config, topic, numbered(100))
+    delete_before(kafka, topic, 60)
+    with pytest.raises(LogError, match=r"offset 59 is not in the log .*60 to 100.*Fix: "):
+        PartitionReader(kafka.config, topic, {0: 59}, UNTIL_END)
+    assert [r.offset for r in read(kafka.config, topic)] == list(range(60, 100))
+
+
+def test_an_offset_that_expires_while_the_flow_reads_is_loud(kafka):
+    topic = kafka.new_topic(1)
+    produce(kafka.config, topic, [b"x" * 10_000] * 1000)
+    slow = {"queued.max.messages.kbytes": 20, "queued.min.messages": 1, "fetch.message.max.bytes": 20_000}
+    settings = replace(UNTIL_END, batch_size=1)
+    reader = PartitionReader(replace(kafka.config, extra=slow), topic, {0: 0}, settings)
+    while not reader.take(0):
+        pass
+    delete_before(kafka, topic, 990)
+    with pytest.raises(LogError, match="is not in the log"):
+        while not reader.finished(0):
+            reader.take(0)
+    reader.close(0)
+
+
+def test_aborted_transactions_are_not_read_and_their_markers_do_not_hold_up_the_end(kafka):
+    topic = kafka.new_topic(1)
+    producer = Producer(kafka.config.producer(delivery_timeout_s=30) | {"transactional.id": topic})
+    producer.init_transactions(30)
+    for value, keep in ((b"kept", True), (b"aborted", False)):
+        producer.begin_transaction()
+        producer.produce(topic, value, b"k")
+        producer.commit_transaction(30) if keep else producer.abort_transaction(30)
+    assert [r.value for r in read(kafka.config, topic)] == [b"kept"]
+
+
+def test_a_control_record_stands_in_every_partition(kafka):
+    topic = kafka.new_topic(6)
+    Broadcaster(kafka.config, topic).send([ModelSwitch(id="m1", event_time=1, model_hash="h")])
+    assert sorted(r.partition for r in read(kafka.config, topic)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_brokers_clock_stamps_a_log_whose_producers_clock_runs_ahead(kafka):
+    topic = kafka.new_topic(1, **{"message.timestamp.type": "LogAppendTime"})
+    producer = Producer(kafka.config.producer())
+    producer.produce(topic, b"1", b"k", timestamp=int((time.time() + 365 * 86_400) * 1000))
+    producer.flush(15)
+    assert abs(read(kafka.config, topic)[0].timestamp_ms - time.time() * 1000) < 60_000
+
+
+def test_standard_topics_are_created_once_and_then_differ_in_nothing(kafka):
+    prefix = kafka.new_topic(1)
+    specs = [replace(spec, name=f"{prefix}.{i}", replication=1) for i, spec in enumerate(standard_topics(3))]
+    assert [d.got for d in diff_topics(kafka.config, specs)] == [None] * len(specs)
+    assert create_topics(kafka.config, specs) == [spec.name for spec in specs]
+    assert create_topics(kafka.config, specs) == []
+    assert diff_topics(kafka.config, specs) == []
+
+
+def test_a_topic_that_exists_otherwise_is_left_alone_and_reported(kafka):
+    topic = kafka.new_topic(2, **{"cleanup.policy": "compact"})
+    spec = TopicSpec(topic, 4, {"cleanup.policy": "delete"})
+    assert create_topics(kafka.config, [spec]) == []
+    found = diff_topics(kafka.config, [spec])
+    assert [(d.what, d.got, d.expected) for d in found] == [
+        ("partitions", "2", "4"),
+        ("cleanup.policy", "compact", "delete"),
+    ]
+
+
+def test_a_topic_that_the_cluster_refuses_is_an_error_with_the_fix(kafka):
+    with pytest.raises(LogError, match=r"was not created: .*Fix: let this user create"):
+        create_topics(kafka.config, [TopicSpec("no spaces allowed", 1)])

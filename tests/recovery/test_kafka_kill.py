@@ -1,0 +1,87 @@
+"""kill -9 of a real Bytewax process between two real topics."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bytewax.recovery import init_db_dir
+from confluent_kafka import Consumer, Producer, TopicPartition
+from support.kafka_io import read_all
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90)]
+
+ROOT = Path(__file__).parents[2]
+PARTITIONS = 4
+
+
+class CopyProcess:
+    def __init__(self, kafka, source: str, target: str, recovery: Path) -> None:
+        script = ROOT / "tests" / "support" / "copy_flow.py"
+        arguments = [kafka.config.bootstrap_servers, source, target, str(recovery)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), *arguments], env=environment, stderr=subprocess.DEVNULL
+        )
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+def records_in(kafka, topic: str) -> int:
+    consumer = Consumer(kafka.config.consumer("test-watcher"))
+    ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), 15)[1] for p in range(PARTITIONS)]
+    consumer.close()
+    return sum(ends)
+
+
+def wait_for(kafka, topic: str, at_least: int) -> None:
+    deadline = time.monotonic() + 30
+    while (found := records_in(kafka, topic)) < at_least:
+        assert time.monotonic() < deadline, f"{found} of {at_least} records in {topic}"
+        time.sleep(0.05)
+
+
+def write(kafka, topic: str, numbers: range) -> None:
+    producer = Producer(kafka.config.producer())
+    for n in numbers:
+        producer.produce(topic, b"%d" % n, b"user-%d" % (n % 50))
+    assert producer.flush(30) == 0
+
+
+def test_killed_and_restarted_again_and_again_it_loses_no_input(kafka, tmp_path):
+    source, target = kafka.new_topic(PARTITIONS), kafka.new_topic(PARTITIONS)
+    init_db_dir(tmp_path, 1)
+    total = 0
+    for kill in range(3):
+        copy = CopyProcess(kafka, source, target, tmp_path)
+        write(kafka, source, range(total, total + 2000))
+        total += 2000
+        wait_for(kafka, target, total - 1500 + 100 * kill)
+        copy.end(signal.SIGKILL)
+        write(kafka, source, range(total, total + 500))
+        total += 500
+    copy = CopyProcess(kafka, source, target, tmp_path)
+    wait_for(kafka, target, total)
+    time.sleep(1)
+    assert copy.end(signal.SIGTERM) == 0
+    found = [int(m.value()) for m in read_all(kafka.config, target)]
+    assert set(found) == set(range(total))
+    print(f"{len(found) - total} of {total} written twice")
+
+
+def test_after_sigterm_nothing_is_written_twice(kafka, tmp_path):
+    source, target = kafka.new_topic(PARTITIONS), kafka.new_topic(PARTITIONS)
+    init_db_dir(tmp_path, 1)
+    for run in range(2):
+        copy = CopyProcess(kafka, source, target, tmp_path)
+        write(kafka, source, range(run * 500, run * 500 + 500))
+        wait_for(kafka, target, run * 500 + 500)
+        assert copy.end(signal.SIGTERM) == 0
+    assert sorted(int(m.value()) for m in read_all(kafka.config, target)) == list(range(1000))
