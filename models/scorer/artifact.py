@@ -14,9 +14,9 @@ Manifest (schema 1)
 | metrics        | figures on the validation data                                                  |
 | manifest_hash  | content hash of everything else in the manifest                                 |
 
-Beside the network's tensors (transformer.py): ``vocabulary_keys`` `[V]` uint64, ascending (row i of its tables is
-key i - 1); where ``neighbours`` is not null ``neighbour_rows`` `[V+1, N]` int32 and ``neighbour_weights``
-`[V+1, N]` float32; where ``content`` is not null arrays named ``content_...``.
+Beside the network's tensors (transformer.py): ``vocabulary_keys`` `[V]` uint64, ascending (row i of its
+tables is key i - 1); where ``neighbours`` is not null ``neighbour_rows`` `[V+1, N]` int32 and
+``neighbour_weights`` `[V+1, N]` float32; where ``content`` is not null arrays named ``content_...``.
 
 No torch and no pickle: whatever is not exactly what was saved is refused.
 """

@@ -46,7 +46,7 @@ class ModelConfig:
     window: int = 50
     rotary_length: int = 1024
     rotary_base: float = 1000.0
-    ffn_multiple: int = 4
+    ffn_multiple: int = 1
     head_width: int = 64
     categories: int = 1024
     dwell_buckets: int = 20
@@ -56,7 +56,7 @@ class ModelConfig:
     use_dwell: bool = True
     use_gap: bool = True
     content_dim: int = 0
-    dropout: float = 0.2
+    dropout: float = 0.1
 
     def __post_init__(self) -> None:
         for wrong, field, expected in self._rules():
@@ -84,6 +84,11 @@ class ModelConfig:
     def head_dim(self) -> int:
         """Width of one head."""
         return self.d_model // self.heads
+
+    @property
+    def receptive_field(self) -> int:
+        """Events that a hidden state depends on: what training and evaluation read of a history."""
+        return self.blocks * (self.window - 1) + 1
 
     @property
     def history_length(self) -> int:

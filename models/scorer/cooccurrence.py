@@ -12,6 +12,7 @@ events at most N neighbours change. Legend: V items, N neighbours kept, B users.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,14 @@ class ItemGraph:
         """Return what the artifact's manifest says of it."""
         return asdict(self.options) | {"blend": self.blend}
 
+    @cached_property
     def matrix(self) -> sp.csr_matrix:
-        """Return the weights `[V + 1, V + 1]`."""
+        """The weights `[V + 1, V + 1]`; copies, because scipy sorts in place."""
         size, width = self.rows.shape
         start = np.arange(size + 1) * width
-        matrix = sp.csr_matrix((self.weights.ravel(), self.rows.ravel(), start), shape=(size, size))
-        matrix.sum_duplicates()
+        parts = (self.weights.ravel().copy(), self.rows.ravel().copy(), start)
+        matrix = sp.csr_matrix(parts, shape=(size, size))
+        matrix.eliminate_zeros()
         return matrix
 
     def scores(self, recent: I64) -> F32:
@@ -65,7 +68,7 @@ class ItemGraph:
         row = np.repeat(np.arange(users), depth)
         shape = (users, len(self.rows))
         taste = sp.csr_matrix((np.tile(decay, users), (row, recent.ravel())), shape=shape)
-        return np.asarray((taste @ self.matrix()).toarray(), dtype=np.float32)
+        return np.asarray((taste @ self.matrix).toarray(), dtype=np.float32)
 
 
 def build(offsets: I64, ad: I64, size: int, options: GraphOptions = GraphOptions()) -> ItemGraph:

@@ -129,7 +129,10 @@ class LogExamples:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Impressions as table rows, each `[I]`, for the second stage."""
+    """Impressions as table rows, each `[I]`, for the second stage.
+
+    ``content_row`` indexes `Dataset.ads_content`, -1 for an ad without content.
+    """
 
     user: I64
     position: I64
@@ -171,6 +174,8 @@ class Dataset:
     category_of: I64
     content: F32
     labels: Labels = field(default_factory=Labels.none)
+    ads_content: F32 = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """`[A, F]` content of every ad that may be shown, known or not; labels index it."""
 
     @property
     def counts(self) -> I64:

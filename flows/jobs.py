@@ -1,0 +1,125 @@
+"""The plain functions behind `impulse train` and `impulse evaluate ranking`; figures as JSON-ready values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from connectors.interactions import read_interactions, read_items
+from models.domain.errors import SettingError
+from models.evaluation import ranking
+from models.scorer.options import TrainOptions
+from models.scorer.sequences import AdTable, Interactions, LogExamples
+from models.scorer.training import Listener
+
+CHEAP_BASELINES = ("popularity", "markov")
+
+
+def train_interactions(
+    file: Path,
+    format: str,
+    out_dir: Path,
+    options: TrainOptions,
+    *,
+    config: dict[str, Any] | None = None,
+    items: Path | None = None,
+    listener: Listener | None = None,
+    checkpoints: Path | None = None,
+) -> dict[str, Any]:
+    """Train on an interaction file and write the model; return its hash, metrics and CPU minutes.
+
+    The budget counts this process's CPU time from here on: reading, training and validation.
+    """
+    from models.scorer.fitting import fit_interactions
+
+    started = time.process_time()
+    interactions = read_interactions(file, format)
+    model = fit_interactions(
+        interactions,
+        options,
+        config=config,
+        ads=_ads(interactions, items),
+        listener=listener,
+        checkpoints=checkpoints,
+        spent_s=time.process_time() - started,
+    )
+    return _saved(model, out_dir)
+
+
+def train_log(
+    examples: LogExamples,
+    out_dir: Path,
+    options: TrainOptions,
+    *,
+    config: dict[str, Any] | None = None,
+    listener: Listener | None = None,
+    checkpoints: Path | None = None,
+) -> dict[str, Any]:
+    """Train on a recorded log's examples and write the model; return its hash, metrics and CPU minutes."""
+    from models.scorer.fitting import fit_log
+
+    model = fit_log(examples, options, config=config, listener=listener, checkpoints=checkpoints)
+    return _saved(model, out_dir)
+
+
+def evaluate_ranking(
+    model_dir: Path,
+    file: Path,
+    format: str,
+    *,
+    seen: ranking.Seen = "drop",
+    baselines: Sequence[str] = (),
+    baseline_minutes: float = 1.0,
+    items: Path | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Rank every user's last item with a model and with baselines trained on the same split.
+
+    ``baselines`` names any of popularity, markov, mlp, gru, sasrec; the last three train for
+    ``baseline_minutes`` each.
+    """
+    from models.scorer.baselines import model_scores
+    from models.scorer.model import Model
+
+    interactions = read_interactions(file, format)
+    task = ranking.Task.test(interactions)
+    model = Model.load(model_dir)
+    results = {
+        "model": ranking.evaluate(task, model_scores(model, interactions, _ads(interactions, items)), seen)
+    }
+    results["model"].extra["cpu_minutes"] = model.training.get("cpu_minutes")
+    for name in baselines:
+        scores, minutes = _baseline(name, interactions, baseline_minutes, seed)
+        results[name] = ranking.evaluate(task, scores, seen)
+        results[name].extra["cpu_minutes"] = minutes
+    return ranking.report(task, results, "model")
+
+
+def _baseline(
+    name: str, interactions: Interactions, minutes: float, seed: int
+) -> tuple[ranking.ItemScores, float]:
+    from models.scorer import baselines
+
+    started = time.process_time()
+    if name == "popularity":
+        return baselines.popularity_scores(interactions), (time.process_time() - started) / 60
+    if name == "markov":
+        return baselines.markov_scores(interactions), (time.process_time() - started) / 60
+    if name not in baselines.NEURAL:
+        known = (*CHEAP_BASELINES, *baselines.NEURAL)
+        raise SettingError.expected("baseline", got=name, expected=f"one of {known}", fix="name one of them")
+    model, spent = baselines.train_baseline(name, interactions, TrainOptions(minutes=minutes, seed=seed))
+    return baselines.model_scores(model, interactions), spent
+
+
+def _ads(interactions: Interactions, items: Path | None) -> AdTable | None:
+    from models.scorer.fitting import items_table
+
+    return None if items is None else items_table(interactions, read_items(items))
+
+
+def _saved(model: Any, out_dir: Path) -> dict[str, Any]:
+    model_hash = model.save(out_dir)
+    return {"model_hash": model_hash, "directory": str(out_dir), **model.metrics, **model.training}

@@ -1,0 +1,134 @@
+"""What the Transformer has to beat, under one protocol: popularity, Markov, pooled MLP, GRU, SASRec-style.
+
+The neural ones share the Transformer's embedding, ad tower, losses and training loop; only what turns
+events into hidden states differs. Legend: B users, T events, D width, A items, V known ads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the usual name
+
+from .config import ModelConfig
+from .cooccurrence import ItemGraph, build, recent_events
+from .datasets import Buckets, from_interactions, interactions_as_dataset
+from .features import category_rows, vocabulary_rows
+from .fitting import ads_content, items_table
+from .fused import row_dropout
+from .model import Model
+from .options import TrainOptions
+from .sequences import F32, I64, AdTable, Interactions
+from .training import train
+from .transformer import Ads, Events, Transformer
+from .validation import all_scores
+
+ItemScores = Callable[[I64], F32]
+NEURAL = ("mlp", "gru", "sasrec")
+
+
+class Gru(Transformer):
+    """GRU4Rec's encoder (Hidasi et al. 2016) in place of the blocks: as many layers, no window."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.blocks = nn.ModuleList()
+        self.gru = nn.GRU(config.d_model, config.d_model, config.blocks, batch_first=True)
+
+    def hidden(self, events: Events, first_position: int = 0) -> Tensor:
+        """Return hidden states `[B, T, D]`."""
+        x = row_dropout(self.embed(events), self.config.dropout, self.training)
+        return self.final_norm(self.gru(x)[0])
+
+
+class PooledMlp(Transformer):
+    """The mean of the last W events through a two-layer MLP (Covington et al. 2016); blind to order."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.blocks = nn.ModuleList()
+        inner = config.d_model * config.ffn_multiple
+        self.wide = nn.Linear(config.d_model, inner)
+        self.narrow = nn.Linear(inner, config.d_model)
+
+    def hidden(self, events: Events, first_position: int = 0) -> Tensor:
+        """Return hidden states `[B, T, D]`."""
+        x = row_dropout(self.embed(events), self.config.dropout, self.training)
+        mean = running_mean(x, self.config.window)  # [B, T, D]
+        return self.final_norm(mean + self.narrow(F.relu(self.wide(mean))))
+
+
+def running_mean(x: Tensor, window: int) -> Tensor:
+    """Return the mean of each position and the up to W - 1 before it, `[B, T, D]`."""
+    total = x.cumsum(1)  # [B, T, D]
+    before = F.pad(total, (0, 0, window, 0))[:, : x.shape[1]]
+    count = torch.arange(1, x.shape[1] + 1, device=x.device).clamp(max=window)
+    return (total - before) / count[:, None]
+
+
+def popularity_scores(interactions: Interactions) -> ItemScores:
+    """Return the baseline that ranks by how often an item occurs in training."""
+    training = interactions.without_last(2)
+    counts = np.bincount(training.item, minlength=len(interactions.item_ids)).astype(np.float32)
+    return lambda users: np.tile(counts, (len(users), 1))
+
+
+def markov_scores(interactions: Interactions) -> ItemScores:
+    """Return the co-occurrence baseline: followers of the last events (see cooccurrence.py)."""
+    training, history = interactions.without_last(2), interactions.without_last(1)
+    graph = build(training.offsets, training.item + 1, len(interactions.item_ids) + 1)
+    return _graph_scores(graph, history.offsets, history.item + 1)
+
+
+def _graph_scores(graph: ItemGraph, offsets: I64, ad: I64) -> ItemScores:
+    def scores(users: I64) -> F32:
+        return graph.scores(recent_events(offsets, ad, users, graph.options.recent))[:, 1:]
+
+    return scores
+
+
+def model_scores(model: Model, interactions: Interactions, ads: AdTable | None = None) -> ItemScores:
+    """Return a trained model as an item scorer: retrieval logits plus its share of the item graph.
+
+    Histories are everything but each user's last item. Items unknown to the model are scored by their
+    content and category.
+    """
+    history = interactions.without_last(1)
+    ads = items_table(interactions) if ads is None else ads
+    content = ads_content(model.encoder, ads)
+    config = model.network.config
+    buckets = Buckets(config.categories, config.dwell_buckets, config.gap_buckets)
+    dataset = interactions_as_dataset(history, model.vocabulary, ads, content, buckets)
+    rows = vocabulary_rows(model.vocabulary, ads.key)
+    category = category_rows(ads.category_key, config.categories)
+    items = Ads(*(torch.from_numpy(x) for x in (rows, category, content)))
+
+    def scores(users: I64) -> F32:
+        logits = all_scores(model.network, dataset, users, items)
+        if model.graph is None or not model.graph.blend:
+            return logits
+        recent = recent_events(dataset.offsets, dataset.ad, users, model.graph.options.recent)
+        return logits + np.float32(model.graph.blend) * model.graph.scores(recent)[:, rows]
+
+    return scores
+
+
+def train_baseline(name: str, interactions: Interactions, options: TrainOptions) -> tuple[Model, float]:
+    """Train one of NEURAL on the same split; return it and its CPU minutes.
+
+    ``sasrec`` is the plain network: no gaps, content or item graph, trained as the Transformer is.
+    """
+    started = time.process_time()
+    ads = items_table(interactions)
+    content = np.zeros((len(ads.key), 0), np.float32)
+    split = from_interactions(interactions, ads, content, Buckets())
+    config = ModelConfig(
+        len(split.vocabulary), use_category=False, use_kind=False, use_dwell=False, use_gap=False
+    )
+    network = {"mlp": PooledMlp, "gru": Gru, "sasrec": Transformer}[name]
+    trained = train(split, config, options, network=network)
+    return Model(trained.model, split.vocabulary), (time.process_time() - started) / 60

@@ -1,0 +1,219 @@
+"""Interactions and logs as table rows, split by time into what is learned and what is held out.
+
+Legend: N events, U users, A ads or items, V known ads (rows 1..V), F content width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.domain.events import KINDS
+
+from .features import category_rows, event_rows, vocabulary_rows
+from .sequences import (
+    F32,
+    I64,
+    U64,
+    AdTable,
+    Bools,
+    Dataset,
+    Interactions,
+    Labels,
+    LogExamples,
+    hash_arrays,
+    item_keys,
+)
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Rows of the feature tables (fields of ModelConfig)."""
+
+    categories: int = 1024
+    dwell: int = 20
+    gap: int = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Holdout:
+    """Later events to measure on: users' histories and what came next.
+
+    ``users`` `[B]` index the history's users; ``target`` `[B]` are rows of the ad table. ``labels`` are
+    impressions whose positions belong to ``labels_history``.
+    """
+
+    history: Dataset
+    users: I64
+    target: I64
+    drop_seen: bool
+    labels_history: Dataset | None = None
+
+    def sample(self, count: int) -> Holdout:
+        """Return at most ``count`` of the users, evenly spread."""
+        step = -(-max(len(self.users), 1) // count)
+        return replace(self, users=self.users[::step], target=self.target[::step])
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What `training.train` takes: the data, what is held out, and the vocabulary (ascending keys)."""
+
+    train: Dataset
+    holdout: Holdout
+    vocabulary: U64
+    data_hash: str
+
+
+def table_of(vocabulary: U64, ads: AdTable, content: F32, categories: int) -> tuple[I64, F32]:
+    """Return category rows `[V + 1]` and content vectors `[V + 1, F]` of the ad table's rows."""
+    rows = vocabulary_rows(vocabulary, ads.key)
+    category = np.zeros(len(vocabulary) + 1, np.int64)
+    category[rows] = category_rows(ads.category_key, categories)
+    vectors = np.zeros((len(vocabulary) + 1, content.shape[1]), np.float32)
+    vectors[rows] = content
+    category[0], vectors[0] = 0, 0
+    return category, vectors
+
+
+def from_interactions(interactions: Interactions, ads: AdTable, content: F32, buckets: Buckets) -> Split:
+    """Hold out each user's last item (test) and the one before it (validation); learn from the rest.
+
+    ``ads`` and ``content`` `[A, F]` are in the order of ``interactions.item_ids``.
+    """
+    train, validation = interactions.without_last(2), interactions.without_last(1)
+    vocabulary = np.unique(ads.key)
+    users = np.flatnonzero(np.diff(train.offsets) > 0)
+    rows = vocabulary_rows(vocabulary, ads.key)
+    dataset = _interaction_dataset(train, rows, vocabulary, ads, content, buckets)
+    holdout = Holdout(dataset, users, rows[validation.last()[users]], drop_seen=True)
+    return Split(dataset, holdout, vocabulary, interactions.data_hash)
+
+
+def interactions_as_dataset(
+    interactions: Interactions, vocabulary: U64, ads: AdTable, content: F32, buckets: Buckets
+) -> Dataset:
+    """Return whole interactions as rows of a trained model's tables; unknown items are row 0."""
+    rows = vocabulary_rows(vocabulary, item_keys(interactions.item_ids))
+    return _interaction_dataset(interactions, rows, vocabulary, ads, content, buckets)
+
+
+def _interaction_dataset(
+    interactions: Interactions, rows: I64, vocabulary: U64, ads: AdTable, content: F32, buckets: Buckets
+) -> Dataset:
+    count = len(interactions.item)
+    times = np.zeros(count, np.int64) if interactions.time_ms is None else interactions.time_ms
+    category, dwell, gap = event_rows(
+        ads.category_key[interactions.item],
+        np.zeros(count, np.int64),
+        times,
+        _first(interactions.offsets),
+        buckets.categories,
+        buckets.dwell,
+        buckets.gap,
+    )
+    ad = rows[interactions.item]
+    known = vocabulary_rows(vocabulary, ads.key) > 0
+    chosen = AdTable(ads.key[known], ads.category_key[known])
+    category_of, vectors = table_of(vocabulary, chosen, content[known], buckets.categories)
+    kind = np.full(count, KINDS.index("click"), np.int64)
+    return Dataset(interactions.offsets, ad, category, kind, dwell, gap, ad > 0, category_of, vectors)
+
+
+def from_log(examples: LogExamples, content: F32, buckets: Buckets, holdout_share: float = 0.1) -> Split:
+    """Learn from the log's first part in time, hold out the last ``holdout_share`` of its span.
+
+    The vocabulary is the ads that occur in the first part; later ones count as unknown, as in serving.
+    """
+    early, split = _prefixes(examples, holdout_share)
+    lengths = np.add.reduceat(np.append(early, False), examples.offsets[:-1]) * (
+        np.diff(examples.offsets) > 0
+    )
+    shown = examples.impression_time_ms <= split
+    shown &= examples.impression_position <= lengths[examples.impression_user]
+    used = np.concatenate((examples.ad_key[early], examples.impression_ad_key[shown]))
+    vocabulary = np.unique(used[used != 0])
+    whole = _log_dataset(examples, vocabulary, content, buckets)
+    labels = whole.labels
+    train = replace(_cut(whole, early), labels=labels.take(np.flatnonzero(shown)))
+    users, target = _next_targets(whole, early)
+    later = replace(whole, labels=labels.take(np.flatnonzero(~shown)))
+    return Split(train, Holdout(train, users, target, False, later), vocabulary, _hash(examples))
+
+
+def _prefixes(examples: LogExamples, holdout_share: float) -> tuple[Bools, int]:
+    """Return which events came before the split, and its time; each user's early events are a prefix."""
+    low, high = int(examples.time_ms.min()), int(examples.time_ms.max())
+    split = high - int((high - low) * holdout_share)
+    user = np.repeat(np.arange(len(examples.offsets) - 1), np.diff(examples.offsets))
+    latest = np.maximum.accumulate(examples.time_ms - low + user * (high - low + 1))
+    return latest - user * (high - low + 1) + low <= split, split
+
+
+def _log_dataset(examples: LogExamples, vocabulary: U64, content: F32, buckets: Buckets) -> Dataset:
+    category, dwell, gap = event_rows(
+        examples.category_key,
+        examples.dwell_ms.astype(np.int64),
+        examples.time_ms,
+        _first(examples.offsets),
+        buckets.categories,
+        buckets.dwell,
+        buckets.gap,
+    )
+    ad = vocabulary_rows(vocabulary, examples.ad_key)
+    known = vocabulary_rows(vocabulary, examples.ads.key) > 0
+    chosen = AdTable(examples.ads.key[known], examples.ads.category_key[known])
+    category_of, vectors = table_of(vocabulary, chosen, content[known], buckets.categories)
+    target = examples.targets() & (ad > 0)
+    kind = examples.kind.astype(np.int64)
+    labels = _labels(examples, vocabulary, buckets)
+    return Dataset(
+        examples.offsets, ad, category, kind, dwell, gap, target, category_of, vectors, labels, content
+    )
+
+
+def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets) -> Labels:
+    order = np.argsort(examples.ads.key)
+    place = np.searchsorted(examples.ads.key[order], examples.impression_ad_key)
+    place = order[np.minimum(place, len(order) - 1)] if len(order) else place * 0
+    known = examples.ads.key[place] == examples.impression_ad_key
+    category = category_rows(examples.ads.category_key, buckets.categories)[place]
+    return Labels(
+        user=examples.impression_user,
+        position=examples.impression_position,
+        ad=vocabulary_rows(vocabulary, examples.impression_ad_key),
+        category=np.where(known, category, 0),
+        content_row=np.where(known, place, -1),
+        click=examples.click,
+        conversion=examples.conversion,
+    )
+
+
+def _cut(dataset: Dataset, keep: Bools) -> Dataset:
+    """Return the dataset with these events only; each user keeps a prefix."""
+    user = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
+    lengths = np.bincount(user[keep], minlength=len(dataset.offsets) - 1)
+    columns = {name: getattr(dataset, name)[keep] for name in ("ad", "category", "kind", "dwell", "gap")}
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    return replace(dataset, offsets=offsets, target=dataset.target[keep], **columns)
+
+
+def _next_targets(dataset: Dataset, early: Bools) -> tuple[I64, I64]:
+    """Return users with an early event and a later target, and the first such target of each."""
+    user = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
+    later = np.flatnonzero(~early & dataset.target)
+    users, first = np.unique(user[later], return_index=True)
+    has_history = np.isin(users, user[early])
+    return users[has_history], dataset.ad[later[first]][has_history]
+
+
+def _first(offsets: I64) -> I64:
+    """Return the place of the first event of each user that has one."""
+    return offsets[:-1][np.diff(offsets) > 0]
+
+
+def _hash(examples: LogExamples) -> str:
+    return examples.data_hash or hash_arrays(
+        examples.offsets, examples.ad_key, examples.kind, examples.time_ms, examples.click
+    )

@@ -1,0 +1,136 @@
+"""From interactions or a log to a finished model: vocabulary, content, training, item graph, metrics."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.domain.ids import NO_KEY, key64
+
+from .config import ModelConfig
+from .content import CatalogueVector, ContentEncoder, content_vectors, fit_hashed_text
+from .cooccurrence import build
+from .datasets import Buckets, Split, from_interactions, from_log
+from .model import Model
+from .options import TrainOptions
+from .sequences import F32, AdTable, Interactions, LogExamples, item_keys
+from .training import VALIDATION_USERS, Clock, Listener, train
+from .transformer import parameter_count
+from .validation import blend_and_measure, label_metrics
+
+
+def items_table(interactions: Interactions, items: dict[str, tuple[str, str]] | None = None) -> AdTable:
+    """Return the items of a file as ads; ``items`` maps an id to (category, text)."""
+    described = [(items or {}).get(item, ("", "")) for item in interactions.item_ids]
+    category = [key64(name) if name else NO_KEY for name, _ in described]
+    texts = tuple(text for _, text in described) if items else ()
+    return AdTable(item_keys(interactions.item_ids), np.array(category, np.uint64), texts)
+
+
+def default_encoder(ads: AdTable) -> ContentEncoder | None:
+    """Return an encoder for what the ads bring: their vectors, else their texts, else none."""
+    if ads.vector is not None and ads.vector.shape[1]:
+        return CatalogueVector(ads.vector.shape[1])
+    if sum(bool(text.strip()) for text in ads.text) < 2:
+        return None
+    return fit_hashed_text(ads.text)
+
+
+def ads_content(encoder: ContentEncoder | None, ads: AdTable) -> F32:
+    """Return the content `[A, F]` of the ads, F = 0 without an encoder."""
+    texts = ads.text or ("",) * len(ads.key)
+    return content_vectors(encoder, texts, None if ads.vector is None else ads.vector.tolist())
+
+
+def fit_interactions(
+    interactions: Interactions,
+    options: TrainOptions,
+    *,
+    config: dict[str, Any] | None = None,
+    ads: AdTable | None = None,
+    encoder: ContentEncoder | None = None,
+    listener: Listener | None = None,
+    checkpoints: Path | None = None,
+    clock: Clock = time.process_time,
+    spent_s: float = 0.0,
+) -> Model:
+    """Train on interactions without each user's last two items; see `training.train` for the errors.
+
+    ``config`` overrides fields of ModelConfig; ``ads`` (see `items_table`) brings categories and texts.
+    """
+    started = clock() - spent_s
+    described = ads is not None
+    ads = items_table(interactions) if ads is None else ads
+    encoder = default_encoder(ads) if encoder is None else encoder
+    content = ads_content(encoder, ads)
+    split = from_interactions(interactions, ads, content, Buckets())
+    switches = {
+        "use_category": described and bool((ads.category_key != 0).any()),
+        "use_kind": False,
+        "use_dwell": False,
+        "use_gap": interactions.time_ms is not None,
+        "content_dim": content.shape[1],
+    }
+    network = ModelConfig(vocabulary=len(split.vocabulary), **{**switches, **(config or {})})
+    return _fit(split, network, encoder, options, listener, checkpoints, clock, started)
+
+
+def fit_log(
+    examples: LogExamples,
+    options: TrainOptions,
+    *,
+    config: dict[str, Any] | None = None,
+    encoder: ContentEncoder | None = None,
+    listener: Listener | None = None,
+    checkpoints: Path | None = None,
+    clock: Clock = time.process_time,
+    spent_s: float = 0.0,
+) -> Model:
+    """Train on a log's first nine tenths in time and measure on the last; errors as `training.train`."""
+    started = clock() - spent_s
+    encoder = default_encoder(examples.ads) if encoder is None else encoder
+    content = ads_content(encoder, examples.ads)
+    split = from_log(examples, content, Buckets())
+    network = ModelConfig(
+        vocabulary=len(split.vocabulary),
+        **{"content_dim": content.shape[1], **(config or {})},
+    )
+    return _fit(split, network, encoder, options, listener, checkpoints, clock, started)
+
+
+def _fit(
+    split: Split,
+    config: ModelConfig,
+    encoder: ContentEncoder | None,
+    options: TrainOptions,
+    listener: Listener | None,
+    checkpoints: Path | None,
+    clock: Clock,
+    started: float,
+) -> Model:
+    graph = build(split.train.offsets, split.train.ad, len(split.vocabulary) + 1)
+    trained = train(
+        split,
+        config,
+        options,
+        listener=listener,
+        checkpoints=checkpoints,
+        clock=clock,
+        spent_s=clock() - started,
+    )
+    graph, metrics = blend_and_measure(trained.model, graph, split.holdout.sample(VALIDATION_USERS))
+    metrics |= {f"validation_{k}": v for k, v in label_metrics(trained.model, split.holdout).items()}
+    training = {
+        "data_hash": split.data_hash,
+        "seed": options.seed,
+        "steps": trained.steps,
+        "epochs": trained.epochs,
+        "parameters": parameter_count(trained.model),
+        "options": options.to_dict(),
+        "curve": trained.curve,
+        "cpu_minutes": (clock() - started) / 60,
+    }
+    return Model(trained.model, split.vocabulary, graph, encoder, training, metrics)

@@ -1,0 +1,90 @@
+"""A trained model as one value: network, vocabulary, item graph and content encoder; to disk and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.domain.errors import ArtifactError
+
+from . import artifact
+from .config import ModelConfig
+from .content import ContentEncoder, restore
+from .cooccurrence import GraphOptions, ItemGraph
+from .sequences import U64
+from .transformer import Transformer
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Everything that `impulse train` makes.
+
+    ``vocabulary`` `[V]` uint64 ascending: row i of the ad table is key i - 1. ``training`` and
+    ``metrics`` go into the manifest as they are.
+    """
+
+    network: Transformer
+    vocabulary: U64
+    graph: ItemGraph | None = None
+    encoder: ContentEncoder | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, directory: Path) -> str:
+        """Write the artifact and return the model's hash."""
+        tensors: dict[str, NDArray[Any]] = {
+            name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()
+        }
+        tensors["vocabulary_keys"] = self.vocabulary
+        if self.graph is not None:
+            tensors |= {"neighbour_rows": self.graph.rows, "neighbour_weights": self.graph.weights}
+        if self.encoder is not None:
+            tensors |= self.encoder.tensors()
+        manifest = {
+            "config": self.network.config.to_dict(),
+            "neighbours": None if self.graph is None else self.graph.manifest(),
+            "content": None if self.encoder is None else self.encoder.manifest(),
+            "training": self.training,
+            "metrics": self.metrics,
+        }
+        return artifact.save(directory, tensors, manifest)
+
+    @classmethod
+    def load(cls, directory: Path) -> Model:
+        """Read what `save` wrote; ArtifactError where it is damaged or does not fit this version."""
+        stored = artifact.load(directory)
+        network = Transformer(ModelConfig.from_dict(stored.manifest["config"]))
+        names = set(network.state_dict())
+        weights = {name: torch.from_numpy(stored.tensors[name]) for name in names & set(stored.tensors)}
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ArtifactError.expected(
+                f"tensors of {directory}",
+                got=str(error).splitlines()[-1].strip(),
+                expected="those of this version's network",
+                fix="train the model again",
+            ) from error
+        return cls(
+            network.eval(),
+            stored.tensors["vocabulary_keys"],
+            graph_of(stored),
+            restore(stored.manifest["content"], stored.tensors),
+            stored.manifest["training"],
+            stored.manifest["metrics"],
+        )
+
+
+def graph_of(stored: artifact.Artifact) -> ItemGraph | None:
+    """Return the item graph of an artifact, None where it has none."""
+    described = stored.manifest["neighbours"]
+    if described is None:
+        return None
+    options = GraphOptions(**{f.name: described[f.name] for f in fields(GraphOptions)})
+    rows = np.ascontiguousarray(stored.tensors["neighbour_rows"])
+    return ItemGraph(rows, stored.tensors["neighbour_weights"], options, float(described["blend"]))

@@ -1,0 +1,290 @@
+"""Training of the Transformer: one loop for interaction files and recorded logs, CPU and GPU.
+
+    Split --Pieces.epoch--> Batch --hidden--> next-item loss + second-stage loss --AdamW--> TrainedModel
+
+The learning rate rises over a short warm-up and falls linearly to 0 at the end of the budget, so a run
+of five minutes and one of fifteen both end well. Time is the process's CPU time, given as a function.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.domain.errors import LogError, SettingError
+from models.domain.ids import content_hash
+
+from .batches import Batch, Pieces
+from .checkpoint import Progress, State
+from .config import ModelConfig
+from .datasets import Split
+from .losses import Catalogue, NegativeSampler, impression_loss, next_item_loss, stand_in_loss
+from .options import TrainOptions
+from .sequences import Dataset
+from .transformer import Transformer
+from .validation import validation_ndcg
+
+VALIDATION_USERS = 1500
+STAND_IN_EVERY = 4
+FINISHING = 3
+"""What comes after training costs about this many validations; so much of the budget is kept back."""
+
+BETAS = (0.9, 0.98)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the progress callback is told after a step."""
+
+    share: float
+    step: int
+    epoch: int
+    loss: float
+    ndcg: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A trained network and how it came about; ``curve`` holds (step, loss, validation NDCG@10)."""
+
+    model: Transformer
+    cpu_s: float
+    steps: int
+    epochs: int
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+Clock = Callable[[], float]
+Listener = Callable[[Report], None]
+
+
+def train(
+    split: Split,
+    config: ModelConfig,
+    options: TrainOptions,
+    *,
+    listener: Listener | None = None,
+    checkpoints: Path | None = None,
+    clock: Clock = time.process_time,
+    spent_s: float = 0.0,
+    network: type[Transformer] = Transformer,
+) -> TrainedModel:
+    """Train until the budget is spent or the validation stops gaining; return the best weights.
+
+    Parameters
+    ----------
+    split
+        Data, hold-out and vocabulary; ``config.vocabulary`` must be its size.
+    listener
+        Called after every step.
+    checkpoints
+        Folder to write checkpoints to, and to go on from where one is there.
+    clock
+        CPU seconds; ``spent_s`` of the budget is used already.
+    network
+        The class to build; baselines bring their own.
+
+    Raises
+    ------
+    LogError
+        where no user has two events to learn from.
+    SettingError
+        where CUDA is asked for and missing.
+
+    """
+    _check(split, config, options)
+    run = _Run(split, build_model(config, split.train, options.seed, network), options, clock, spent_s)
+    if checkpoints is not None:
+        run.resume(checkpoints)
+    for report in run.steps():
+        if listener is not None:
+            listener(report)
+    return run.finish()
+
+
+class _Run:
+    def __init__(
+        self, split: Split, model: Transformer, options: TrainOptions, clock: Clock, spent_s: float
+    ) -> None:
+        self.split, self.options, self.clock = split, options, clock
+        self.device = torch.device(options.device)
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+        self.model, config = model.to(self.device), model.config
+        self.optimizer = _optimizer(self.model, options)
+        counts = torch.from_numpy(split.train.counts)
+        self.sampler = NegativeSampler(counts, options.negative_power, options.seed, self.device)
+        hidden = options.id_dropout if config.use_category or config.content_dim else 0.0
+        self.catalogue = Catalogue.of(split.train, self.device, hidden)
+        self.pieces = Pieces(split.train, options.labels)
+        self.holdout = split.holdout.sample(VALIDATION_USERS)
+        self.state = State(self.model, self.optimizer, self.sampler.generator, {}, Progress(cpu_s=spent_s))
+        self.started = clock() - spent_s
+        self.folder: Path | None = None
+        self.saved_s = spent_s
+        self.validation_s = 0.0
+        self.curve: list[tuple[int, float, float]] = []
+
+    def resume(self, folder: Path) -> None:
+        self.folder = folder
+        if self.state.load(folder, self.fingerprint()):
+            self.started = self.clock() - self.state.progress.cpu_s
+            self.saved_s = self.state.progress.cpu_s
+
+    def fingerprint(self) -> str:
+        what = (self.split.data_hash, self.model.config, self.options)
+        return content_hash(repr(what).encode())
+
+    def share(self) -> float:
+        """Return how much of the budget is spent."""
+        if self.options.steps is not None:
+            return self.state.progress.step / self.options.steps
+        budget = self.options.minutes * 60 - FINISHING * self.validation_s
+        return (self.clock() - self.started) / max(budget, 1.0)
+
+    def steps(self) -> Iterator[Report]:
+        self.model.train()
+        share = self.share()
+        while share < 1 and self.state.progress.stale < self.options.patience:
+            for batch in self._epoch():
+                loss = self.step(batch, share)
+                progress = self.state.progress
+                self.state.progress = progress.later(
+                    batch=progress.batch + 1, step=progress.step + 1, cpu_s=self.clock() - self.started
+                )
+                share = self.share()
+                self._validate_when_due(share, loss)
+                yield Report(share, progress.step + 1, progress.epoch, loss, self.state.progress.best_ndcg)
+                self._save_when_due()
+                if share >= 1 or self.state.progress.stale >= self.options.patience:
+                    return
+            self.state.progress = self.state.progress.later(epoch=self.state.progress.epoch + 1, batch=0)
+
+    def _epoch(self) -> Iterator[Batch]:
+        progress = self.state.progress
+        rng = np.random.default_rng((self.options.seed, progress.epoch))
+        batches = self.pieces.epoch(self.options.piece, self.options.tokens, rng)
+        for number, batch in enumerate(batches):
+            if number >= progress.batch:
+                yield batch.to(self.device)
+
+    def step(self, batch: Batch, share: float) -> float:
+        rate = self.options.learning_rate * schedule(share, self.options.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self._autocast():
+            loss = self.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def loss(self, batch: Batch) -> Tensor:
+        h = self.model.hidden(batch.events)  # [B, T, D]
+        with torch.autocast(self.device.type, enabled=False):
+            h = h.float()
+            loss = next_item_loss(self.model, h, batch, self.catalogue, self.sampler, self.options.negatives)
+            return loss + self.options.heads_weight * self._heads_loss(h, batch)
+
+    def _heads_loss(self, h: Tensor, batch: Batch) -> Tensor:
+        if len(batch.shown.label):
+            return impression_loss(self.model, h, batch, self.split.train, self.catalogue.id_dropout)
+        if len(self.split.train.labels) == 0 and self.state.progress.step % STAND_IN_EVERY == 0:
+            return stand_in_loss(self.model, h, batch, self.catalogue, self.sampler)
+        return torch.zeros((), device=h.device)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _validate_when_due(self, share: float, loss: float) -> None:
+        progress = self.state.progress
+        due = min(int(share * self.options.validations), self.options.validations)
+        if due <= progress.validated:
+            return
+        before = self.clock()
+        gain = validation_ndcg(self.model, self.holdout)
+        self.validation_s = self.clock() - before
+        better = gain > progress.best_ndcg
+        if better:
+            self.state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.curve.append((progress.step, loss, gain))
+        self.state.progress = progress.later(
+            validated=due,
+            best_ndcg=max(gain, progress.best_ndcg),
+            stale=0 if better else progress.stale + 1,
+        )
+
+    def _save_when_due(self) -> None:
+        now = self.state.progress.cpu_s
+        if self.folder is not None and now - self.saved_s >= self.options.checkpoint_every_s:
+            self.state.save(self.folder, self.fingerprint())
+            self.saved_s = now
+
+    def finish(self) -> TrainedModel:
+        if self.state.best:
+            self.model.load_state_dict(self.state.best)
+        self.model.eval()
+        progress = self.state.progress
+        return TrainedModel(
+            self.model, self.clock() - self.started, progress.step, progress.epoch, self.curve
+        )
+
+
+def schedule(share: float, warmup: float) -> float:
+    """Return the learning rate's factor when ``share`` of the budget is spent."""
+    if share < warmup:
+        return share / warmup
+    return max(0.0, (1 - share) / (1 - warmup))
+
+
+def build_model(
+    config: ModelConfig, dataset: Dataset, seed: int, network: type[Transformer] = Transformer
+) -> Transformer:
+    """Return a fresh network, seeded, with the data's log popularity in its bias."""
+    torch.manual_seed(seed)
+    model = network(config)
+    logs = torch.from_numpy(dataset.counts).double().add(0.5).log()  # [V + 1]
+    logs[0] = logs[1:].min()
+    model.log_popularity.copy_((logs - logs[1:].mean()).float())
+    return model
+
+
+def _optimizer(model: Transformer, options: TrainOptions) -> torch.optim.AdamW:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": options.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=True)
+
+
+def _check(split: Split, config: ModelConfig, options: TrainOptions) -> None:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SettingError.expected(
+            "--device", got="cuda", expected="a CUDA device", fix="use --device cpu or install a CUDA build"
+        )
+    if config.vocabulary != len(split.vocabulary):
+        raise SettingError.expected(
+            "model.vocabulary",
+            got=config.vocabulary,
+            expected=str(len(split.vocabulary)),
+            fix="match the data",
+        )
+    if not split.train.target.any() or np.diff(split.train.offsets).max(initial=0) < 2:
+        raise LogError.expected(
+            "training data",
+            got=f"{len(split.train.ad)} events of {len(split.train.offsets) - 1} users",
+            expected="a user with at least two events to learn from",
+            fix="give a longer log or file",
+        )

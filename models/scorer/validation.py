@@ -1,0 +1,166 @@
+"""What a model is worth on held-out data, and how much of the item graph to blend in.
+
+Legend: B users of a chunk, V known ads, D width, I impressions, W band.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import batches
+from .cooccurrence import ItemGraph, recent_events
+from .datasets import Holdout
+from .metrics import auc, calibration_error, grouped_auc, logloss, ndcg, target_ranks
+from .sequences import F32, I64, Dataset, Labels
+from .transformer import Ads, Transformer
+
+CHUNK = 256
+BLENDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Multipliers of the graph's score that `fit_blend` tries."""
+
+
+def catalogue_of(dataset: Dataset, device: torch.device) -> Ads:
+    """Return all rows of the ad table `[V + 1]` as the tower sees them."""
+    rows = torch.arange(len(dataset.category_of), device=device)
+    category = torch.from_numpy(dataset.category_of).to(device)
+    return Ads(rows, category, torch.from_numpy(dataset.content).to(device))
+
+
+@torch.no_grad()
+def user_vectors(model: Transformer, dataset: Dataset, users: I64) -> Tensor:
+    """Return `[B, D]`: each user's vector after all events; the start vector where there is none."""
+    device = model.start.device
+    events, count = batches.tails(dataset, users, model.config.receptive_field)
+    h = model.hidden(type(events)(*(column.to(device) for column in events)))  # [B, T, D]
+    count = count.to(device)
+    last = h[torch.arange(len(users), device=device), (count - 1).clamp(min=0)]
+    return torch.where((count > 0)[:, None], last, model.start)
+
+
+@torch.no_grad()
+def all_scores(model: Transformer, dataset: Dataset, users: I64, ads: Ads | None = None) -> F32:
+    """Return retrieval logits `[B, A]` of these ads (by default every row of the ad table) for users."""
+    training = model.training
+    model.eval()
+    ads = catalogue_of(dataset, model.start.device) if ads is None else ads
+    v, bias = model.ad_vectors(ads), model.ad_bias(ads)
+    chunks = [users[i : i + CHUNK] for i in range(0, len(users), CHUNK)]
+    scores = torch.cat([user_vectors(model, dataset, chunk) @ v.T + bias for chunk in chunks])
+    model.train(training)
+    return scores.float().cpu().numpy()
+
+
+def holdout_ranks(scores: F32, holdout: Holdout) -> I64:
+    """Return where each held-out target stands among the known ads, by scores `[B, V + 1]`."""
+    offsets, ad = holdout.history.offsets, holdout.history.ad
+    seen = [ad[offsets[u] : offsets[u + 1]] for u in holdout.users] if holdout.drop_seen else None
+    scores = scores.copy()
+    scores[:, 0] = -np.inf
+    return target_ranks(scores, holdout.target, seen)
+
+
+def validation_ndcg(model: Transformer, holdout: Holdout) -> float:
+    """Return NDCG@10 of the retrieval logits on the held-out targets (0 where there is none)."""
+    if len(holdout.users) == 0:
+        return 0.0
+    scores = all_scores(model, holdout.history, holdout.users)
+    return float(ndcg(holdout_ranks(scores, holdout), 10).mean())
+
+
+def blend_and_measure(
+    model: Transformer, graph: ItemGraph, holdout: Holdout
+) -> tuple[ItemGraph, dict[str, float]]:
+    """Return the graph with the multiplier that ranks the held-out targets best, and what that gives."""
+    if len(holdout.users) == 0:
+        return graph, {}
+    history = holdout.history
+    base = all_scores(model, history, holdout.users)
+    extra = graph.scores(recent_events(history.offsets, history.ad, holdout.users, graph.options.recent))
+    ranks = [holdout_ranks(base + np.float32(b) * extra, holdout) for b in BLENDS]
+    gains = [float(ndcg(r, 10).mean()) for r in ranks]
+    best = int(np.argmax(gains))
+    metrics = {
+        "validation_users": float(len(holdout.users)),
+        "validation_hr@10": float((ranks[best] < 10).mean()),
+        "validation_ndcg@10": gains[best],
+        "validation_ndcg@10_without_graph": gains[0],
+    }
+    return replace(graph, blend=BLENDS[best]), metrics
+
+
+def impression_windows(dataset: Dataset, labels: Labels, length: int) -> Dataset:
+    """Return a data set whose "users" are the histories of at most ``length`` events at each impression."""
+    end = dataset.offsets[labels.user] + labels.position
+    count = np.minimum(labels.position, length)
+    offsets = np.concatenate(([0], np.cumsum(count)))
+    at = np.repeat(end - count - offsets[:-1], count) + np.arange(offsets[-1])
+    columns = {name: getattr(dataset, name)[at] for name in ("ad", "category", "kind", "dwell", "gap")}
+    return replace(dataset, offsets=offsets, target=dataset.target[at], **columns)
+
+
+def label_ads(dataset: Dataset, labels: Labels, device: torch.device) -> Ads:
+    """Return the shown ads `[I]` as the tower sees them."""
+    content = np.zeros((len(labels), dataset.ads_content.shape[1]), np.float32)
+    has = labels.content_row >= 0
+    content[has] = dataset.ads_content[labels.content_row[has]]
+    rows, category = (torch.from_numpy(x).to(device) for x in (labels.ad, labels.category))
+    return Ads(rows, category, torch.from_numpy(content).to(device))
+
+
+@torch.no_grad()
+def impression_logits(model: Transformer, dataset: Dataset, labels: Labels) -> F32:
+    """Return click and conversion logits `[I, 2]` of shown ads, each from the history at its decision."""
+    training, device = model.training, model.start.device
+    model.eval()
+    out = []
+    for begin in range(0, len(labels), CHUNK):
+        part = labels.take(np.arange(begin, min(begin + CHUNK, len(labels))))
+        out.append(_chunk_logits(model, dataset, part, device))
+    model.train(training)
+    return torch.cat(out).float().cpu().numpy() if out else np.zeros((0, 2), np.float32)
+
+
+def _chunk_logits(model: Transformer, dataset: Dataset, part: Labels, device: torch.device) -> Tensor:
+    windows = impression_windows(dataset, part, model.config.history_length)
+    events, count = batches.tails(windows, np.arange(len(part)), model.config.history_length)
+    h = model.hidden(type(events)(*(column.to(device) for column in events)))  # [I, T, D]
+    count = count.to(device)
+    band, seen = last_band(h, torch.arange(len(part), device=device), count - 1, model.config.window)
+    u = torch.where((count > 0)[:, None], band[:, -1], model.start)
+    ads = label_ads(dataset, part, device)
+    return model.rank(u, band, seen, model.ad_vectors(ads)[:, None], model.ad_bias(ads)[:, None])[:, 0]
+
+
+def last_band(h: Tensor, row: Tensor, end: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Return the last W hidden states up to ``end`` `[I]` of rows ``row`` `[I]` of ``h`` `[B, T, D]`.
+
+    Right aligned `[I, W, D]`, with `[I, W]` bool true where there is an event; ``end`` is -1 for none.
+    """
+    at = end[:, None] - torch.arange(window - 1, -1, -1, device=h.device)  # [I, W]
+    return h[row[:, None], at.clamp(min=0)], at >= 0
+
+
+def label_metrics(model: Transformer, holdout: Holdout, most: int = 20_000) -> dict[str, float]:
+    """Return click and conversion metrics on held-out impressions; empty where there are none."""
+    dataset = holdout.labels_history
+    if dataset is None or len(dataset.labels) == 0:
+        return {}
+    step = -(-len(dataset.labels) // most)
+    labels = dataset.labels.take(np.arange(0, len(dataset.labels), step))
+    logits = impression_logits(model, dataset, labels).astype(np.float64)
+    p = 1 / (1 + np.exp(-logits))
+    both = p[:, 0] * p[:, 1]
+    return {
+        "impressions": float(len(labels)),
+        "ctr": float(labels.click.mean()),
+        "click_auc": auc(labels.click, p[:, 0]),
+        "click_gauc": grouped_auc(labels.click, p[:, 0], labels.user),
+        "click_logloss": logloss(labels.click, p[:, 0]),
+        "click_ece": calibration_error(labels.click, p[:, 0]),
+        "conversion_auc": auc(labels.conversion, both),
+        "conversion_logloss": logloss(labels.conversion, both),
+    }
