@@ -26,7 +26,7 @@ MAX_SEPARATIONS = 4
 SEPARATE = "separate:"
 """Prefix of labels that name a competitive separation group: ``separate:cars``."""
 
-_REBUILD_GROWTH = 4_096
+_REBUILD_GROWTH = 1_024
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Account(msgspec.Struct):
     spent: int = 0
     minute_spend: int = 0
     rate: float = 0.0
-    """Moving average of the spend per minute while it was running."""
+    """Moving average of the spend per minute while running; the most that came after it was stopped."""
     top_price: int = 0
     """Largest single charge."""
     mu: float = 0.0
@@ -90,7 +90,7 @@ class _State(msgspec.Struct):
     version: int = 0
     clock_ms: int = -1
     minute: int = -1
-    emitted_ms: int = -1
+    emitted_ms: int | None = None
     announce: bool = False
     accounts: dict[str, Account] = {}
     plan: TrafficPlan = msgspec.field(default_factory=TrafficPlan)
@@ -177,18 +177,19 @@ class Pacer:
         ``exhausted`` names all exhausted campaigns, ``multipliers`` those that changed.
         """
         state = self._state
-        if state.clock_ms < 0 or 0 <= state.clock_ms - state.emitted_ms < self.settings.emit_every_ms:
+        early = (
+            state.emitted_ms is not None and state.clock_ms - state.emitted_ms < self.settings.emit_every_ms
+        )
+        if not state.announce or early:
             return None
-        changed = {name: a for name, a in state.accounts.items() if self._moved(a)} if state.announce else {}
-        if not state.announce:
-            return None
+        changed = {name: account for name, account in state.accounts.items() if self._moved(account)}
         for account in changed.values():
             account.announced_mu = account.mu
         state.announce, state.emitted_ms = False, state.clock_ms
         state.version += 1
         return Pacing(
             id=f"pacing-{state.version}",
-            event_time=state.clock_ms,
+            event_time=max(state.clock_ms, 0),
             version=state.version,
             multipliers={name: account.mu for name, account in changed.items()},
             exhausted=tuple(name for name, account in state.accounts.items() if account.exhausted),
@@ -280,6 +281,7 @@ class Pacer:
         settings, spend = self.settings, account.minute_spend
         account.minute_spend = 0
         if account.exhausted:
+            account.rate = max(account.rate, float(spend))
             return
         account.rate = settings.rate_memory * account.rate + (1.0 - settings.rate_memory) * spend
         if account.day_budget:

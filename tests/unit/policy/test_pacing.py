@@ -1,0 +1,277 @@
+"""Pacing: budgets last the day, are not overspent, and a replay paces the same."""
+
+import msgspec
+import numpy as np
+import pytest
+from auction_market import Market, run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.domain.catalogue import Ad
+from models.domain.errors import ArtifactError, BadRecord
+from models.policy.pacing import DAY_MS, MINUTE_MS, Pacer, PacingSettings
+
+CENT = 10_000
+BUDGET = 1440 * CENT
+"""One cent a minute."""
+
+
+def campaign(campaign_id="c", daily=BUDGET, lifetime=None, end=None):
+    return Ad(
+        ad_id=f"ad-{campaign_id}",
+        campaign_id=campaign_id,
+        daily_budget_micros=daily,
+        lifetime_budget_micros=lifetime,
+        end_time=end,
+    )
+
+
+def pacer_of(*ads, **settings):
+    pacer = Pacer(PacingSettings(**settings))
+    pacer.follow(ads or [campaign()])
+    return pacer
+
+
+def spend_per_minute(pacer, minutes, micros, first=0, campaign_id="c"):
+    for minute in range(first, first + minutes):
+        pacer.observe(campaign_id, micros, minute * MINUTE_MS, impressions=1)
+    pacer.advance((first + minutes) * MINUTE_MS)
+
+
+def test_a_campaign_that_runs_ahead_is_slowed_down():
+    pacer = pacer_of()
+    spend_per_minute(pacer, 10, 3 * CENT)
+    assert pacer.account("c").mu == pytest.approx(10 * 0.03 * 2, rel=0.02)
+
+
+def test_a_campaign_that_falls_behind_is_not_slowed_down():
+    pacer = pacer_of()
+    spend_per_minute(pacer, 10, CENT // 2)
+    assert pacer.account("c").mu == 0.0
+
+
+def test_a_slowed_campaign_recovers_when_it_has_fallen_behind():
+    pacer = pacer_of()
+    spend_per_minute(pacer, 10, 5 * CENT)
+    fast = pacer.account("c").mu
+    spend_per_minute(pacer, 10, 0, first=10)
+    assert pacer.account("c").mu < fast
+
+
+def test_the_multiplier_has_an_upper_bound():
+    pacer = pacer_of(mu_max=2.0)
+    spend_per_minute(pacer, 5, 100 * CENT)
+    assert pacer.account("c").mu == 2.0
+
+
+def test_a_campaign_without_a_budget_is_counted_and_not_paced():
+    pacer = pacer_of(campaign(daily=None))
+    spend_per_minute(pacer, 10, 1000 * CENT)
+    account = pacer.account("c")
+    assert (account.mu, account.exhausted, account.spent) == (0.0, False, 10_000 * CENT)
+    assert pacer.emit() is None
+
+
+def test_a_spent_budget_exhausts_the_campaign_until_the_next_day():
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    pacer.observe("c", 10 * CENT, 0)
+    assert pacer.emit().exhausted == ("c",)
+    pacer.advance(DAY_MS - 1)
+    assert pacer.account("c").exhausted
+    pacer.observe("other", 0, 2 * DAY_MS)
+    assert not pacer.account("c").exhausted
+    assert pacer.emit().exhausted == ()
+
+
+def test_a_campaign_stops_before_the_budget_by_what_is_under_way():
+    pacer = pacer_of(campaign(daily=100 * CENT), deviations=0.0, eta=0.0)
+    minute = 0
+    while not pacer.account("c").exhausted:
+        for n in range(10):
+            pacer.observe("c", CENT // 2, minute * MINUTE_MS + n * 6_000)
+        minute += 1
+    left = pacer.account("c").left()
+    assert 4 * CENT <= left <= 5 * CENT, "a minute's spend is under way"
+
+
+def test_a_raised_budget_reopens_the_campaign():
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    pacer.observe("c", 10 * CENT, 0)
+    pacer.follow([campaign(daily=1000 * CENT)])
+    assert not pacer.account("c").exhausted
+
+
+def test_of_a_campaigns_ads_the_last_budget_wins():
+    pacer = pacer_of(campaign(daily=5), campaign(daily=7))
+    assert pacer.account("c").daily == 7
+
+
+def test_a_lifetime_budget_is_spread_over_the_days_that_are_left():
+    pacer = pacer_of(campaign(daily=None, lifetime=10 * BUDGET, end=10 * DAY_MS))
+    pacer.advance(0)
+    assert pacer.account("c").day_budget == BUDGET
+    pacer.observe("c", 5 * BUDGET, 1)
+    pacer.advance(5 * DAY_MS)
+    assert pacer.account("c").day_budget == BUDGET
+
+
+def test_the_lower_of_daily_and_lifetime_budget_counts():
+    pacer = pacer_of(campaign(daily=BUDGET, lifetime=2 * BUDGET, end=10 * DAY_MS))
+    pacer.advance(0)
+    assert pacer.account("c").day_budget == 2 * BUDGET // 10
+    pacer.observe("c", 2 * BUDGET, 1)
+    assert pacer.account("c").exhausted
+
+
+def test_a_lifetime_budget_without_an_end_is_capped_and_not_spread():
+    pacer = pacer_of(campaign(daily=None, lifetime=100 * CENT))
+    spend_per_minute(pacer, 50, CENT)
+    assert pacer.account("c").mu == 0.0
+    spend_per_minute(pacer, 50, CENT, first=50)
+    assert pacer.account("c").exhausted
+
+
+def test_spend_that_is_reported_after_midnight_counts_for_its_own_day():
+    pacer = pacer_of()
+    pacer.advance(DAY_MS + 1)
+    pacer.observe("c", CENT, DAY_MS - 1)
+    assert (pacer.account("c").spent_day, pacer.account("c").spent) == (0, CENT)
+
+
+def test_a_record_comes_at_most_once_a_second_of_event_time_and_only_with_news():
+    pacer = pacer_of(campaign("a", daily=CENT), campaign("b", daily=CENT))
+    pacer.observe("a", CENT, 1_000)
+    first = pacer.emit()
+    assert (first.version, first.id, first.event_time, first.exhausted) == (1, "pacing-1", 1_000, ("a",))
+    pacer.observe("b", CENT, 1_500)
+    assert pacer.emit() is None
+    pacer.advance(2_000)
+    assert pacer.emit().exhausted == ("a", "b")
+    pacer.advance(9_000)
+    assert pacer.emit() is None
+
+
+def test_a_record_names_only_the_multipliers_that_moved():
+    pacer = pacer_of(campaign("fast"), campaign("slow"))
+    spend_per_minute(pacer, 5, 10 * CENT, campaign_id="fast")
+    record = pacer.emit()
+    assert set(record.multipliers) == {"fast"}
+    assert record.multipliers["fast"] == pacer.account("fast").mu
+
+
+def test_a_record_survives_the_log():
+    pacer = pacer_of(campaign(daily=CENT))
+    pacer.observe("c", CENT, 0)
+    record = pacer.emit()
+    assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
+
+
+def test_a_silent_week_costs_no_more_steps_than_a_day():
+    pacer = pacer_of()
+    spend_per_minute(pacer, 3, 50 * CENT)
+    pacer.advance(7 * DAY_MS)
+    assert pacer.account("c").mu == 0.0
+    assert pacer.account("c").spent_day == 0
+
+
+def test_a_budget_smaller_than_the_spend_under_way_is_tried_again_after_lost_days():
+    pacer = pacer_of(campaign(daily=100 * CENT))
+    for n in range(300):
+        pacer.observe("c", CENT, n * 100)
+    states = []
+    for day in range(1, 5):
+        pacer.advance(day * DAY_MS)
+        states.append(pacer.account("c").exhausted)
+    assert states == [True, True, True, False]
+
+
+def test_a_negative_charge_is_a_bad_record():
+    with pytest.raises(BadRecord, match="expected 0 or more micros") as refused:
+        pacer_of().observe("c", -1, 0)
+    assert refused.value.reason == "bad_spend"
+
+
+def test_campaigns_without_a_budget_make_room_and_those_with_one_do_not():
+    pacer = pacer_of(campaign("paid"), max_campaigns=3)
+    for n in range(20):
+        pacer.observe(f"free-{n}", CENT, n)
+    assert pacer.account("paid").daily == BUDGET
+    assert pacer.account("free-19").spent == CENT
+    assert pacer.account("free-0").spent == 0
+    with pytest.raises(BadRecord, match="raise max_campaigns"):
+        pacer_of(*(campaign(f"c{n}") for n in range(4)), max_campaigns=3)
+
+
+outcomes = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 3 * CENT), st.integers(0, 600_000)), max_size=60
+)
+
+
+@given(outcomes, st.integers(0, 60))
+def test_a_restored_pacer_continues_bit_by_bit(drawn, cut):
+    ads = [campaign(name, daily=30 * CENT) for name in "ab"]
+    whole, first = pacer_of(*ads), pacer_of(*ads)
+
+    def play(pacer, part):
+        records = []
+        for name, micros, time in part:
+            pacer.observe(name, micros, time)
+            records.append(pacer.emit())
+        return records
+
+    expected = play(whole, drawn)
+    begun = play(first, drawn[:cut])
+    resumed = Pacer.restore(first.snapshot())
+    assert begun + play(resumed, drawn[cut:]) == expected
+    assert resumed.snapshot() == whole.snapshot()
+
+
+@given(outcomes)
+def test_no_spend_is_lost_or_counted_twice(drawn):
+    pacer = pacer_of()
+    for name, micros, time in drawn:
+        pacer.observe(name, micros, time)
+    for name in "abc":
+        assert pacer.account(name).spent == sum(micros for n, micros, _ in drawn if n == name)
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", msgspec.msgpack.encode({"snapshot_version": 99})])
+def test_bytes_that_are_no_snapshot_of_this_version_are_refused(data):
+    with pytest.raises(ArtifactError, match="replay the log"):
+        Pacer.restore(data)
+
+
+@pytest.fixture(scope="module")
+def market():
+    return Market.open(days=3, per_minute=40, seed=1)
+
+
+@pytest.mark.parametrize("capacity", [2, 10])
+def test_value_per_spend_comes_close_to_hindsight_once_a_day_was_seen(market, capacity):
+    budget = int(market.free_spend_per_day() / capacity)
+    result = run(market, budget, PacingSettings())
+    per_spend = result.value / result.expected_spend
+    assert per_spend[2] >= 0.97 * market.hindsight(2, budget) / budget
+
+
+@pytest.mark.parametrize("capacity", [2, 10, 50])
+def test_a_reporting_delay_of_a_minute_does_not_overspend_the_budget(market, capacity):
+    budget = int(market.free_spend_per_day() / capacity)
+    result = run(market, budget, PacingSettings())
+    assert (result.charged <= 1.005 * budget).all()
+    assert (result.charged >= 0.9 * budget).all()
+
+
+def test_without_pacing_the_same_budget_buys_much_less(market):
+    budget = int(market.free_spend_per_day() / 10)
+    paced, unpaced = (run(market, budget, PacingSettings(eta=eta)) for eta in (0.03, 0.0))
+    assert unpaced.value[2] / unpaced.expected_spend[2] < 0.8 * paced.value[2] / paced.expected_spend[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("capacity", [1.5, 3, 10, 50])
+def test_overspend_stays_within_half_a_percent_in_every_market(seed, capacity):
+    other = Market.open(days=3, per_minute=40, seed=100 + seed)
+    budget = int(other.free_spend_per_day() / capacity)
+    assert np.max(run(other, budget, PacingSettings()).charged) <= 1.005 * budget
