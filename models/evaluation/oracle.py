@@ -17,11 +17,14 @@ from .loop import Delivered, Groups, Rules, make_decision
 from .population import I64
 from .truth import Truth
 
-_PRIOR_PCTR = 0.05
+PRIOR_PCTR = 0.05
+"""What a baseline that predicts nothing logs as pctr and pcvr."""
 _RANKED = 256
 
 
-class _Choice(NamedTuple):
+class Choice(NamedTuple):
+    """The ads for a request, slot 0 first, with what is logged about them; `candidates` were looked at."""
+
     rows: list[int]
     propensities: list[float]
     candidates: int
@@ -65,12 +68,12 @@ class _Baseline:
             pctr=chosen.pctr, pcvr=chosen.pcvr,
         )  # fmt: skip
 
-    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> Choice:
         """Return the ads for one request, given the rows that may not be shown."""
         raise NotImplementedError
 
-    def _known(self, rows: list[int], candidates: int, pctr: F64, pcvr: F64) -> _Choice:
-        return _Choice(rows, [1.0] * len(rows), candidates, pctr, pcvr)
+    def _known(self, rows: list[int], candidates: int, pctr: F64, pcvr: F64) -> Choice:
+        return Choice(rows, [1.0] * len(rows), candidates, pctr, pcvr)
 
 
 class RandomPolicy(_Baseline):
@@ -78,7 +81,7 @@ class RandomPolicy(_Baseline):
 
     name = "random"
 
-    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> Choice:
         """Draw distinct rows; propensity 1 / (ads left), up to the rare rows that rules keep out."""
         allowed = self.groups.rows(int(self.truth.users.group[user]))
         draws = uniform(self.truth.config.seed, "random policy", user, now_ms, np.arange(8 * slots + 32))
@@ -87,8 +90,8 @@ class RandomPolicy(_Baseline):
         )
         rows = self.rules.fill(order, blocked, slots)
         n = max(len(allowed) - len(blocked), len(rows))
-        flat = np.full(len(rows), _PRIOR_PCTR)
-        return _Choice(rows, [1 / (n - i) for i in range(len(rows))], n, flat, flat)
+        flat = np.full(len(rows), PRIOR_PCTR)
+        return Choice(rows, [1 / (n - i) for i in range(len(rows))], n, flat, flat)
 
 
 class PopularityPolicy(_Baseline):
@@ -111,7 +114,7 @@ class PopularityPolicy(_Baseline):
             row = self.truth.ads.row_of[event.ad_id]
             counts[row] = counts.get(row, 0) + 1
 
-    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> Choice:
         """Fill the slots from the ranked ads."""
         if now_ms // 1000 != self._second:
             self._second, self._ranked = now_ms // 1000, {}
@@ -120,7 +123,7 @@ class PopularityPolicy(_Baseline):
             self._ranked[group] = self._rank(group)
         rows = self.rules.fill(self._ranked[group], blocked, slots)
         pctr = np.array([(self._clicks.get(r, 0) + 1) / (self._shown.get(r, 0) + 20) for r in rows])
-        return self._known(rows, len(self.groups.rows(group)), pctr, np.full(len(rows), _PRIOR_PCTR))
+        return self._known(rows, len(self.groups.rows(group)), pctr, np.full(len(rows), PRIOR_PCTR))
 
     def _rank(self, group: int) -> list[int]:
         """Return clicked ads, most clicks first, then a seeded shuffle of the rest."""
@@ -146,7 +149,7 @@ class OraclePolicy(_Baseline):
         if at_ms is not None:
             self.name = "frozen_oracle"
 
-    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> Choice:
         """Rank all eligible ads by true value per impression."""
         when = np.array([now_ms if self.at_ms is None else self.at_ms])
         pctr, pcvr = (p[0] for p in self.truth.all_ads(np.array([user]), when))
@@ -186,7 +189,7 @@ class LoggingPolicy(_Baseline):
             row = self.truth.ads.row_of[event.ad_id]
             self._clicks[row] = self._clicks.get(row, 0) + 1
 
-    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> _Choice:
+    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> Choice:
         """Draw the slots one after the other."""
         group = int(self.truth.users.group[user])
         allowed, weights = self.groups.rows(group), self._group_weights(group, now_ms)
@@ -194,8 +197,8 @@ class LoggingPolicy(_Baseline):
         allowed, weights = allowed[keep], weights[keep]
         u = uniform(self.truth.config.seed, "logging policy", user, now_ms, np.arange(slots))
         places, propensities = draw_slate(weights, u[: min(slots, len(weights))])
-        flat = np.full(len(places), _PRIOR_PCTR)
-        return _Choice([int(r) for r in allowed[places]], propensities, len(allowed), flat, flat)
+        flat = np.full(len(places), PRIOR_PCTR)
+        return Choice([int(r) for r in allowed[places]], propensities, len(allowed), flat, flat)
 
     def _group_weights(self, group: int, now_ms: int) -> F64:
         if now_ms // 10_000 != self._second or self._of is not self.truth.ads:
