@@ -1,8 +1,9 @@
 """Bytes to events and back.
 
 Decoding never lets anything but `BadRecord` out, whatever the bytes are. Encoding is deterministic:
-fields in the order of the class, shortest float form, no whitespace. msgspec does both: a decision of five
-five slots takes 1.9 us to encode here, against 5.9 us for orjson after `msgspec.to_builtins`.
+fields in the order of the class, shortest float form, no whitespace. msgspec does both: a decision of
+five slots (2.1 kB) encodes in 4.6 us with the check that every float is finite (orjson after
+`msgspec.to_builtins`: 6.1 us, unchecked), and a click decodes in 0.35 us.
 """
 
 from __future__ import annotations

@@ -53,11 +53,12 @@ class ReaderStats:
 class ReadSettings:
     """How a topic is read.
 
-    ``batch_size`` caps one batch; ``poll_s`` is how long an idle consumer waits for the first record of
-    the next (it wakes at once; at 0.01 s an idle process takes 1-3 % of a core); ``start`` (``earliest`` or
-    ``latest``) holds for partitions without an offset of their own; with ``until_end`` reading stops at
-    the end that each partition had when it started. Positions are committed for ``group_id`` every
-    ``commit_every_s`` so that Kafka's tools show the lag; nothing is ever resumed from there.
+    ``batch_size`` caps one batch (Bytewax breaks up more than 1,024); ``poll_s`` is how long an idle
+    consumer waits for the first record of the next (it wakes at once; at 0.01 s an idle process takes 1-3 %
+    of a core); ``start`` (``earliest`` or ``latest``) holds for partitions without an offset of their own;
+    with ``until_end`` reading stops at the end that each partition had when it started. Positions are
+    committed for ``group_id`` every ``commit_every_s`` so that Kafka's tools show the lag; nothing is ever
+    resumed from there.
     """
 
     group_id: str = "impulse"

@@ -9,6 +9,9 @@ its own epoch, which keeps offsets and state exactly in step. Bytewax joins the 
 one poll brought reaches the next step as one batch (measured: 16 parts x 32 records arrive as 512).
 `DynamicSource` would be simpler and has no recovery; one part with all offsets could not be resumed by
 more processes.
+
+A Bytewax cluster shares the parts out by itself and may be resumed at another size on the same recovery
+store. Processes that know nothing of each other get ``partitions`` of their own and a store each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A flow that copies a topic, as a process to be killed: copy_flow.py BOOTSTRAP SOURCE TARGET RECOVERY."""
+"""A flow that copies a topic, as a process to be killed: copy_flow.py BOOTSTRAP SOURCE TARGET RECOVERY.
+
+It counts the records of each partition in recovered state and writes the count before each record into
+its header ``seen``: equal to the record's offset if state and offsets are in step.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,14 @@ from connectors.shutdown import stop_on_signals
 from models.domain.log import LogRecord, Output
 
 
-def copied(record: LogRecord) -> tuple[str, list[Output]]:
-    output = Output("decisions", record.key, record.value, record.partition, record.offset)
-    return str(record.partition), [output]
+def by_partition(record: LogRecord) -> tuple[str, LogRecord]:
+    return str(record.partition), record
+
+
+def counted(seen: int | None, record: LogRecord) -> tuple[int, list[Output]]:
+    headers = (("seen", b"%d" % (seen or 0)), ("offset", b"%d" % record.offset))
+    place = (record.partition, record.offset)
+    return (seen or 0) + 1, [Output("decisions", record.key, record.value, *place, headers=headers)]
 
 
 def main(bootstrap: str, source_topic: str, target_topic: str, recovery: str) -> None:
@@ -26,8 +35,10 @@ def main(bootstrap: str, source_topic: str, target_topic: str, recovery: str) ->
     source = KafkaLogSource(config, source_topic)
     stop_on_signals(source.stop)
     flow = Dataflow("copy")
-    stream = op.map("copied", op.input("in", flow, source), copied)
-    op.output("out", stream, KafkaSink(config, {"decisions": target_topic}))
+    keyed = op.map("by_partition", op.input("in", flow, source), by_partition)
+    op.output(
+        "out", op.stateful_map("counted", keyed, counted), KafkaSink(config, {"decisions": target_topic})
+    )
     run_main(
         flow,
         epoch_interval=timedelta(milliseconds=200),
