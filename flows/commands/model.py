@@ -1,9 +1,140 @@
-"""Commands on models: train, evaluate."""
+"""Commands on models: train, evaluate, publish."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
 import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from connectors.broadcast import Broadcaster
+from connectors.codec import EventCodec
+from connectors.log_files import read_log
+from flows.operators import decode_record
+from flows.service import publish_model
+from models.decide.examples import ExampleCollector
+from models.domain.errors import SettingError
+from models.domain.events import ModelSwitch
+from models.scorer.options import TrainOptions
+from models.scorer.sequences import LogExamples
+
+from .output import AsJson, SettingsFile, console, say, settings_of
+
+if TYPE_CHECKING:
+    from models.scorer.training import Report
+
+Format = Literal["pairs", "sequences", "recbole"]
+
+evaluate_app = typer.Typer(help="Measure a model, decisions or policies.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    for command in (train, publish):
+        app.command()(command)
+    evaluate_app.command("ranking")(evaluate_ranking)
+    app.add_typer(evaluate_app, name="evaluate")
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
+    log: Annotated[Path | None, typer.Option(help="Learn from a recorded log.")] = None,
+    interactions: Annotated[Path | None, typer.Option(help="Learn from an interaction file.")] = None,
+    format: Annotated[Format, typer.Option(help="Form of the interaction file.")] = "pairs",
+    items: Annotated[Path | None, typer.Option(help="RecBole .item file with titles and categories.")] = None,
+    minutes: Annotated[float, typer.Option(help="CPU minutes to spend.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder to save progress in and to go on from.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the Transformer and write it as safetensors with a JSON manifest."""
+    from flows.jobs import train_interactions, train_log
+
+    if (log is None) == (interactions is None):
+        raise SettingError.expected(
+            "training data", got=f"--log {log} --interactions {interactions}", expected="exactly one of them",
+            fix="name a recorded log or an interaction file",
+        )  # fmt: skip
+    options = TrainOptions(minutes=minutes, seed=seed, device=device)
+    with progress_bar() as listener:
+        if log is not None:
+            figures = train_log(read_examples(log), out, options, listener=listener, checkpoints=checkpoints)
+        else:
+            assert interactions is not None
+            figures = train_interactions(
+                interactions, format, out, options, items=items, listener=listener, checkpoints=checkpoints
+            )
+    say(figures, as_json, f"trained {out}")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[Report], None]]:
+    """Show the share of the budget that is spent, the loss and the validation NDCG, on standard error."""
+    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("training", total=1.0, figures="")
+        last = 0.0
+
+        def listener(report: Report) -> None:
+            nonlocal last
+            if time.monotonic() - last < 0.2:
+                return
+            last = time.monotonic()
+            figures = f"epoch {report.epoch} loss {report.loss:.3f} NDCG@10 {report.ndcg:.3f}"
+            progress.update(task, completed=report.share, figures=figures)
+
+        yield listener
+
+
+def read_examples(log: Path) -> LogExamples:
+    """Return what a recorded log teaches, read by the rules of serving."""
+    codec, collector = EventCodec(), ExampleCollector()
+    for batch in read_log(log):
+        collector.take([decode_record(codec, record) for record in batch])
+    return collector.examples()
+
+
+def evaluate_ranking(
+    model: Annotated[Path, typer.Option(help="Folder of the model.")],
+    interactions: Annotated[Path, typer.Option(help="Interaction file; each user's last item is the test.")],
+    format: Annotated[Format, typer.Option(help="Form of the interaction file.")] = "pairs",
+    items: Annotated[Path | None, typer.Option(help="RecBole .item file with titles and categories.")] = None,
+    seen: Annotated[Literal["keep", "drop"], typer.Option(help="Items of the user's past.")] = "drop",
+    baselines: Annotated[bool, typer.Option("--baselines", help="Popularity and Markov too.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="All baselines, trained too; plots beside.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rank every user's last item among all items."""
+    from flows.jobs import CHEAP_BASELINES
+    from flows.jobs import evaluate_ranking as evaluate
+
+    names: tuple[str, ...] = CHEAP_BASELINES if baselines or table else ()
+    if table:
+        names = (*names, "mlp", "gru", "sasrec")
+    figures: dict[str, Any] = evaluate(model, interactions, format, seen=seen, baselines=names, items=items)
+    say(figures, as_json, "ranking")
+
+
+def publish(
+    model: Annotated[Path, typer.Argument(help="Folder of the model.")],
+    settings_file: SettingsFile = None,
+    switch: Annotated[
+        bool, typer.Option("--switch", help="Tell the log to decide with it from now.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a model into the artifacts; with --switch, broadcast that it is in force from here on."""
+    chosen = settings_of(settings_file)
+    model_hash = publish_model(model, chosen.artifacts)
+    if switch:
+        now_ms = int(time.time() * 1000)
+        record = ModelSwitch(id=f"model-{model_hash}-{now_ms}", event_time=now_ms, model_hash=model_hash)
+        Broadcaster(chosen.kafka.config(), chosen.topics.events).send([record])
+    say({"model_hash": model_hash, "switched": switch}, as_json, "published")

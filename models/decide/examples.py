@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.domain.catalogue import Ad, Catalogue
+from models.domain.catalogue import Ad, Catalogue, text_of
 from models.domain.events import (
     AdUpsert,
     AdWithdraw,
@@ -163,7 +163,7 @@ class ExampleCollector:
 
 def ad_table(catalogue: Catalogue) -> AdTable:
     """Return the ads of a catalogue as training takes them: key, category, text and vector."""
-    texts = tuple(f"{ad.title} {ad.text}".strip() for ad in catalogue.ads)
+    texts = tuple(text_of(ad) for ad in catalogue.ads)
     widths = {len(ad.vector) for ad in catalogue.ads}
     vector = None
     if len(widths) == 1 and widths != {0}:

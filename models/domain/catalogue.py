@@ -75,6 +75,11 @@ class Ad(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True
     creatives: Annotated[tuple[Creative, ...], Meta(max_length=64)] = ()
 
 
+def text_of(ad: Ad) -> str:
+    """Return the text that an ad's content vector is made of."""
+    return f"{ad.title} {ad.text}".strip()
+
+
 _COLUMNS: dict[str, tuple[type, Callable[[Ad], Any]]] = {
     "keys": (np.uint64, lambda ad: key64(ad.ad_id)),
     "category_keys": (np.uint64, lambda ad: label_key(ad.category)),
