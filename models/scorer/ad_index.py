@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from operator import is_not
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from models.domain.catalogue import Ad, Catalogue
 from .retrieval import ScanIndex, scan_index, updated_index
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
@@ -32,6 +34,8 @@ class AdRows(NamedTuple):
     """`[R, H Ep]` queries of the target attention, scaled, heads padded."""
     halves: F32
     """`[R, M]` the ad's own part of the second stage's first layer."""
+    known: I64
+    """`[R]` rows of the model's ad table, 0 for an unknown ad."""
 
 
 Tower = Callable[[Sequence[Ad]], AdRows]
@@ -51,6 +55,8 @@ class CatalogueIndex:
     """`[A, H Ep]`"""
     halves: F32
     """`[A, M]`"""
+    known: I64
+    """`[A]` row of the model's ad table."""
     scan: ScanIndex
     owner: str
     """Hash of the model that computed the rows."""
@@ -58,6 +64,14 @@ class CatalogueIndex:
 
     def __len__(self) -> int:
         return len(self._ads)
+
+    @cached_property
+    def place(self) -> I32:
+        """`[.]` row of the catalogue of each row of the ad table up to the last one used, -1 for none."""
+        place = np.full(int(self.known.max(initial=0)) + 1, -1, np.int32)
+        place[self.known] = np.arange(len(self.known))
+        place[0] = -1
+        return place
 
 
 def catalogue_index(catalogue: Catalogue, tower: Tower, owner: str, previous: Any = None) -> CatalogueIndex:
@@ -83,6 +97,7 @@ def _assembled(catalogue: Catalogue, owner: str, rows: AdRows, scan: ScanIndex) 
         bias=scan.bias[: len(catalogue)],
         queries=rows.queries,
         halves=rows.halves,
+        known=rows.known,
         scan=scan,
         owner=owner,
         _ads=catalogue.ads,
@@ -103,11 +118,13 @@ def _updated(previous: CatalogueIndex, catalogue: Catalogue, tower: Tower, chang
     scan = updated_index(previous.scan, len(catalogue), changed, fresh.vectors, fresh.bias)
     queries = _merged(previous.queries, fresh.queries, len(catalogue), changed)
     halves = _merged(previous.halves, fresh.halves, len(catalogue), changed)
-    return _assembled(catalogue, previous.owner, AdRows(fresh.vectors, fresh.bias, queries, halves), scan)
+    known = _merged(previous.known, fresh.known, len(catalogue), changed)
+    rows = AdRows(fresh.vectors, fresh.bias, queries, halves, known)
+    return _assembled(catalogue, previous.owner, rows, scan)
 
 
-def _merged(old: F32, fresh: F32, size: int, rows: I64) -> F32:
-    merged = np.empty((size, *old.shape[1:]), np.float32)
+def _merged(old: NDArray[Any], fresh: NDArray[Any], size: int, rows: I64) -> NDArray[Any]:
+    merged = np.empty((size, *old.shape[1:]), old.dtype)
     merged[: len(old)] = old
     merged[rows] = fresh
     return merged

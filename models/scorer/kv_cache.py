@@ -218,7 +218,7 @@ def _advance(
 
 
 @njit(cache=True)
-def _seat(seats: Seats, history: History, table: int, seat_of_row: I32, row: int) -> np.int64:
+def _seat(seats: Seats, history: History, table: int, seat_of_row: I32, row: int) -> int:
     """Return the row's seat, now the most recently used; a fresh one has ``stepped`` -1."""
     seat = np.int64(seat_of_row[row])
     if seats.table[seat] != table or seats.row[seat] != row or (
@@ -234,7 +234,7 @@ def _seat(seats: Seats, history: History, table: int, seat_of_row: I32, row: int
     last = seats.older[end]
     seats.newer[last], seats.older[seat] = seat, last
     seats.newer[seat], seats.older[end] = end, seat
-    return seat
+    return int(seat)
 
 
 @njit(cache=True)

@@ -56,9 +56,10 @@ class PopularityScorer:
 
     def _tower(self, ads: Sequence[Ad]) -> AdRows:
         keys = np.fromiter((key64(ad.ad_id) for ad in ads), np.uint64, count=len(ads))
-        bias = self._log_popularity[vocabulary_rows(self._keys, keys)].astype(np.float32)
+        known = vocabulary_rows(self._keys, keys)
+        bias = self._log_popularity[known].astype(np.float32)
         none = np.zeros((len(ads), 0), np.float32)
-        return AdRows(none, bias, none, none)
+        return AdRows(none, bias, none, none, known)
 
     def encode(self, history: HistoryTable, rows: I64) -> F32:
         """Return empty vectors `[B, 0]`."""

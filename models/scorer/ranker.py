@@ -91,7 +91,7 @@ def _rank_some(
 
 @njit(cache=True)
 def _attended(seats: Seats, shape: Shape, seat: int, queries: F32, rows: I64, stride: int) -> F32:
-    """Return `[n * stride]`, H Ep columns of each row filled with the ads' attention over the user's events."""
+    """Return `[n * stride]`: in the first H Ep columns the ads' attention over the user's events."""
     heads, ring, size = shape.heads * shape.head, shape.ring, len(rows)
     mixed = np.zeros(size * stride, np.float32)
     seen = min(shape.window, seats.stepped[seat] - seats.first[seat])

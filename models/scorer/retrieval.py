@@ -8,7 +8,9 @@ Cauchy-Schwarz
 
 so an ad whose approximate score plus that bound (and the roundings of fp32) lies below the K-th best
 exact score so far cannot be among the best. The others get their exact score. Results are those of
-scoring every ad, and depend on the user's row alone. `topk_reference` is the slow twin.
+scoring every ad, and depend on the user's row alone. `models.scorer.reference` is the slow twin.
+
+A few ads of a user may have a boost besides: they are scored first and left out of the scan.
 
 Legend: B users, A ads, D width, K wanted, S situations, N tiles of TILE ads.
 """
@@ -16,7 +18,7 @@ Legend: B users, A ads, D width, K wanted, S situations, N tiles of TILE ads.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 
 from models.domain.errors import ImpulseError
 
-from .simd import F32_EPSILON, LANES, TILE, dot, lowest_bit, padded, tile_hits
+from .simd import F32_EPSILON, TILE, dot, lowest_bit, padded, tile_hits
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -42,6 +44,22 @@ _TILES_AT_ONCE = 8
 """Tiles scanned for one user before the next user: they stay in the first-level cache."""
 _INFLATE = 1.0 + 1e-6
 """Makes bounds computed in float64 safe against their own rounding."""
+
+
+class Boosts(NamedTuple):
+    """What is added to the scores of some ads of each user; each ad at most once per user."""
+
+    begin: I64
+    """`[B+1]` where each user's boosts begin."""
+    ad: I32
+    """`[T]` rows of the index."""
+    added: F32
+    """`[T]`"""
+
+
+def no_boosts(users: int) -> Boosts:
+    """Return boosts of nothing for a batch of users."""
+    return Boosts(np.zeros(users + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +149,19 @@ def _write_bounds(index: ScanIndex, tiles: I64) -> None:
     index.norm[tiles] = np.sqrt((v * v).sum(axis=2).max(axis=1)) * _INFLATE
 
 
-def top_k(users: F32, index: ScanIndex, bias: F32, bias_row: I64, eligible: U64, k: int) -> tuple[I32, F32]:
+def top_k(
+    users: F32,
+    index: ScanIndex,
+    bias: F32,
+    bias_row: I64,
+    eligible: U64,
+    k: int,
+    boosts: Boosts | None = None,
+) -> tuple[I32, F32]:
     """Return the exact top ``k`` per user; see `models.scorer.interface.Scorer.retrieve`.
 
-    An ad whose score is -inf can be returned, one whose score is NaN never is.
+    A boost is added last: ``score + added``. An ad whose score is -inf can be returned, one whose score
+    is NaN never is.
     """
     _check_shapes(users, index, bias, bias_row, eligible, k)
     rows = np.full((len(users), k), -1, np.int32)
@@ -144,8 +171,9 @@ def top_k(users: F32, index: ScanIndex, bias: F32, bias_row: I64, eligible: U64,
         queries = np.zeros((len(users), width), np.float32)
         queries[:, : users.shape[1]] = users
         extra = _padded_bias(bias, len(index.bias))
+        given = no_boosts(len(users)) if boosts is None else boosts
         scan: Any = _scan
-        scan(queries, *_arrays(index), extra, bias_row, eligible, rows, scores)
+        scan(queries, *_arrays(index), extra, bias_row, eligible, given, rows, scores)
     return rows, scores
 
 
@@ -243,9 +271,11 @@ def _sift_down(scores: F32, rows: I32, at: int, size: int) -> None:
 
 @njit(cache=True)
 def _push(scores: F32, rows: I32, size: int, score: float, row: int) -> int:
-    """Offer an entry to a heap of at most len(scores); return its size. Ties keep the lower row."""
+    """Offer an entry to a heap of len(scores); return its size. NaN is refused, ties keep the lower row."""
+    if np.isnan(score):
+        return size
     if size == len(scores):
-        if score > scores[0]:
+        if score > scores[0] or (score == scores[0] and row < rows[0]):
             scores[0], rows[0] = score, row
             _sift_down(scores, rows, 0, size)
         return size
@@ -267,40 +297,50 @@ def _sort_heap(scores: F32, rows: I32, size: int) -> None:
 
 
 @njit(cache=True)
-def _scan(
-    queries: F32,
-    vectors: F32,
-    bias: F32,
-    codes: I8,
-    offset: I32,
-    scale: F32,
-    error: F64,
-    norm: F64,
-    extra: F32,
-    bias_row: I64,
-    eligible: U64,
+def _push_boosted(
+    queries: F32, b: int, vectors: F32, bias: F32, extra: F32, eligible: U64, boosts: Boosts, scores: F32,
     rows: I32,
-    scores: F32,
-) -> None:
+) -> int:  # fmt: skip
+    """Offer a user's eligible boosted ads and strike them from ``eligible``; return the heap's size."""
+    size, width = 0, queries.shape[1]
+    for i in range(boosts.begin[b], boosts.begin[b + 1]):
+        a = int(boosts.ad[i])
+        bit = np.uint64(1) << np.uint64(a % TILE)
+        if eligible[a // TILE] & bit:
+            eligible[a // TILE] &= ~bit
+            score = dot(queries, b * width, vectors, a * width, width) + (bias[a] + extra[a])
+            size = _push(scores, rows, size, score + boosts.added[i], a)
+    return size
+
+
+@njit(cache=True)
+def _scan(
+    queries: F32, vectors: F32, bias: F32, codes: I8, offset: I32, scale: F32, error: F64, norm: F64,
+    extra: F32, bias_row: I64, eligible: U64, boosts: Boosts, rows: I32, scores: F32,
+) -> None:  # fmt: skip
     """Write the sorted top K of each query `[B, Dp]` into ``rows`` and ``scores`` `[B, K]`."""
     batch, width = queries.shape
     user_codes = np.zeros((batch, width), np.uint8)
     user_bound = np.zeros((batch, 4), np.float64)  # t, |t p|, |du|, |u|
     size = np.zeros(batch, np.int64)
+    left = eligible.copy()
     for b in range(batch):
         user_bound[b] = _quantise(queries[b], user_codes[b])
-    for first in range(0, eligible.shape[1], _TILES_AT_ONCE):
-        last = min(first + _TILES_AT_ONCE, eligible.shape[1])
+        size[b] = _push_boosted(
+            queries, b, vectors, bias, extra[bias_row[b]], left[b], boosts, scores[b], rows[b]
+        )
+    for first in range(0, left.shape[1], _TILES_AT_ONCE):
+        last = min(first + _TILES_AT_ONCE, left.shape[1])
         for b in range(batch):
             t, coded, du, length = user_bound[b]
             extra_at = bias_row[b] * extra.shape[1]
             for n in range(first, last):
-                if eligible[b, n] == 0:
+                if left[b, n] == 0:
                     continue
                 limit = np.float32(-np.inf)
                 if size[b] == len(scores[b]):
                     limit = np.float32(_limit(scores[b, 0], coded, du, length, error[n], norm[n], width))
-                hits = eligible[b, n] & tile_hits(
+                hits = left[b, n] & tile_hits(
                     codes, n * width * TILE, width // 4, user_codes, b * width, offset, scale, bias,
                     extra, extra_at + n * TILE, n * TILE, np.float32(t), limit,
                 )  # fmt: skip
@@ -309,51 +349,6 @@ def _scan(
                     hits &= hits - np.uint64(1)
                     exact = dot(queries, b * width, vectors, a * width, width)
                     score = exact + (bias[a] + extra[bias_row[b], a])
-                    if not np.isnan(score):
-                        size[b] = _push(scores[b], rows[b], size[b], score, a)
+                    size[b] = _push(scores[b], rows[b], size[b], score, a)
     for b in range(batch):
         _sort_heap(scores[b], rows[b], size[b])
-
-
-def dot_reference(u: F32, v: F32) -> np.float32:
-    """Return the dot product of two vectors in the scorer's fixed order, slowly."""
-    width = padded(len(u))
-    a, b = (np.pad(x, (0, width - len(x))).reshape(-1, LANES) for x in (u, v))
-    lanes = np.zeros(LANES, np.float32)
-    for x, y in zip(a, b, strict=True):
-        lanes = fma_reference(x, y, lanes)
-    while len(lanes) > 1:
-        lanes = lanes[: len(lanes) // 2] + lanes[len(lanes) // 2 :]
-    return np.float32(lanes[0])
-
-
-def fma_reference(a: F32, b: F32, c: F32) -> F32:
-    """Return ``a * b + c`` with one rounding to fp32.
-
-    The product is exact in float64. Rounding the sum to odd there keeps what the second rounding, to
-    fp32, needs to know (Boldo and Melquiond 2008).
-    """
-    product, addend = a.astype(np.float64) * b, c.astype(np.float64)
-    total = product + addend
-    part = total - product
-    lost = (product - (total - part)) + (addend - part)
-    odd = total.view(np.int64) & 1 == 1
-    nudged = np.nextafter(total, np.where(lost > 0, np.inf, -np.inf))
-    return np.where((lost == 0) | odd, total, nudged).astype(np.float32)
-
-
-def topk_reference(
-    users: F32, index: ScanIndex, bias: F32, bias_row: I64, eligible: U64, k: int
-) -> tuple[I32, F32]:
-    """Return what `top_k` must return, by scoring every ad in numpy."""
-    rows = np.full((len(users), k), -1, np.int32)
-    scores = np.full((len(users), k), -np.inf, np.float32)
-    words = eligible.astype("<u8").view(np.uint8)
-    for b, user in enumerate(users):
-        bits = np.unpackbits(words[b].reshape(-1), bitorder="little")[: index.ads].astype(bool)
-        added = index.bias[: index.ads] + bias[bias_row[b]]
-        dots = [dot_reference(user, v[: len(user)]) for v in index.vectors[: index.ads]]
-        total = np.array(dots, np.float32) + added
-        best = [a for a in np.lexsort((np.arange(index.ads), -total)) if bits[a]][:k]
-        rows[b, : len(best)], scores[b, : len(best)] = best, total[best]
-    return rows, scores

@@ -20,10 +20,12 @@ from models.domain.ids import key64, label_key
 from . import artifact
 from .ad_index import AdRows, CatalogueIndex, catalogue_index
 from .config import ModelConfig
+from .content import ContentEncoder, content_vectors, restore
 from .features import category_rows, vocabulary_rows
-from .interface import HistoryTable, Scorer
+from .interface import HistoryTable
 from .kernels import multiply
 from .kv_cache import HotUsers, seat_bytes
+from .neighbours import Neighbours, boosts, neighbours_of, recent_rows
 from .popularity import PopularityScorer
 from .ranker import rank_candidates
 from .retrieval import top_k
@@ -50,6 +52,9 @@ class TransformerScorer:
         The model, named as transformer.py and artifact.py say. ArtifactError where they disagree.
     content
         Content vectors of ads; needed where the model has ``content_dim``.
+    neighbours
+        Item graph that boosts the followers of a user's last ads in retrieval. With it a user's vector
+        carries, past its D columns, the rows of those ads.
     hot_users
         Users whose keys and values are kept; None for what HOT_USERS_BYTES hold.
 
@@ -62,11 +67,13 @@ class TransformerScorer:
         model_hash: str,
         *,
         content: Content | None = None,
+        neighbours: Neighbours | None = None,
         hot_users: int | None = None,
     ) -> None:
         self.model_hash = model_hash
         self.config = config
         self.history_length = config.history_length
+        self._neighbours = neighbours
         self._content = _checked_content(config, content)
         self._keys = _vocabulary(config, tensors)
         self._head = head_weights(config, tensors)
@@ -87,19 +94,29 @@ class TransformerScorer:
             content = np.ascontiguousarray(self._content(ads), np.float32)
         shown = (rows, category_rows(categories, self.config.categories), content)
         vectors, queries, halves = _tower_rows(self._towers, *shown)
-        return AdRows(vectors[:, : self.config.d_model], self._towers.bias[rows], queries, halves)
+        width = self.config.d_model
+        return AdRows(vectors[:, :width], self._towers.bias[rows], queries, halves, rows)
 
     def encode(self, history: HistoryTable, rows: I64) -> F32:
         """Return the users' vectors `[B, D]`; see `models.scorer.interface.Scorer.encode`."""
         self._check(history)
         vectors = [self._hot.seats.vector[self._hot.advance(history, part)] for part in self._parts(rows)]
-        return np.ascontiguousarray(np.concatenate(vectors)[:, : self.config.d_model])
+        users = np.concatenate(vectors)[:, : self.config.d_model]
+        if self._neighbours is None:
+            return np.ascontiguousarray(users)
+        recent = recent_rows(history, rows, self._keys, len(self._neighbours.decay))
+        return np.concatenate([users, recent], axis=1)
 
     def retrieve(
         self, users: F32, ads: CatalogueIndex, bias: F32, bias_row: I64, eligible: U64, k: int
     ) -> tuple[I32, F32]:
         """Return the exact top ``k``; see `models.scorer.interface.Scorer.retrieve`."""
-        return top_k(users, ads.scan, bias, bias_row, eligible, k)
+        width = self.config.d_model
+        added = None
+        if self._neighbours is not None:
+            recent = np.ascontiguousarray(users[:, width:])
+            added = boosts(self._neighbours, recent, ads.place, len(ads))
+        return top_k(users[:, :width], ads.scan, bias, bias_row, eligible, k, added)
 
     def rank(
         self, history: HistoryTable, rows: I64, users: F32, ads: CatalogueIndex, candidates: I32
@@ -109,6 +126,11 @@ class TransformerScorer:
         The users' vectors are those of the cache, brought up to date: what `encode` returns.
         """
         self._check(history)
+        if candidates.size and not candidates.max() < len(ads):
+            raise ImpulseError.expected(
+                "rank candidates", got=int(candidates.max()), expected=f"rows below {len(ads)}",
+                fix="pass rows of this index's catalogue",
+            )  # fmt: skip
         parts = [
             rank_candidates(
                 self._hot.seats, self._hot.shape, self._head, self._hot.advance(history, rows[part]),
@@ -152,7 +174,7 @@ def _tower_rows(towers: Towers, ad: I64, category: I64, content: F32) -> tuple[F
     return v.reshape(count, width), q.reshape(count, queries), half.reshape(count, inner)
 
 
-def open_scorer(directory: Path, *, content: Content | None = None, hot_users: int | None = None) -> Scorer:
+def open_scorer(directory: Path, *, hot_users: int | None = None) -> TransformerScorer:
     """Return the scorer of the model in a folder that `impulse train` wrote.
 
     Raises
@@ -163,7 +185,30 @@ def open_scorer(directory: Path, *, content: Content | None = None, hot_users: i
     """
     model = artifact.load(directory)
     config = ModelConfig.from_dict(model.manifest["config"])
-    return TransformerScorer(config, model.tensors, model.model_hash, content=content, hot_users=hot_users)
+    return TransformerScorer(
+        config,
+        model.tensors,
+        model.model_hash,
+        content=content_of(restore(model.manifest["content"], model.tensors)),
+        neighbours=neighbours_of(model.manifest["neighbours"], model.tensors, config.vocabulary),
+        hot_users=hot_users,
+    )
+
+
+def content_of(encoder: ContentEncoder | None) -> Content | None:
+    """Return the content vectors of ads as a function, None where the model has no content."""
+    if encoder is None:
+        return None
+
+    def vectors(ads: Sequence[Ad]) -> F32:
+        return content_vectors(encoder, [ad_text(ad) for ad in ads], [ad.vector for ad in ads])
+
+    return vectors
+
+
+def ad_text(ad: Ad) -> str:
+    """Return the text of an ad that a content encoder reads, in training and in serving."""
+    return f"{ad.title} {ad.text}".strip()
 
 
 def popularity_of(model: artifact.Artifact) -> PopularityScorer:

@@ -6,7 +6,7 @@ rounding). So a kernel gives the same bits on AVX-512, AVX2 and NEON, whatever t
 
 The fixed summation order of an fp32 dot product, everywhere in the scorer: LANES partial sums (lane
 ``i % LANES`` takes element i, in order, by fused multiply-add), then halves added pairwise.
-`models.scorer.retrieval.dot_reference` spells it out in numpy.
+`models.scorer.reference.dot_reference` spells it out in numpy.
 """
 
 from __future__ import annotations

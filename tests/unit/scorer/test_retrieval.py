@@ -6,14 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.domain.errors import ImpulseError
-from models.scorer.retrieval import (
-    dot_reference,
-    fma_reference,
-    scan_index,
-    top_k,
-    topk_reference,
-    updated_index,
-)
+from models.scorer.reference import dot_reference, fma_reference, topk_reference
+from models.scorer.retrieval import Boosts, scan_index, top_k, updated_index
 from models.scorer.simd import TILE
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -63,6 +57,18 @@ def assert_same(got, expected):
 def test_the_scan_returns_the_rows_and_bits_of_scoring_every_ad(seed, ads, users, width, k, eligible, scale):
     arguments = problem(seed, ads, users, width, eligible=eligible, scale=scale)
     assert_same(top_k(*arguments, k), topk_reference(*arguments, k))
+
+
+@given(SEEDS, st.integers(1, 300), st.integers(1, 40), st.integers(0, 60))
+@settings(max_examples=30, deadline=None)
+def test_boosted_ads_are_ranked_with_their_boosts(seed, ads, k, boosted):
+    arguments = problem(seed, ads, 3, 16)
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(ads)[: rng.integers(0, boosted + 1)] for _ in range(3)]
+    begin = np.concatenate([[0], np.cumsum([len(c) for c in chosen])])
+    added = rng.choice([0.0, 1e-3, 2.0], begin[-1]).astype(np.float32)
+    boosts = Boosts(begin, np.concatenate(chosen).astype(np.int32), added)
+    assert_same(top_k(*arguments, k, boosts), topk_reference(*arguments, k, boosts))
 
 
 @given(SEEDS, st.integers(1, 20))

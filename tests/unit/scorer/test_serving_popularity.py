@@ -34,7 +34,8 @@ class RecordingTower:
         seeds = [key64(ad.ad_id + ad.title) for ad in ads]
         values = np.array([np.random.default_rng(s).standard_normal(41) for s in seeds], np.float32)
         values = values.reshape(len(ads), 41)
-        return AdRows(values[:, :16].copy(), values[:, 16], values[:, 17:33].copy(), values[:, 33:].copy())
+        known = np.arange(len(ads))
+        return AdRows(values[:, :16].copy(), values[:, 16], values[:, 17:33], values[:, 33:], known)
 
 
 def assert_same_rows(a, b):
