@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import shutil
 import uuid
@@ -44,7 +43,6 @@ class RunningKafka:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[RunningKafka]:
-    logging.getLogger("impulse.kafka").setLevel(logging.CRITICAL)
     if bootstrap := os.environ.get("IMPULSE_TEST_KAFKA"):
         yield RunningKafka(bootstrap)
     elif not KAFKA_SCRIPT.is_file() or shutil.which("java") is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,9 +23,9 @@ PARTITIONS = 16
 
 
 class CopyProcess:
-    def __init__(self, kafka, source: str, target: str, recovery: Path) -> None:
+    def __init__(self, kafka, source: str, target: str, recovery: Path, *cluster: str) -> None:
         script = ROOT / "tests" / "support" / "copy_flow.py"
-        arguments = [kafka.config.bootstrap_servers, source, target, str(recovery)]
+        arguments = [kafka.config.bootstrap_servers, source, target, str(recovery), *cluster]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, str(script), *arguments], env=environment, stderr=subprocess.DEVNULL
@@ -89,3 +91,26 @@ def test_after_sigterm_nothing_is_written_twice(kafka, tmp_path):
         wait_for(kafka, target, run * 500 + 500)
         assert copy.end(signal.SIGTERM) == 0
     assert sorted(int(m.value()) for m in read_all(kafka.config, target)) == list(range(1000))
+
+
+def free_addresses(count: int) -> str:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return ",".join(f"127.0.0.1:{s.getsockname()[1]}" for s in sockets)
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_flow_goes_on_with_another_number_of_processes(kafka, tmp_path, first, then):
+    source, target = kafka.new_topic(PARTITIONS), kafka.new_topic(PARTITIONS)
+    init_db_dir(tmp_path, 2)
+    for run, size in enumerate((first, then)):
+        addresses = free_addresses(size)
+        cluster = [CopyProcess(kafka, source, target, tmp_path, str(n), addresses) for n in range(size)]
+        write(kafka, source, range(run * 500, run * 500 + 500))
+        wait_for(kafka, target, run * 500 + 500)
+        for copy in cluster:
+            copy.process.send_signal(signal.SIGTERM)
+        assert [copy.process.wait(20) for copy in cluster] == [0] * size
+    found = read_all(kafka.config, target)
+    assert sorted(int(m.value()) for m in found) == list(range(1000))
+    assert all(header(m, "seen") == header(m, "offset") for m in found), "state and offsets are out of step"

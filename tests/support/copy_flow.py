@@ -1,5 +1,6 @@
 """A flow that copies a topic, as a process to be killed: copy_flow.py BOOTSTRAP SOURCE TARGET RECOVERY.
 
+As one process of a cluster it takes two more arguments: PROCESS and ADDRESS,ADDRESS,...
 It counts the records of each partition in recovered state and writes the count before each record into
 its header ``seen``: equal to the record's offset if state and offsets are in step.
 """
@@ -12,7 +13,7 @@ from datetime import timedelta
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
-from bytewax.testing import run_main
+from bytewax.testing import cluster_main
 
 from connectors.client import KafkaConfig
 from connectors.kafka import KafkaLogSource, KafkaSink
@@ -30,17 +31,24 @@ def counted(seen: int | None, record: LogRecord) -> tuple[int, list[Output]]:
     return (seen or 0) + 1, [Output("decisions", record.key, record.value, *place, headers=headers)]
 
 
-def main(bootstrap: str, source_topic: str, target_topic: str, recovery: str) -> None:
+def main(
+    bootstrap: str,
+    origin: str,
+    target: str,
+    recovery: str,
+    process: str = "0",
+    addresses: str = "",
+) -> None:
     config = KafkaConfig(bootstrap)
-    source = KafkaLogSource(config, source_topic)
+    source = KafkaLogSource(config, origin)
     stop_on_signals(source.stop)
     flow = Dataflow("copy")
     keyed = op.map("by_partition", op.input("in", flow, source), by_partition)
-    op.output(
-        "out", op.stateful_map("counted", keyed, counted), KafkaSink(config, {"decisions": target_topic})
-    )
-    run_main(
+    op.output("out", op.stateful_map("counted", keyed, counted), KafkaSink(config, {"decisions": target}))
+    cluster_main(
         flow,
+        addresses.split(",") if addresses else [],
+        int(process),
         epoch_interval=timedelta(milliseconds=200),
         recovery_config=RecoveryConfig(recovery, timedelta(0)),
     )
