@@ -14,7 +14,7 @@ Plain = dict[str, tuple[str, tuple[int, ...], bytes]]
 
 
 class Table(Generic[T]):
-    """A dataclass whose columns are arrays `[U, ...]`, made longer as users arrive.
+    """A dataclass whose arrays are `[U, ...]`, made longer as users arrive; other fields are constants.
 
     ``columns`` is replaced when the table grows; hold on to the table, not to it.
     """
@@ -25,7 +25,8 @@ class Table(Generic[T]):
         self.columns = blank(rows)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {f.name: getattr(self.columns, f.name) for f in fields(self.columns)}  # type: ignore[arg-type]
+        values = {f.name: getattr(self.columns, f.name) for f in fields(self.columns)}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows; the old ones keep their content."""

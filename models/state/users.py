@@ -7,8 +7,7 @@ so which user is forgotten does not depend on batches or on the number of proces
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -38,6 +37,10 @@ class UserRows:
         if row >= 0:
             self._rows.move_to_end(user_id)
         return row
+
+    def row(self, user_id: str) -> int:
+        """Return a known user's row without touching the order."""
+        return self._rows[user_id]
 
     def full(self) -> bool:
         """Say whether a stranger needs somebody's row."""
