@@ -108,6 +108,7 @@ class Settings(BaseSettings):
     artifacts: Path = Field(Path("build/artifacts"), description="folder of models and catalogues by hash")
     group_id: str = Field("impulse-personalize", description="consumer group; for lag monitoring only")
     partitions: tuple[int, ...] | None = Field(None, description="partitions of this process; none: all")
+    learner_engine: str = Field("impulse", pattern="^(impulse|river_lr|river_adpredictor)$")
     recovery: Path | None = Field(None, description="folder of Bytewax's recovery store; none: no recovery")
     epoch_ms: int = Field(10_000, ge=10, description="time between two snapshots")
 

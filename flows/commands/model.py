@@ -87,7 +87,7 @@ def progress_bar() -> Iterator[Callable[[Report], None]]:
             if time.monotonic() - last < 0.2:
                 return
             last = time.monotonic()
-            figures = f"epoch {report.epoch} loss {report.loss:.3f} NDCG@10 {report.ndcg:.3f}"
+            figures = f"epoch {report.epoch} loss {report.loss:.3f} validation {report.gain:.3f}"
             progress.update(task, completed=report.share, figures=figures)
 
         yield listener

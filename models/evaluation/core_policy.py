@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from models.decide.chunks import chunks
+from models.decide.pacing import paced
 from models.decide.shard import Place, Shard
 from models.domain.decision import Decision, Outcome
 from models.domain.events import AdUpsert, Control
@@ -74,13 +75,3 @@ class CorePolicy:
                     self.pacer.follow(item.event.ads)
             control += paced(self.pacer, outcomes)
         self._process([Received(record, event) for event in control for record in self._last.values()])
-
-
-def paced(pacer: Pacer, outcomes: Sequence[Outcome]) -> list[Control]:
-    """Charge outcomes to their campaigns and return the change of multipliers, if one is due."""
-    for outcome in outcomes:
-        shown = 1 if outcome.kind == "impression" else 0
-        if shown or outcome.charge_micros:
-            pacer.observe(outcome.campaign_id, outcome.charge_micros, outcome.event_time, shown)
-    change = pacer.emit()
-    return [] if change is None else [change]

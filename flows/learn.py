@@ -1,0 +1,139 @@
+"""Learning from what happened: outcomes in; learned adjustments and pacing back into every partition.
+
+    python -m bytewax.run flows.learn        or        impulse learn
+
+One logical learner: everything is keyed to one state. It needs no determinism for replay, because what it
+says goes through the log like everything else; it is nevertheless a function of its inputs alone.
+
+    ads.outcomes.v1 ─▸ outcome ─┐
+                                ├─▸ learner + pacer ─▸ Adjustments, Pacing ─▸ a copy into every partition
+    ads.events.v1/0 ─▸ ads ─────┘
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import bytewax.operators as op
+import msgspec
+from bytewax.dataflow import Dataflow, Stream
+from bytewax.inputs import Source
+from bytewax.operators import StatefulBatchLogic
+from bytewax.outputs import Sink
+
+from connectors.broadcast import copies
+from connectors.codec import EventCodec, encode
+from connectors.consumer import ReadSettings, list_partitions
+from connectors.dead_letters import to_dead_letter
+from connectors.kafka import KafkaLogSource, KafkaSink
+from models.decide.pacing import paced
+from models.domain.decision import Outcome
+from models.domain.errors import BadRecord
+from models.domain.events import AdUpsert, Control
+from models.domain.log import LogRecord, Output, Rejected
+from models.learning.learner import Learner
+from models.learning.settings import LearnerSettings
+from models.policy.pacing import Pacer, PacingSettings
+
+from .operators import Keyed, decode_record
+from .settings import Settings, load_settings
+
+Lesson = Outcome | AdUpsert | Rejected
+KEY = "learner"
+
+
+def flow(settings: Settings | None = None, stop: threading.Event | None = None) -> Dataflow:
+    """Return the dataflow that reads and writes Kafka as the settings say."""
+    settings = settings or load_settings()
+    config, topics = settings.kafka.config(), settings.topics
+    reading = ReadSettings(batch_size=settings.batch_size, group_id=f"{settings.group_id}-learn")
+    outcomes = KafkaLogSource(config, topics.outcomes, settings=reading, stop=stop)
+    log = KafkaLogSource(config, topics.events, partitions=(0,), settings=reading, stop=stop)
+    sink = KafkaSink(config, topics.by_stream(), linger_ms=settings.linger_ms)
+    partitions = list_partitions(config, topics.events)
+    return learn(outcomes, log, sink, partitions, settings.learner_engine)
+
+
+def learn(
+    outcomes: Source[LogRecord],
+    log: Source[LogRecord],
+    sink: Sink[Keyed],
+    partitions: Sequence[int],
+    engine: str = "impulse",
+) -> Dataflow:
+    """Return the dataflow between any sources of outcomes and ads and any sink of control records."""
+    dataflow = Dataflow("learn")
+    told: Stream[LogRecord] = op.input("outcomes", dataflow, outcomes)
+    known: Stream[LogRecord] = op.input("log", dataflow, log)
+    followed = op.flat_map_batch("decode_outcomes", told, decode_outcomes)  # Outcome | Rejected
+    ads = op.flat_map_batch("decode_ads", known, AdsOnly(EventCodec()))  # AdUpsert
+    lessons = op.merge("merge", followed, ads)
+    keyed = op.key_on("one_learner", lessons, lambda _: KEY)
+    versions = int(time.time() * 1000)  # above every version of an earlier run that left no snapshot
+    out = op.stateful_batch(
+        "learn", keyed, lambda state: LearnLogic(state, partitions, engine, versions)
+    )  # (key, [Output])
+    op.output("out", out, sink)
+    return dataflow
+
+
+def decode_outcomes(records: list[LogRecord]) -> list[Outcome | Rejected]:
+    """Return the outcome in each record; what is none becomes `Rejected`."""
+    return [_decode_outcome(record) for record in records]
+
+
+_OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
+
+
+def _decode_outcome(record: LogRecord) -> Outcome | Rejected:
+    try:
+        return _OUTCOMES.decode(record.value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return Rejected(record, BadRecord("bad_outcome", str(error)), "learn")
+
+
+class AdsOnly:
+    """Keeps the catalogue changes of one partition of the log: budgets come with the ads."""
+
+    def __init__(self, codec: EventCodec) -> None:
+        self._codec = codec
+
+    def __call__(self, records: list[LogRecord]) -> list[AdUpsert]:
+        """Return the ads in these records; user events are skipped without being decoded."""
+        found = (decode_record(self._codec, r) for r in records if b'"ad_upsert"' in (r.value or b""))
+        events = (item.event for item in found if not isinstance(item, Rejected))
+        return [event for event in events if isinstance(event, AdUpsert)]
+
+
+class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
+    """The learner and the pacer inside Bytewax."""
+
+    def __init__(
+        self, state: dict[str, bytes] | None, partitions: Sequence[int], engine: str, first_version: int
+    ) -> None:
+        self._partitions = partitions
+        settings = LearnerSettings(engine=engine, first_version=first_version)
+        pacing = PacingSettings(first_version=first_version)
+        if state is None:
+            self._learner, self._pacer = Learner(settings), Pacer(pacing)
+        else:
+            self._learner = Learner.from_bytes(state["learner"], settings)
+            self._pacer = Pacer.restore(state["pacer"], pacing)
+
+    def on_batch(self, values: list[Lesson]) -> tuple[list[list[Output]], bool]:
+        """Learn from outcomes and follow budgets; return the control records that are due."""
+        outcomes = [value for value in values if isinstance(value, Outcome)]
+        for value in values:
+            if isinstance(value, AdUpsert):
+                self._pacer.follow(value.ads)
+        control: list[Control] = list(self._learner.learn(outcomes).adjustments)
+        control += paced(self._pacer, outcomes)
+        out = [output for change in control for output in copies(encode(change), self._partitions)]
+        out += [to_dead_letter(v.record, v.error, v.stage) for v in values if isinstance(v, Rejected)]
+        return [out] if out else [], self.RETAIN
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Return both states as bytes of plain data."""
+        return {"learner": self._learner.to_bytes(), "pacer": self._pacer.snapshot()}
