@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from connectors.client import KafkaConfig
+from connectors.consumer import PartitionReader, ReadSettings
 from connectors.embedded_broker import EmbeddedBroker
 from connectors.topics import TopicSpec, create_topics
 
@@ -30,6 +31,7 @@ class RunningKafka:
     def new_topic(self, partitions: int = 4, **settings: str) -> str:
         name = f"test.{uuid.uuid4().hex[:12]}.v1"
         create_topics(self.config, [TopicSpec(name, partitions, settings)])
+        PartitionReader(self.config, name, dict.fromkeys(range(partitions)), ReadSettings())  # awaits leaders
         return name
 
     def kill(self) -> None:
