@@ -173,7 +173,8 @@ class KafkaSink(FixedPartitionedSink[Sequence[Output], None]):
     Guarantee: at least once. What was written in an epoch is acknowledged by all replicas before the
     epoch's snapshot, hence before its input offsets are stored; a delivery that fails raises `LogError`
     there. After a crash the outputs of the unfinished epoch are written again, as the same bytes.
-    Records go out ``linger_ms`` after they were written, they do not wait for the epoch.
+    Records go out ``linger_ms`` after they were written, they do not wait for the epoch. A broker that is
+    away for longer than ``delivery_timeout_s`` ends the flow, which resumes from its last epoch.
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ def read_log(path: Path, batch_size: int = 512, skip: int = 0) -> Iterator[list[
     lines = enumerate(_lines(path), start=1)
     rest = islice(lines, skip, None)
     while batch := list(islice(rest, batch_size)):
-        yield [decode_line(line, f"{path}:{number}") for number, line in batch]
+        yield [decode_line(line, path, number) for number, line in batch]
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -71,13 +71,13 @@ def encode_line(record: LogRecord) -> bytes:
     return _ENCODE(line)
 
 
-def decode_line(data: bytes, where: str) -> LogRecord:
-    """Return the record in a line; ``where`` (file and line) goes into the `LogError` of a bad one."""
+def decode_line(data: bytes, file: object = "line", number: int = 1) -> LogRecord:
+    """Return the record in a line; its file and number go into the `LogError` of a bad one."""
     try:
         line = _LINES.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LogError(
-            f"{where}: not a line of a recorded log: {error}. "
+            f"{file}:{number}: not a line of a recorded log: {error}. "
             "Fix: record or generate it anew (`impulse record`, `impulse generate`)"
         ) from error
     key = line.key_base64 if line.key is msgspec.UNSET else line.key.encode()

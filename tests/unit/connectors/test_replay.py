@@ -132,7 +132,7 @@ def test_a_file_that_exists_is_replaced(log, tmp_path):
 def test_dead_letters_keep_any_bytes_and_their_headers(log, tmp_path):
     out = tmp_path / "dead.jsonl"
     write(log, {"dead_letters": out})
-    letters = [decode_line(line, "x") for line in out.read_bytes().splitlines()]
+    letters = [decode_line(line) for line in out.read_bytes().splitlines()]
     assert len(letters) == 100
     assert letters[7] == LogRecord("dead_letters", 0, 7, 0, None, b"\xff\n", (("reason", b"x"),))
 
