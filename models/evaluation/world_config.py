@@ -19,6 +19,8 @@ Sd = Annotated[float, Meta(ge=0, le=10)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Rate = Annotated[float, Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, Meta(gt=0)]
+Logit = Annotated[float, Meta(ge=-20, le=20)]
+Moment = Annotated[float, Meta(ge=-1e9, le=1e9)]
 SecondsOrOff = Annotated[float, Meta(ge=0)]
 
 
@@ -46,13 +48,13 @@ class Tastes(_Section, frozen=True, kw_only=True):
     particular to a pair of user and ad: nothing that is recorded explains either.
     """
 
-    base_logit: float = -3.4
+    base_logit: Logit = -3.4
     segment_sd: Sd = 0.9
     user_sd: Sd = 0.35
     ad_sd: Sd = 0.35
     campaign_sd: Sd = 0.25
     topic_focus: Share = 0.85
-    intent_boost: float = 0.3
+    intent_boost: Logit = 0.3
     intent_s: Seconds = 600
     mood_sd: Sd = 0.2
     noise_sd: Sd = 0.1
@@ -66,12 +68,12 @@ class Drift(_Section, frozen=True, kw_only=True):
     share of the segment-by-category effects is drawn anew and a share of the users changes interests.
     """
 
-    from_s: float = 0
+    from_s: Moment = 0
     segment_s: SecondsOrOff = 1200
     user_s: SecondsOrOff = 1800
     ad_s: SecondsOrOff = 900
     campaign_s: SecondsOrOff = 900
-    shift_at_s: tuple[float, ...] = ()
+    shift_at_s: tuple[Moment, ...] = ()
     shift_every_s: SecondsOrOff = 150
     shift_segment_share: Share = 0.4
     shift_user_share: Share = 0.15
@@ -132,9 +134,9 @@ class Reactions(_Section, frozen=True, kw_only=True):
     dwell_sd: Sd = 0.8
     swipe: Share = 0.15
     hide: Share = 0.002
-    cvr_logit: float = -2.0
+    cvr_logit: Logit = -2.0
     cvr_sd: Sd = 0.4
-    cvr_taste: float = 0.3
+    cvr_taste: Logit = 0.3
     conversion_delay_s: Seconds = 120.0
     conversion_delay_sd: Sd = 0.8
     conversion_value_micros: Annotated[int, Meta(ge=0, le=10**12)] = 20_000_000
@@ -147,7 +149,7 @@ class WorldConfig(_Section, frozen=True, kw_only=True):
 
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
     epoch_ms: Annotated[int, Meta(ge=0)] = 1_767_225_600_000
-    start_s: float = 0
+    start_s: Moment = 0
     sizes: Sizes = Sizes()
     tastes: Tastes = Tastes()
     drift: Drift = Drift()

@@ -1,0 +1,231 @@
+"""Off-policy estimators against derivable values, Open Bandit's published ones, and the simulator's truth."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from connectors.open_bandit import read_open_bandit
+from models.domain.errors import LogError
+from models.evaluation.bootstrap import mean_interval, ratio_interval, resampled_sums, sums_by
+from models.evaluation.offpolicy import METHODS, BanditData, estimate, item_means, on_policy, support
+
+ROOT = Path(__file__).parents[3]
+OPEN_BANDIT = Path(os.environ.get("IMPULSE_TEST_DATA", ROOT / "../shared/data")) / "open-bandit"
+needs_open_bandit = pytest.mark.skipif(
+    not OPEN_BANDIT.exists(), reason=f"no Open Bandit data in {OPEN_BANDIT}; set IMPULSE_TEST_DATA"
+)
+PUBLISHED_CTR = {
+    ("random", "men"): 0.0051,
+    ("random", "women"): 0.0048,
+    ("bts", "men"): 0.0067,
+    ("bts", "women"): 0.0064,
+}
+"""Click-through rates of the whole data set, by policy and campaign (Saito et al. 2020, table 1)."""
+
+
+def data(reward, propensity, target, user=None, **model):
+    n = len(reward)
+    columns = (np.asarray(x, dtype=float) for x in (reward, propensity, target))
+    return BanditData(*columns, np.arange(n) if user is None else np.asarray(user), **model)
+
+
+def logged(seed, n=4000, actions=6, users=800):
+    """A log of a contextual world with known truth: evaluation policy's value per row, and the data."""
+    rng = np.random.default_rng(seed)
+    user = rng.integers(0, users, n)
+    click = np.random.default_rng(99).uniform(0.02, 0.3, (4, actions))[user % 4]
+    behave = np.random.default_rng(98).dirichlet(np.full(actions, 3.0), 4)[user % 4]
+    target = np.random.default_rng(97).dirichlet(np.full(actions, 3.0), 4)[user % 4]
+    action = (behave.cumsum(1) < rng.random(n)[:, None]).sum(1).clip(0, actions - 1)
+    row = np.arange(n)
+    reward = (rng.random(n) < click[row, action]).astype(float)
+    q = item_means(action, reward, user, actions)
+    logged_data = BanditData(
+        reward, behave[row, action], target[row, action], user,
+        q_logged=q[row, action], v_target=(target * q).sum(1),
+    )  # fmt: skip
+    return logged_data, np.random.default_rng(99).uniform(0.02, 0.3, (4, actions)), target
+
+
+def truth():
+    click = np.random.default_rng(99).uniform(0.02, 0.3, (4, 6))
+    target = np.random.default_rng(97).dirichlet(np.full(6, 3.0), 4)
+    return float((click * target).sum(1).mean())
+
+
+def test_ips_is_the_weighted_mean_reward():
+    log = data([1, 0, 1, 0], [0.5, 0.5, 0.25, 0.25], [0.5, 0.1, 0.5, 0.9])
+    assert estimate(log, "ips").interval.value == pytest.approx((1 + 2) / 4)
+
+
+def test_snips_divides_by_the_weights_instead_of_the_rows():
+    log = data([1, 0, 1, 0], [0.5, 0.5, 0.25, 0.25], [0.5, 0.1, 0.5, 0.9])
+    assert estimate(log, "snips").interval.value == pytest.approx(3 / (1 + 0.2 + 2 + 3.6))
+
+
+def test_dr_is_the_model_plus_the_weighted_residual():
+    model = {"q_logged": np.array([0.5, 0.2]), "v_target": np.array([0.4, 0.3])}
+    log = data([1, 0], [0.5, 0.5], [0.25, 1.0], **model)
+    assert estimate(log, "dm").interval.value == pytest.approx(0.35)
+    assert estimate(log, "dr").interval.value == pytest.approx((0.4 + 0.5 * 0.5 + 0.3 - 2 * 0.2) / 2)
+
+
+@given(arrays(float, 30, elements=st.floats(0, 1)), arrays(float, 30, elements=st.floats(0.01, 1)))
+@settings(max_examples=30, deadline=None)
+def test_evaluating_the_policy_that_logged_gives_its_own_mean(reward, propensity):
+    log = data(reward, propensity, propensity)
+    for method in ("ips", "snips"):
+        found = estimate(log, method, replicates=20).interval
+        assert found.value == pytest.approx(reward.mean(), abs=1e-12)
+        assert found == on_policy(log, replicates=20)
+
+
+@given(st.floats(0.1, 10))
+@settings(max_examples=20, deadline=None)
+def test_snips_scales_with_the_reward_and_ignores_the_scale_of_the_weights(scale):
+    rng = np.random.default_rng(0)
+    reward, propensity, target = rng.random(50), rng.uniform(0.2, 1, 50), rng.uniform(0, 0.5, 50)
+    one = estimate(data(reward, propensity, target), "snips", replicates=10).interval
+    more = estimate(data(reward * scale, propensity, target / 2), "snips", replicates=10).interval
+    assert more.value == pytest.approx(one.value * scale)
+
+
+def test_a_perfect_model_makes_dr_exact_whatever_the_weights():
+    model = {"q_logged": np.array([1.0, 0.0, 1.0]), "v_target": np.full(3, 0.7)}
+    assert estimate(
+        data([1, 0, 1], [0.01, 0.9, 0.5], [1, 1, 1], **model), "dr"
+    ).interval.value == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("column", "bad"),
+    [
+        ("propensity", 0.0),
+        ("propensity", 1.5),
+        ("propensity", float("nan")),
+        ("target", -0.1),
+        ("reward", float("inf")),
+    ],
+)
+def test_rows_that_no_estimator_can_use_are_refused_by_number(column, bad):
+    columns = {name: np.array([0.5, 0.5, 0.5]) for name in ("reward", "propensity", "target")}
+    columns[column][1] = bad
+    with pytest.raises(LogError, match="row 1"):
+        BanditData(**columns, user=np.arange(3))
+
+
+def test_an_unknown_method_an_empty_log_and_a_missing_model_are_refused():
+    with pytest.raises(LogError, match="ips or snips"):
+        estimate(data([1.0], [0.5], [0.5]), "magic")
+    with pytest.raises(LogError, match="no rows"):
+        estimate(data([], [], []), "ips")
+    with pytest.raises(LogError, match="q_logged"):
+        estimate(data([1.0], [0.5], [0.5]), "dr")
+
+
+def test_there_is_no_verdict_below_500_effective_samples():
+    few = estimate(data(np.ones(400), np.full(400, 0.5), np.full(400, 0.5)), "snips", replicates=10)
+    enough = estimate(data(np.ones(600), np.full(600, 0.5), np.full(600, 0.5)), "snips", replicates=10)
+    assert (few.verdict, enough.verdict) == (False, True)
+    assert "400" in few.support.refusal
+
+
+def test_there_is_no_verdict_below_one_per_cent_of_the_rows():
+    target = np.zeros(100_000)
+    target[:600] = 1.0
+    found = support(data(np.zeros(100_000), np.full(100_000, 0.5), target))
+    assert found.effective == pytest.approx(600)
+    assert "1 %" in found.refusal
+
+
+def test_thin_support_and_large_weights_are_counted():
+    found = support(data([0, 0, 1], [1e-6, 1e-6, 0.5], [0.5, 0.0, 0.5]))
+    assert (found.thin, found.max_weight, found.rows) == (1, 5e5, 3)
+
+
+def test_item_means_never_look_at_their_own_fold():
+    action, user = np.zeros(4, int), np.array([0, 0, 1, 1])
+    q = item_means(action, np.array([1.0, 1.0, 0.0, 0.0]), user, 2, prior=0.0001)
+    np.testing.assert_allclose(q[:, 0], [0, 0, 1, 1], atol=1e-3)
+
+
+def test_users_stand_or_fall_together_in_the_bootstrap():
+    rng = np.random.default_rng(1)
+    per_user = rng.random(50)
+    reward, user = np.repeat(per_user, 40), np.repeat(np.arange(50), 40)
+    ones = np.ones(2000)
+    clustered = ratio_interval(reward, ones, user)
+    naive = ratio_interval(reward, ones, np.arange(2000))
+    assert clustered.high - clustered.low > 4 * (naive.high - naive.low)
+
+
+def test_resampling_keeps_the_mean_and_is_seeded():
+    sums = sums_by(np.arange(100), np.random.default_rng(0).random(100))
+    drawn = resampled_sums(sums, 3000, seed=5)
+    np.testing.assert_array_equal(drawn, resampled_sums(sums, 3000, seed=5))
+    assert drawn.mean() == pytest.approx(sums.sum(), rel=0.01)
+    assert drawn.std() == pytest.approx(sums.std() * 10, rel=0.1)
+
+
+def test_the_interval_over_seeds_is_students():
+    found = mean_interval(np.array([1.0, 2.0, 3.0]))
+    assert found.high - found.value == pytest.approx(4.302653 / np.sqrt(3), rel=1e-5)
+    assert mean_interval(np.array([2.0])).low == 2.0
+
+
+def test_every_estimator_finds_the_truth_on_a_large_log():
+    log, _, _ = logged(1, n=60_000, users=12_000)
+    for method in METHODS:
+        assert estimate(log, method, replicates=50).interval.value == pytest.approx(truth(), abs=0.02)
+    assert support(log).mean_weight == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ips", "snips", "dr"])
+def test_95_per_cent_intervals_cover_the_truth_in_95_per_cent_of_200_logs(method):
+    covered = [estimate(logged(s)[0], method, replicates=400).interval.covers(truth()) for s in range(200)]
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def uniform_on(policy, campaign):
+    log = read_open_bandit(OPEN_BANDIT / policy / campaign / f"{campaign}.csv.gz")
+    items = len(log.item_features)
+    return BanditData(log.click, log.propensity, np.full(len(log.click), 1 / items), log.user)
+
+
+@needs_open_bandit
+@pytest.mark.parametrize(("policy", "campaign"), PUBLISHED_CTR)
+def test_open_bandits_on_policy_value_agrees_with_the_published_rate(policy, campaign):
+    on = on_policy(uniform_on(policy, campaign))
+    error = (on.high - on.low) / 4
+    assert abs(on.value - PUBLISHED_CTR[policy, campaign]) < 4 * error
+
+
+@needs_open_bandit
+@pytest.mark.parametrize("campaign", ["men", "women"])
+def test_open_bandits_uniform_policy_on_its_own_log_is_its_mean_click_rate(campaign):
+    log = uniform_on("random", campaign)
+    assert estimate(log, "snips").interval == on_policy(log)
+    assert log.reward.sum() == 46
+    assert support(log).mean_weight == pytest.approx(1)
+
+
+@needs_open_bandit
+def test_open_bandits_uniform_policy_is_found_from_the_men_log_of_thompson_sampling():
+    found = estimate(uniform_on("bts", "men"), "snips")
+    assert found.verdict
+    assert found.interval.low < PUBLISHED_CTR["random", "men"]
+    assert found.interval.high > 0.0046
+
+
+@needs_open_bandit
+def test_open_bandits_women_log_of_thompson_sampling_gives_no_verdict():
+    found = estimate(uniform_on("bts", "women"), "snips")
+    assert not found.verdict
+    assert found.support.thin == 1
+    assert found.support.max_weight > 10_000
