@@ -2,6 +2,8 @@
 
 The reasons stand in headers ``dead-letter-*``, one per field of `models.domain.decision.DeadLetter` and
 one for the error's class, so that the value stays what it was and can be sent again once it is repaired.
+A record too large for any topic (they travel compressed) is cut, and says so in ``dead-letter-cut``: it
+must not stop the flow, and stands whole where it came from.
 """
 
 from __future__ import annotations
@@ -10,10 +12,16 @@ import msgspec
 
 from models.domain.decision import DeadLetter
 from models.domain.errors import BadRecord, LogError
-from models.domain.log import LogRecord, Output
+from models.domain.log import Headers, LogRecord, Output
 
 PREFIX = "dead-letter-"
+LARGEST = 900_000
+"""Bytes of key, value and headers that every topic takes; above, a dead letter is cut."""
+
+_CUT = 65_536
 _MESSAGE_BYTES = 2000
+
+_Parts = tuple[bytes | None, bytes | None, Headers]
 
 
 def to_dead_letter(record: LogRecord, bad: BadRecord, stage: str) -> Output:
@@ -26,17 +34,30 @@ def to_dead_letter(record: LogRecord, bad: BadRecord, stage: str) -> Output:
         source_partition=record.partition,
         source_offset=record.offset,
     )
-    original = tuple((name, data) for name, data in record.headers if not name.startswith(PREFIX))
     why = tuple((_header(name), _encoded(value)) for name, value in msgspec.structs.asdict(letter).items())
     error = (PREFIX + "error", type(bad).__name__.encode())
+    key, value, headers = _fitted(record.key, record.value, _original_headers(record))
     return Output(
         "dead_letters",
-        record.key,
-        record.value,
+        key,
+        value,
         record.partition,
         record.offset,
-        headers=(*original, *why, error),
+        headers=(*headers, *why, error),
     )
+
+
+def _original_headers(record: LogRecord) -> Headers:
+    return tuple((name, data) for name, data in record.headers if not name.startswith(PREFIX))
+
+
+def _fitted(key: bytes | None, value: bytes | None, headers: Headers) -> _Parts:
+    sizes = len(key or b""), len(value or b""), sum(len(name) + len(data) for name, data in headers)
+    if sum(sizes) <= LARGEST:
+        return key, value, headers
+    note = (PREFIX + "cut", b"key %d, value %d, headers %d bytes" % sizes)
+    kept = headers if sizes[2] <= _CUT else ()
+    return key and key[:_CUT], value and value[:_CUT], (*kept, note)
 
 
 def _header(field: str) -> str:
@@ -63,13 +84,12 @@ def read_dead_letter(record: LogRecord) -> tuple[LogRecord, DeadLetter]:
     except msgspec.ValidationError as error:
         place = f"{record.topic}[{record.partition}] offset {record.offset}"
         raise LogError(f"{place} is not a dead letter: {error}") from error
-    original = tuple((name, data) for name, data in record.headers if not name.startswith(PREFIX))
     return (
         record._replace(
             topic=letter.source_topic,
             partition=letter.source_partition,
             offset=letter.source_offset,
-            headers=original,
+            headers=_original_headers(record),
         ),
         letter,
     )

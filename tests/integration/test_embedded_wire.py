@@ -294,6 +294,22 @@ def test_a_dead_letter_comes_back_from_its_topic(config, embedded_topic):
     assert letter.reason == "not_json"
 
 
+def test_a_record_that_only_fits_compressed_does_not_stop_the_flow(config, embedded_broker, embedded_topic):
+    source, dead = embedded_topic(1), embedded_topic(1)
+    roomy = {"compression.type": "zstd", "message.max.bytes": 20_000_000}
+    produce(KafkaConfig(embedded_broker.bootstrap, extra=roomy), source, [b"0" * 3_000_000])
+
+    def refuse(r: LogRecord) -> tuple[str, list[Output]]:
+        return "k", [to_dead_letter(r, BadRecord("too_large", "3 MB"), "decode")]
+
+    flow = Dataflow("test")
+    stream = op.input("in", flow, KafkaLogSource(config, source, settings=UNTIL_END))
+    op.output("out", op.map("refuse", stream, refuse), KafkaSink(config, {"dead_letters": dead}))
+    run_main(flow)
+    (letter,) = read_all(config, dead)
+    assert b"value 3000000" in dict(letter.headers())["dead-letter-cut"]
+
+
 def test_topics_are_recorded_into_a_file_without_gaps(config, embedded_topic, tmp_path):
     first, second = embedded_topic(4), embedded_topic(1)
     produce(config, first, numbered(1000))

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.dead_letters import read_dead_letter, to_dead_letter
+from connectors.dead_letters import LARGEST, read_dead_letter, to_dead_letter
 from models.domain.errors import BadRecord, LogError
-from models.domain.log import LogRecord
+from models.domain.log import LogRecord, Output
 
 RECORD = LogRecord("ads.events.v1", 3, 17, 1000, b"u1", b"\xff{", (("traceparent", b"00-ab"),))
 BAD = BadRecord("not_json", "JSON is malformed")
@@ -62,6 +62,26 @@ def test_any_message_and_value_can_be_a_dead_letter(message, value):
 def test_a_message_without_end_is_cut():
     headers = dict(to_dead_letter(RECORD, BadRecord("x", "y" * 10**6), "decode").headers)
     assert len(headers["dead-letter-message"]) == 2000
+
+
+def size(letter: Output) -> int:
+    return len(letter.key) + len(letter.value) + sum(len(n) + len(d) for n, d in letter.headers)
+
+
+@pytest.mark.parametrize("large", ["key", "value", "headers"])
+def test_a_record_too_large_for_any_topic_is_cut_and_says_so(large):
+    data = b"x" * 50_000_000
+    record = RECORD._replace(**{large: (("h", data),) if large == "headers" else data})
+    letter = to_dead_letter(record, BadRecord("too_large", "m"), "decode")
+    assert size(letter) < LARGEST
+    assert b"50000" in dict(letter.headers)["dead-letter-cut"]
+    assert read_dead_letter(LogRecord("q", 0, 0, 0, letter.key, letter.value, letter.headers))[1].reason
+
+
+def test_a_record_that_fits_is_never_cut():
+    letter = to_dead_letter(RECORD._replace(value=b"x" * (LARGEST - 100)), BAD, "decode")
+    assert len(letter.value) == LARGEST - 100
+    assert "dead-letter-cut" not in dict(letter.headers)
 
 
 def test_a_record_that_is_no_dead_letter_is_refused():
