@@ -57,6 +57,8 @@ class PacingSettings:
     tolerance: float = 0.01
     """Relative change of 1 + mu below which a multiplier is not broadcast again."""
     max_campaigns: int = 1_000_000
+    first_version: int = 1
+    """Version of the first record; above every version in the log when a pacer starts without a snapshot."""
 
 
 class Account(msgspec.Struct):
@@ -102,7 +104,7 @@ class Pacer:
 
     def __init__(self, settings: PacingSettings = PacingSettings()) -> None:
         self.settings = settings
-        self._state = _State()
+        self._state = _State(version=settings.first_version - 1)
 
     @property
     def version(self) -> int:
@@ -266,8 +268,11 @@ class Pacer:
         account.exhausted = exhausted
 
     def _margin(self, account: Account) -> float:
-        """Return the spend to expect from decisions whose outcomes have not arrived."""
-        rate = max(account.rate, float(account.minute_spend))
+        """Return the spend to expect from decisions whose outcomes have not arrived.
+
+        A burst counts from its second charge on: one click says nothing of a rate.
+        """
+        rate = max(account.rate, float(account.minute_spend - account.top_price))
         under_way = rate * self.settings.delay_s / 60.0
         return under_way + self.settings.deviations * math.sqrt(under_way * account.top_price)
 
@@ -281,7 +286,7 @@ class Pacer:
         settings, spend = self.settings, account.minute_spend
         account.minute_spend = 0
         if account.exhausted:
-            account.rate = max(account.rate, float(spend))
+            account.rate = max(account.rate, float(spend - account.top_price))
             return
         account.rate = settings.rate_memory * account.rate + (1.0 - settings.rate_memory) * spend
         if account.day_budget:
