@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -232,6 +233,24 @@ def test_an_output_goes_to_the_topic_of_its_stream_and_the_partition_it_names(co
     writer.flush()
     assert [m.value() for m in read_all(config, decisions)] == [b"1"]
     assert [(m.partition(), m.value()) for m in read_all(config, control)] == [(3, b"2")]
+
+
+def test_outputs_do_not_wait_for_the_end_of_the_epoch(config, embedded_topic):
+    source, target = embedded_topic(2), embedded_topic(1)
+    produce(config, source, numbered(10))
+    log, seen = KafkaLogSource(config, source), []
+
+    def watch() -> None:
+        deadline = time.monotonic() + 20
+        while len(seen) < 10 and time.monotonic() < deadline:
+            seen[:] = read_all(config, target)
+        log.stop.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run_main(copy_flow(log, KafkaSink(config, {"decisions": target})), epoch_interval=timedelta(hours=1))
+    watcher.join()
+    assert len(seen) == 10
 
 
 def test_a_stream_without_a_topic_is_refused(config):
