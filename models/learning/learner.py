@@ -180,7 +180,7 @@ class Learner:
         age_ms = max(outcome.event_time - outcome.decision_time, 0)
         self._sampler.correct(outcome, 1.0, age_ms)
         if is_randomized(outcome.behavior_policy):
-            self._position.learn(outcome.slot, 0.0, 1.0, outcome.event_time, age_ms)
+            self._position.correct(outcome.slot, adjusted_logit(outcome), age_ms)
         if outcome.adjustments_version >= self._reset_version:
             self._guard.correct(*self._predictions(outcome))
         return self._watch(outcome, 1.0)
@@ -220,7 +220,7 @@ class Learner:
         fields = self._changed_weights(time_ms)
         if self._ticks % _CONVERSIONS_EVERY == 0:
             fields["conversions"] = self._conversions.changed(time_ms, version)
-            fields["position_logits"] = self._changed_positions(time_ms)
+            fields["position_logits"] = self._changed_positions()
         fields = {name: value for name, value in fields.items() if value}
         if not fields:
             return None
@@ -262,8 +262,8 @@ class Learner:
         self._returned = {}
         return fields
 
-    def _changed_positions(self, time_ms: int) -> tuple[float, ...] | None:
-        logits = self._position.logits(time_ms)
+    def _changed_positions(self) -> tuple[float, ...] | None:
+        logits = self._position.logits()
         old = self._position_logits
         same = len(logits) == len(old) and np.allclose(logits, old, rtol=0.0, atol=_POSITION_TOLERANCE)
         if same or not logits:
@@ -323,7 +323,7 @@ class Learner:
         learner._engine.restore(values["engine"])
         learner._vocabulary.restore(values["vocabulary"])
         learner._clock.restore(values["clock"])
-        learner._position.restore(*values["position"])
+        learner._position.restore(values["position"])
         learner._position_logits = tuple(values["position_logits"])
         learner._conversions.restore(values["conversions"])
         learner._guard = replace(learner._guard, **values["guard"])

@@ -27,7 +27,7 @@ class Priors:
     campaign: float = 0.15
     segment_category: float = 0.3
     user_category: float = 0.3
-    time_constant_s: float = 900.0
+    time_constant_s: float = 600.0
     user_time_constant_s: float = 3600.0
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ class World:
     categories: int = 12
     segments: int = 6
     requests_per_step: int = 50
+    candidates: int = 40
     slots: int = 2
     seconds: int = 300
     shift_every_s: int = 100
@@ -131,14 +132,16 @@ def run(world: World, learner: Learner | None, randomize_only: bool = False) -> 
         sd = log_rank_sd(parts.variance + u_var, pctr, nu, np.zeros(pctr.shape, bool))
         seeds = np.array([key64(f"d{step}-{b}") for b in range(len(users))], np.uint64)
         ad_keys = np.broadcast_to(catalogue.keys, true_p.shape).copy()
-        picks = slate(np.log(pctr), sd, ad_keys, seeds, world.slots, in_bucket[users], world.exploration)
+        eligible = rng.random(pctr.shape) < world.candidates / world.ads
+        log_rank = np.where(eligible, np.log(pctr), -np.inf)
+        picks = slate(log_rank, sd, ad_keys, seeds, world.slots, in_bucket[users], world.exploration)
         shown = np.take_along_axis(true_p, picks.column, 1)
         examined = 1 / (1 + np.exp(-np.take_along_axis(true_logit, picks.column, 1) - world.position_logits))
         shift = np.take_along_axis(pctr, picks.column, 1)
         explored = exploration_logit(shift, picks.log_shift)
         normal = ~in_bucket[users]
         gained.append(shown[normal].sum())
-        best_possible.append(np.sort(true_p[normal], 1)[:, -world.slots :].sum())
+        best_possible.append(np.sort(np.where(eligible, true_p, 0.0)[normal], 1)[:, -world.slots :].sum())
         calibration.append((shift[:, 0], shown[:, 0]))
         delays = rng.exponential(5.0, shown.shape)
         clicked = rng.random(shown.shape) < examined
