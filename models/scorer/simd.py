@@ -11,12 +11,12 @@ The fixed summation order of an fp32 dot product, everywhere in the scorer: LANE
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import Any
 
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import llvmlite.ir as ir  # type: ignore[import-untyped]
+import numba
 import numba.core.cgutils
 import numba.extending
 import numpy as np
@@ -42,8 +42,9 @@ def padded(width: int) -> int:
 
 def has_vnni() -> bool:
     """Return whether this machine multiplies 64 pairs of bytes in one instruction (AVX-512 VNNI)."""
-    if sys.platform == "win32":
-        return False
+    wanted: Any = numba.config
+    if wanted.CPU_NAME or wanted.CPU_FEATURES:  # numba was told to compile for another machine
+        return "+avx512vnni" in (wanted.CPU_FEATURES or "")
     return bool(llvm.get_host_cpu_features().get("avx512vnni", False))
 
 

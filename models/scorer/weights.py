@@ -196,6 +196,8 @@ def head_layout(config: ModelConfig) -> I64:
 
 def _tensor(tensors: Tensors, name: str, shape: tuple[int, ...]) -> F32:
     value = tensors.get(name)
+    if value is not None and shape == () and value.shape == (1,):  # as safetensors' numpy side keeps scalars
+        value = value.reshape(())
     got = "nothing" if value is None else (str(value.dtype), value.shape)
     if value is None or value.dtype != np.float32 or value.shape != shape:
         raise ArtifactError.expected(
