@@ -36,6 +36,21 @@ class CopyProcess:
         return self.process.wait(20)
 
 
+@pytest.fixture
+def start(kafka, tmp_path):
+    """Starts processes of the copying flow, and leaves none behind."""
+    started: list[CopyProcess] = []
+
+    def start(source: str, target: str, *cluster: str) -> CopyProcess:
+        started.append(CopyProcess(kafka, source, target, tmp_path, *cluster))
+        return started[-1]
+
+    yield start
+    for copy in started:
+        copy.process.kill()
+        copy.process.wait(20)
+
+
 def records_in(kafka, topic: str) -> int:
     consumer = Consumer(kafka.config.consumer("test-watcher"))
     ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), 15)[1] for p in range(PARTITIONS)]
@@ -61,19 +76,19 @@ def write(kafka, topic: str, numbers: range) -> None:
     assert producer.flush(30) == 0
 
 
-def test_killed_and_restarted_again_and_again_it_loses_no_input_and_counts_none_twice(kafka, tmp_path):
+def test_killed_and_restarted_again_and_again_it_loses_no_input_and_counts_none_twice(kafka, start, tmp_path):
     source, target = kafka.new_topic(PARTITIONS), kafka.new_topic(PARTITIONS)
     init_db_dir(tmp_path, 1)
     total = 0
     for kill in range(3):
-        copy = CopyProcess(kafka, source, target, tmp_path)
+        copy = start(source, target)
         write(kafka, source, range(total, total + 2000))
         total += 2000
         wait_for(kafka, target, total - 1500 + 100 * kill)
         copy.end(signal.SIGKILL)
         write(kafka, source, range(total, total + 500))
         total += 500
-    copy = CopyProcess(kafka, source, target, tmp_path)
+    copy = start(source, target)
     wait_for(kafka, target, total)
     time.sleep(1)
     assert copy.end(signal.SIGTERM) == 0
@@ -82,11 +97,11 @@ def test_killed_and_restarted_again_and_again_it_loses_no_input_and_counts_none_
     assert all(header(m, "seen") == header(m, "offset") for m in found), "state and offsets are out of step"
 
 
-def test_after_sigterm_nothing_is_written_twice(kafka, tmp_path):
+def test_after_sigterm_nothing_is_written_twice(kafka, start, tmp_path):
     source, target = kafka.new_topic(PARTITIONS), kafka.new_topic(PARTITIONS)
     init_db_dir(tmp_path, 1)
     for run in range(2):
-        copy = CopyProcess(kafka, source, target, tmp_path)
+        copy = start(source, target)
         write(kafka, source, range(run * 500, run * 500 + 500))
         wait_for(kafka, target, run * 500 + 500)
         assert copy.end(signal.SIGTERM) == 0
@@ -100,12 +115,12 @@ def free_addresses(count: int) -> str:
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
-def test_a_flow_goes_on_with_another_number_of_processes(kafka, tmp_path, first, then):
+def test_a_flow_goes_on_with_another_number_of_processes(kafka, start, tmp_path, first, then):
     source, target = kafka.new_topic(PARTITIONS), kafka.new_topic(PARTITIONS)
     init_db_dir(tmp_path, 2)
     for run, size in enumerate((first, then)):
         addresses = free_addresses(size)
-        cluster = [CopyProcess(kafka, source, target, tmp_path, str(n), addresses) for n in range(size)]
+        cluster = [start(source, target, str(n), addresses) for n in range(size)]
         write(kafka, source, range(run * 500, run * 500 + 500))
         wait_for(kafka, target, run * 500 + 500)
         for copy in cluster:
