@@ -31,3 +31,7 @@ def main() -> None:
     except ImpulseError as error:
         print(f"impulse: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,6 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from connectors.codec import EventCodec
 from connectors.consumer import ReadSettings
 from connectors.kafka import KafkaLogSource, KafkaSink
 from models.domain.log import LogRecord
@@ -45,7 +44,7 @@ def personalize(source: Source[LogRecord], sink: Sink[Keyed], service: Service) 
     """Return the dataflow between any source of log records and any sink of outputs."""
     dataflow = Dataflow("personalize")
     records: Stream[LogRecord] = op.input("log", dataflow, source)
-    items = decode("decode", records, EventCodec())  # Received | Rejected
+    items = decode("decode", records, service.codec)  # Received | Rejected
     shards = chunk("chunk", items, service.slices)  # (shard key, Chunk)
     emissions = decide("decide", shards, service.new_shard)  # (shard key, [Emission])
     outputs = encode_outputs("encode", emissions)  # (shard key, [Output])

@@ -15,7 +15,6 @@ from pathlib import Path
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 
-from connectors.codec import EventCodec
 from connectors.replay import LogFileSource, OutputFileSink
 from models.domain.log import LogRecord, Output
 
@@ -68,7 +67,7 @@ def flow(
         "log", dataflow, LogFileSource(log, batch_size=batch_size, pace=pace, stop=stop)
     )
     noted = op.flat_map_batch("note", records, sequencer.note)
-    items = decode("decode", noted, EventCodec())  # Received | Rejected
+    items = decode("decode", noted, service.codec)  # Received | Rejected
     shards = chunk("chunk", items, service.slices)  # (shard key, Chunk)
     emissions = decide("decide", shards, service.new_shard)  # (shard key, [Emission])
     outputs = encode_outputs("encode", emissions)  # (shard key, [Output])

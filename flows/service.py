@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from connectors.artifacts import ArtifactStore
+from connectors.codec import EventCodec
 from models.decide.decider import Decider
 from models.decide.shard import Place, Shard, ShardBounds
 from models.decide.views import ViewBuilder
@@ -68,6 +69,7 @@ class Service:
     decider: Decider
     bounds: ShardBounds
     slices: int
+    codec: EventCodec
 
     def new_shard(self, place: Place) -> Shard:
         """Return an empty shard."""
@@ -92,6 +94,7 @@ class Service:
             Decider(views, bounds.history_length),
             ShardBounds(bounds.users_per_shard, bounds.decisions_per_shard, bounds.seen_ids_per_shard),
             bounds.slices,
+            EventCodec(),
         )
 
 

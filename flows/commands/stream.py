@@ -16,6 +16,7 @@ from connectors.consumer import ReadSettings
 from connectors.recorder import record as record_topics
 from connectors.shutdown import stop_on_signals
 from connectors.topics import TopicSpec, create_topics, diff_topics, standard_topics
+from flows import learn as learning
 from flows import personalize
 from flows.settings import Settings
 from models.domain.errors import SettingError
@@ -25,7 +26,7 @@ from .output import AsJson, SettingsFile, say, settings_of
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (run, topics, record, settings):
+    for command in (run, learn, topics, record, settings):
         app.command()(command)
 
 
@@ -35,6 +36,14 @@ def run(settings_file: SettingsFile = None) -> None:
     stop = threading.Event()
     stop_on_signals(stop)
     run_flow(personalize.flow(chosen, stop), chosen)
+
+
+def learn(settings_file: SettingsFile = None) -> None:
+    """Learn from outcomes and send adjustments and pacing back, until SIGTERM or SIGINT."""
+    chosen = settings_of(settings_file)
+    stop = threading.Event()
+    stop_on_signals(stop)
+    run_flow(learning.flow(chosen, stop), chosen)
 
 
 def run_flow(dataflow: Dataflow, chosen: Settings) -> None:

@@ -62,7 +62,7 @@ def save(directory: Path, tensors: Mapping[str, NDArray[Any]], manifest: Mapping
     other keys are filled in. The tensors are replaced before the manifest, each at once, so that a
     crash in between leaves a pair that `load` refuses.
     """
-    packed = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    packed = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     data = save_tensors(packed)
     full = {"content": None, "neighbours": None, "training": {}, "metrics": {}, **manifest}
     full |= {"schema": SCHEMA, "tensors": _shapes(packed)}
