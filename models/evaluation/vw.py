@@ -98,6 +98,8 @@ class VowpalWabbitPolicy(PopularityPolicy):
     def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> Choice:
         """Draw the slots from VW's probabilities over the candidates."""
         candidates = self._candidates(user, now_ms, blocked, slots)
+        if not candidates:
+            return Choice([], [], 0, [], [])
         lines = [self._shared(user), *(self._action(row) for row in candidates)]
         scores = np.asarray(self._model.predict(lines), dtype=np.float64)
         u = uniform(self.truth.config.seed, "vw", user, now_ms, np.arange(slots))
@@ -111,7 +113,7 @@ class VowpalWabbitPolicy(PopularityPolicy):
         allowed = self.groups.rows(int(self.truth.users.group[user]))
         u = uniform(self.truth.config.seed, "vw candidates", user, now_ms, np.arange(self._half))
         drawn = allowed[(u * len(allowed)).astype(np.int64)].tolist() if len(allowed) else []
-        return [row for row in dict.fromkeys([*popular, *drawn]) if row not in blocked]
+        return self.rules.fill(dict.fromkeys([*popular, *drawn]), blocked, 2 * self._half)
 
     def _learn_until(self, now_ms: int) -> None:
         while self._queue and self._queue[0].due_ms <= now_ms:

@@ -1,0 +1,197 @@
+"""Policies side by side: the oracle is best, random is worst, and what comes out has the stated shape."""
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+
+from models.domain.errors import SettingError
+from models.domain.events import Hide, Impression
+from models.domain.policy import Cap, Policy
+from models.evaluation.ledger import BINS, Ledger, calibration_bin
+from models.evaluation.logbook import Logbook
+from models.evaluation.loop import Delivered, Rules
+from models.evaluation.oracle import LoggingPolicy, OraclePolicy, RandomPolicy, best, draw_slate
+from models.evaluation.simulate import BASELINES, run_policies, run_policy, simulation_report
+from models.evaluation.world import World
+from models.evaluation.world_config import Drift, Inventory, Sizes, Traffic, WorldConfig
+
+SMALL = WorldConfig(
+    sizes=Sizes(users=40, ads=60),
+    traffic=Traffic(requests_per_s=20, views_per_s=5),
+    inventory=Inventory(burst_every_s=5, targeted_share=0.3),
+    drift=Drift(shift_every_s=8),
+)
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    policies = {name: BASELINES[name] for name in ("random", "popularity", "frozen_oracle")}
+    return run_policies(SMALL, policies, 20, seeds=(0, 1), tick_ms=500)
+
+
+def decide(world, policy, until_ms):
+    batch = [Delivered(r, e) for e in world.step(until_ms) for r in Logbook(1).append(e)]
+    return policy.decide_batch(batch)
+
+
+def test_nothing_beats_the_oracle_and_random_is_far_behind(comparison):
+    regret = {name: p["regret"]["value"] for name, p in simulation_report(comparison)["policies"].items()}
+    assert regret["oracle"] == 0
+    assert regret["random"] > 0.5
+    assert 0 < regret["frozen_oracle"] < regret["random"]
+    assert regret["popularity"] > 0
+
+
+def test_the_report_is_json_with_a_value_and_an_interval_for_each_figure(comparison):
+    report = json.loads(json.dumps(simulation_report(comparison), allow_nan=False))
+    assert report["seeds"] == [0, 1]
+    assert report["shifts_s"] == [8, 16]
+    for policy in report["policies"].values():
+        for figure in ("ctr", "cvr", "regret", "revenue_micros"):
+            assert policy[figure]["low"] <= policy[figure]["value"] <= policy[figure]["high"]
+        assert len(policy["regret_curve"]) == 2
+        assert len(policy["recovery_s"]) == 2
+
+
+def test_expected_click_rates_stay_near_the_counted_ones(comparison):
+    for policy in simulation_report(comparison)["policies"].values():
+        assert policy["ctr"]["value"] == pytest.approx(policy["observed_ctr"]["value"], abs=0.03)
+
+
+def test_the_oracle_is_calibrated_because_it_knows(comparison):
+    policies = simulation_report(comparison)["policies"]
+    assert comparison.ledgers["oracle"][0].calibration_error() == pytest.approx(0, abs=1e-12)
+    assert comparison.ledgers["random"][0].calibration_error() > 0.003
+    assert set(policies) == {"random", "popularity", "frozen_oracle", "oracle"}
+
+
+def test_a_simulation_without_seeds_or_time_is_refused():
+    for seconds, seeds in ((0, (1,)), (5, ())):
+        with pytest.raises(SettingError, match="at least one seed"):
+            run_policies(SMALL, {}, seconds, seeds=seeds)
+
+
+def test_a_run_repeats_to_the_last_bit():
+    ledgers = [run_policy(SMALL, BASELINES["popularity"], 4).ledger for _ in range(2)]
+    assert ledgers[0].totals() == ledgers[1].totals()
+
+
+def test_baselines_show_eligible_ads_only():
+    world = World(SMALL)
+    world.state.ads = world.state.ads.without(np.arange(0, 60, 2))
+    ads, users = world.state.ads, world.state.users
+    for policy in (RandomPolicy(world.state), OraclePolicy(world.state), LoggingPolicy(world.state)):
+        decisions = decide(World(SMALL), policy, SMALL.start_ms + 1000)
+        assert decisions
+        for decision in decisions:
+            rows = [ads.row_of[slot.ad_id] for slot in decision.ads]
+            assert len(set(rows)) == len(rows) == 5
+            assert ads.active[rows].all()
+            assert ads.allowed[rows, users.group[users.row_of[decision.user_id]]].all()
+
+
+def test_targeting_expressions_say_what_the_world_allows():
+    world = World(SMALL)
+    state = world.state
+    targeted = [row for row, ad in enumerate(state.ads.ads) if ad.targeting]
+    assert targeted
+    for row in targeted:
+        for user in range(40):
+            context = state.users.contexts[user]
+            names = {"country": context.country, "device": context.device}
+            allowed = eval(state.ads.ads[row].targeting, {}, names)
+            assert allowed == state.ads.allowed[row, state.users.group[user]]
+
+
+def impression(row, at_s):
+    return Impression(id=f"{row}-{at_s}", event_time=at_s * 1000, user_id="u", ad_id=f"ad-{row:06d}")
+
+
+def test_an_ad_is_not_repeated_within_the_policys_gap():
+    rules = Rules(World(SMALL).state, Policy(no_repeat_s=60))
+    rules.observe(impression(3, 100))
+    assert rules.blocked("u", 159_000) == {3}
+    assert rules.blocked("u", 160_000) == set()
+    assert rules.blocked("other", 101_000) == set()
+
+
+def test_an_ad_is_capped_per_user_and_window():
+    rules = Rules(World(SMALL).state, Policy(no_repeat_s=0, caps=(Cap(impressions=2, window_s=600),)))
+    for at in (10, 20):
+        rules.observe(impression(5, at))
+    assert rules.blocked("u", 30_000) == {5}
+    assert rules.blocked("u", 611_000) == set()
+
+
+def test_a_hidden_ad_never_comes_back():
+    rules = Rules(World(SMALL).state)
+    rules.observe(Hide(id="h", event_time=0, user_id="u", ad_id="ad-000007"))
+    assert 7 in rules.blocked("u", 10**12)
+
+
+def test_a_slate_holds_at_most_so_many_ads_of_a_campaign():
+    state = World(SMALL).state
+    rows = Rules(state, Policy(max_per_campaign=2)).fill(range(60), {0}, 5)
+    assert rows == [1, 2, 5, 6, 10]
+    assert np.bincount(state.ads.campaign[rows]).max() == 2
+
+
+def test_slate_propensities_are_exact_given_the_slots_before():
+    weights = np.array([0.5, 0.3, 0.2])
+    places, propensities = draw_slate(weights, np.array([0.6, 0.1, 0.9]))
+    assert places == [1, 0, 2]
+    assert propensities == pytest.approx([0.3, 0.5 / 0.7, 1.0])
+
+
+def test_slates_are_drawn_as_often_as_their_propensities_say():
+    weights, rng = np.array([0.5, 0.3, 0.2]), np.random.default_rng(0)
+    drawn = [draw_slate(weights, rng.random(2)) for _ in range(20_000)]
+    share = np.mean([places == [1, 0] for places, _ in drawn])
+    assert share == pytest.approx(0.3 * 0.5 / 0.7, abs=0.01)
+
+
+def test_logged_propensities_support_off_policy_evaluation():
+    """Under uniform logging, E[1/propensity of slot 0] is the number of candidates."""
+    world = World(msgspec.structs.replace(SMALL, inventory=Inventory(targeted_share=0, burst_every_s=0)))
+    decisions = decide(world, LoggingPolicy(world.state), SMALL.start_ms + 20_000)
+    inverse = [1 / d.ads[0].propensity / d.candidates for d in decisions]
+    assert np.mean(inverse) == pytest.approx(1, abs=0.03)
+    assert all(d.slate_propensity == pytest.approx(np.prod([s.propensity for s in d.ads])) for d in decisions)
+
+
+def test_best_is_by_value_then_by_the_lower_place():
+    value = np.array([1.0, 3.0, 3.0, 0.0, 3.0])
+    assert best(value, 3).tolist() == [1, 2, 4]
+    assert best(value, 9).tolist() == [1, 2, 4, 0, 3]
+
+
+def test_the_ledger_keeps_one_row_per_second_whatever_the_traffic():
+    world = run_policy(SMALL, BASELINES["random"], 6)
+    assert len(world.ledger.by_second) <= 6
+    assert world.ledger.totals()["decisions"] == sum(world.ledger.series("decisions", 0, 6))
+    assert world.ledger.by_ad[:, 0].sum() == pytest.approx(world.ledger.totals()["expected_impressions"])
+
+
+def test_an_empty_ledger_answers_with_zeros():
+    ledger = Ledger()
+    assert set(ledger.totals().values()) == {0.0}
+    assert ledger.calibration_error() == 0
+    assert ledger.series("clicks", 0, 3).tolist() == [0, 0, 0]
+
+
+def test_calibration_bins_cover_all_probabilities_in_order():
+    bins = calibration_bin(np.geomspace(1e-6, 1, 500))
+    assert (bins.min(), bins.max()) == (0, BINS - 1)
+    assert (np.diff(bins) >= 0).all()
+
+
+def test_vowpal_wabbit_learns_in_the_loop():
+    pytest.importorskip("vowpalwabbit", reason="needs the extra `bench`")
+    config = msgspec.structs.replace(SMALL, drift=Drift(shift_every_s=0), traffic=Traffic(requests_per_s=60))
+    run = run_policies(config, {n: BASELINES[n] for n in ("vw", "random")}, 45, seeds=(0,), tick_ms=500)
+    early, late = (run.ledgers["vw"][0].totals(*span)["value_micros"] for span in ((0, 12), (33, 45)))
+    value = run.ledgers["vw"][0].totals()["value_micros"]
+    assert value > 1.2 * run.ledgers["random"][0].totals()["value_micros"]
+    assert late > 1.1 * early
