@@ -6,6 +6,7 @@ the few counters as scalars in it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     cpu_s: float = 0.0
-    best_ndcg: float = -1.0
+    best_gain: float = -math.inf
     stale: int = 0
     validated: int = 0
 

@@ -24,6 +24,9 @@ from .sequences import F32
 
 BUCKETS = 4096
 WIDTH = 64
+SILENCE = 1e-6
+"""A vector of a smaller norm says nothing."""
+
 WORD = re.compile(r"\w+")
 
 
@@ -116,7 +119,9 @@ def fit_hashed_text(texts: Sequence[str], width: int = WIDTH, buckets: int = BUC
     matrix = sp.csr_matrix((values, columns, starts), shape=(len(texts), buckets))
     width = max(1, min(width, len(texts) - 1, len(np.unique(columns)) - 1))
     svd = TruncatedSVD(width, algorithm="randomized", n_iter=7, random_state=0).fit(_unit_rows(matrix))
-    return HashedText(idf, np.ascontiguousarray(svd.components_.T, dtype=np.float32))
+    components = np.ascontiguousarray(svd.components_.T, dtype=np.float32)
+    components[frequency == 0] = 0  # rounding noise, which normalising would blow up
+    return HashedText(idf, components)
 
 
 def _unit_rows(matrix: Any) -> Any:
@@ -225,4 +230,4 @@ def normalised(rows: F32) -> F32:
     """Return rows `[A, F]` divided by their norms; zero and non-finite rows become zero."""
     rows = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0)
     norms = np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
-    return (rows / np.where(norms > 1e-12, norms, 1)).astype(np.float32)
+    return (rows / np.where(norms > SILENCE, norms, np.inf)).astype(np.float32)

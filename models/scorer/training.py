@@ -29,7 +29,7 @@ from .losses import Catalogue, NegativeSampler, impression_loss, next_item_loss,
 from .options import TrainOptions
 from .sequences import Dataset
 from .transformer import Transformer
-from .validation import validation_ndcg
+from .validation import validation_gain
 
 VALIDATION_USERS = 1500
 STAND_IN_EVERY = 4
@@ -47,12 +47,12 @@ class Report:
     step: int
     epoch: int
     loss: float
-    ndcg: float
+    gain: float
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A trained network and how it came about; ``curve`` holds (step, loss, validation NDCG@10)."""
+    """A trained network and how it came about; ``curve`` holds (step, loss, validation gain)."""
 
     model: Transformer
     cpu_s: float
@@ -161,7 +161,7 @@ class _Run:
                 )
                 share = self.share()
                 self._validate_when_due(share, loss)
-                yield Report(share, progress.step + 1, progress.epoch, loss, self.state.progress.best_ndcg)
+                yield Report(share, progress.step + 1, progress.epoch, loss, self.state.progress.best_gain)
                 self._save_when_due()
                 if share >= 1 or self.state.progress.stale >= self.options.patience:
                     return
@@ -212,15 +212,15 @@ class _Run:
         if due <= progress.validated:
             return
         before = self.clock()
-        gain = validation_ndcg(self.model, self.holdout)
+        gain = validation_gain(self.model, self.holdout)
         self.validation_s = self.clock() - before
-        better = gain > progress.best_ndcg
+        better = gain > progress.best_gain
         if better:
             self.state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.curve.append((progress.step, loss, gain))
         self.state.progress = progress.later(
             validated=due,
-            best_ndcg=max(gain, progress.best_ndcg),
+            best_gain=max(gain, progress.best_gain),
             stale=0 if better else progress.stale + 1,
         )
 

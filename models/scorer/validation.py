@@ -19,7 +19,7 @@ from .sequences import F32, I64, Dataset, Labels
 from .transformer import Ads, Transformer
 
 CHUNK = 256
-BLENDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+BLENDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Multipliers of the graph's score that `fit_blend` tries."""
 
 
@@ -69,6 +69,12 @@ def validation_ndcg(model: Transformer, holdout: Holdout) -> float:
         return 0.0
     scores = all_scores(model, holdout.history, holdout.users)
     return float(ndcg(holdout_ranks(scores, holdout), 10).mean())
+
+
+def validation_gain(model: Transformer, holdout: Holdout) -> float:
+    """Return what training tries to raise: minus the log loss of clicks where there are any, else NDCG@10."""
+    metrics = label_metrics(model, holdout, most=2000)
+    return -metrics["click_logloss"] if metrics else validation_ndcg(model, holdout)
 
 
 def blend_and_measure(

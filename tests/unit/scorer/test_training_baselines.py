@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+
+from flows import jobs
+from models.domain.errors import ArtifactError, SettingError
+from models.evaluation import ranking
+from models.scorer import artifact
+from models.scorer.baselines import Gru, PooledMlp, markov_scores, popularity_scores, running_mean
+from models.scorer.config import ModelConfig
+from models.scorer.model import Model
+from models.scorer.options import TrainOptions
+from models.scorer.sequences import Interactions
+from models.scorer.transformer import Events
+
+QUICK = TrainOptions(steps=40, tokens=512, piece=32, negatives=16, validations=1)
+SMALL = {"d_model": 16, "window": 8, "rotary_length": 32, "head_width": 8, "dropout": 0.0}
+
+
+def ring(users=80, items=30, length=10):
+    start = np.random.default_rng(0).integers(0, items, users)
+    item = ((start[:, None] + np.arange(length)) % items).ravel()
+    names = tuple(f"item{i}" for i in range(items))
+    return Interactions(tuple(map(str, range(users))), names, np.arange(users + 1) * length, item)
+
+
+def write_ring(tmp_path):
+    data = ring()
+    path = tmp_path / "ring.txt"
+    users = np.repeat(np.arange(len(data)), 10)
+    path.write_text("\n".join(f"{u} {i}" for u, i in zip(users, data.item, strict=True)))
+    return path
+
+
+def test_popularity_ranks_by_counts_of_training_alone():
+    data = Interactions(("a", "b"), ("x", "y", "z"), np.array([0, 4, 8]), np.array([0, 0, 1, 2, 0, 1, 1, 2]))
+    assert popularity_scores(data)(np.array([0, 1])).tolist() == [[3, 1, 0], [3, 1, 0]]
+
+
+def test_markov_foresees_a_ring():
+    task = ranking.Task.test(ring())
+    assert ranking.evaluate(task, markov_scores(ring())).metrics()["hr@1"] > 0.95
+
+
+@pytest.mark.parametrize("network", [Gru, PooledMlp])
+def test_a_baselines_hidden_state_does_not_depend_on_later_events(network):
+    torch.manual_seed(0)
+    model = network(ModelConfig(vocabulary=9, d_model=16, window=4, rotary_length=16)).eval()
+    columns = torch.randint(0, 8, (5, 2, 10)).unbind()
+    whole = model.hidden(Events(*columns))
+    part = model.hidden(Events(*(c[:, :6] for c in columns)))
+    torch.testing.assert_close(whole[:, :6], part)
+
+
+def test_a_running_mean_forgets_what_left_the_window():
+    x = torch.arange(5.0).view(1, 5, 1)
+    assert running_mean(x, 2).flatten().tolist() == [0, 0.5, 1.5, 2.5, 3.5]
+
+
+def test_a_model_comes_back_from_disk_with_the_same_figures(tmp_path):
+    path = write_ring(tmp_path)
+    told = jobs.train_interactions(path, "pairs", tmp_path / "model", QUICK, config=SMALL)
+    assert told["model_hash"] == artifact.load(tmp_path / "model").model_hash
+    first = jobs.evaluate_ranking(tmp_path / "model", path, "pairs", baselines=["popularity", "markov"])
+    second = jobs.evaluate_ranking(tmp_path / "model", path, "pairs")
+    assert first["ndcg@10"] == second["ndcg@10"] > first["baselines"]["popularity"]["ndcg@10"]
+    assert first["cpu_minutes"] > 0
+
+
+def test_the_same_file_seed_and_steps_give_the_same_model_hash(tmp_path):
+    path = write_ring(tmp_path)
+    hashes = [
+        jobs.train_interactions(path, "pairs", tmp_path / name, QUICK, config=SMALL)["model_hash"]
+        for name in ("one", "two")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_neural_baseline_is_trained_and_ranked_beside_the_model(tmp_path, monkeypatch):
+    path = write_ring(tmp_path)
+    jobs.train_interactions(path, "pairs", tmp_path / "model", QUICK, config=SMALL)
+    monkeypatch.setattr(jobs, "TrainOptions", lambda **_: QUICK)
+    report = jobs.evaluate_ranking(tmp_path / "model", path, "pairs", baselines=["mlp", "gru", "sasrec"])
+    assert all(0 <= report["baselines"][name]["ndcg@10"] <= 1 for name in ("mlp", "gru", "sasrec"))
+
+
+def test_an_unknown_baseline_is_refused_with_the_known_ones(tmp_path):
+    path = write_ring(tmp_path)
+    jobs.train_interactions(path, "pairs", tmp_path / "model", QUICK, config=SMALL)
+    with pytest.raises(SettingError, match="markov"):
+        jobs.evaluate_ranking(tmp_path / "model", path, "pairs", baselines=["oracle"])
+
+
+def test_a_model_whose_tensors_do_not_fit_its_config_is_refused(tmp_path):
+    path = write_ring(tmp_path)
+    jobs.train_interactions(path, "pairs", tmp_path / "model", QUICK, config=SMALL)
+    stored = artifact.load(tmp_path / "model")
+    del stored.tensors["final_norm.weight"]
+    artifact.save(tmp_path / "model", stored.tensors, stored.manifest)
+    with pytest.raises(ArtifactError, match="final_norm"):
+        Model.load(tmp_path / "model")
+
+
+def test_titles_give_an_item_never_trained_on_a_sensible_rank(tmp_path):
+    """Users keep to one of two topics; the last item is new to everyone, its title says which topic."""
+    draw = np.random.default_rng(0)
+    lines, items = [], ["item_id:token\ttitle:token_seq"]
+    items += [f"{i}\t{['wine cheese grape', 'motor wheel brake'][i % 2]} number {i}" for i in range(42)]
+    for user in range(200):
+        seen = draw.permutation(20)[:8] * 2 + user % 2
+        lines += [f"{user} {i}" for i in (*seen, 40 + user % 2)]
+    path, titles = tmp_path / "pairs", tmp_path / "x.item"
+    path.write_text("\n".join(lines))
+    titles.write_text("\n".join(items))
+    told = jobs.train_interactions(path, "pairs", tmp_path / "model", QUICK, config=SMALL, items=titles)
+    assert told["steps"] == 40
+    model, data = Model.load(tmp_path / "model"), jobs.read_interactions(path, "pairs")
+    from models.scorer.baselines import model_scores
+    from models.scorer.fitting import items_table
+
+    ads = items_table(data, jobs.read_items(titles))
+    scores = model_scores(model, data, ads)(np.arange(200))
+    even, odd = data.item_ids.index("40"), data.item_ids.index("41")
+    likes_even = scores[0::2, even] - scores[0::2, odd]
+    likes_odd = scores[1::2, odd] - scores[1::2, even]
+    assert likes_even.mean() > 0
+    assert likes_odd.mean() > 0
