@@ -151,13 +151,14 @@ class OraclePolicy(_Baseline):
 
     def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> Choice:
         """Rank all eligible ads by true value per impression."""
-        when = np.array([now_ms if self.at_ms is None else self.at_ms])
-        pctr, pcvr = (p[0] for p in self.truth.all_ads(np.array([user]), when))
-        allowed = self.groups.rows(int(self.truth.users.group[user]))
-        value = self.truth.value_micros(allowed, pctr[allowed], pcvr[allowed])
-        top = allowed[best(value, 8 * slots + len(blocked))]
+        who, when = np.array([user]), np.array([now_ms if self.at_ms is None else self.at_ms])
+        value = self.truth.all_values(who, when)[0]
+        candidates = len(self.groups.rows(int(self.truth.users.group[user])))
+        top = best(value, min(8 * slots + len(blocked), candidates))
         rows = self.rules.fill(top.tolist(), blocked, slots)
-        return self._known(rows, len(allowed), pctr[rows], pcvr[rows])
+        ads = np.array(rows, dtype=np.int64)
+        pctr, pcvr = self.truth.pairs(np.repeat(who, len(rows)), ads, np.repeat(when, len(rows)))
+        return self._known(rows, candidates, pctr, pcvr)
 
 
 def best(value: F64, k: int) -> I64:

@@ -117,6 +117,8 @@ class AdTable:
     topics: F64
     """`[A, C]` weights of the categories, rows sum to 1."""
     category: I64
+    second: I64
+    """`[A]` the category of the rest of the topics' weight."""
     campaign: I64
     effect: Wave
     """`[A]` the ad's own part of the click logit."""
@@ -138,6 +140,14 @@ class AdTable:
     def row_of(self) -> dict[str, int]:
         """Row of each ad id."""
         return {ad.ad_id: row for row, ad in enumerate(self.ads)}
+
+    def visible_to(self, group: int) -> Bools:
+        """Return `[A]` whether an ad is active and its targeting lets this class of users see it."""
+        return self._visible[group]
+
+    @cached_property
+    def _visible(self) -> Bools:
+        return np.ascontiguousarray((self.allowed & self.active[:, None]).T)
 
     def joined(self, more: AdTable) -> AdTable:
         """Return the table with `more` rows behind its own."""
@@ -171,6 +181,7 @@ def make_ads(config: WorldConfig, first: int, count: int, born_s: float) -> AdTa
         ads=_records(config, rows, campaign, category, second, bid_type, bid, allowed),
         topics=_topics(sizes.categories, category, second, tastes.topic_focus),
         category=category,
+        second=second,
         campaign=campaign,
         effect=wave(seed, "ad effect", tastes.ad_sd, drift.ad_s, rows),
         campaign_effect=wave(seed, "campaign effect", tastes.campaign_sd, drift.campaign_s, campaign),

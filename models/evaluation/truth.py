@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from .draws import F64, hashes, normal, uniform
+from .kernels import all_values
 from .population import I64, AdTable, Users, Wave, wave
 from .world_config import WorldConfig
 
@@ -120,6 +121,25 @@ class Truth:
         effects = np.stack([self._ad_effects(int(s), len(rows)) for s in second])
         logit = match + effects + mood[:, None] + self._noise(user[:, None], rows[None, :])
         return self._pctr(logit), self._pcvr(match, rows)
+
+    def all_values(self, user: I64, time_ms: I64) -> F64:
+        """Return `[B, A]`: the value at the bid of an examined impression, -1 for ads the user may not see.
+
+        What `value_micros` says of `all_ads`, in one compiled pass per row.
+        """
+        second, ads, config = self.second(time_ms), self.ads, self.config
+        taste, mood = self.taste(user, second), self._mood(user, second)
+        noise_hash = hashes(config.seed, "noise", user)
+        values = np.empty((len(user), len(ads)))
+        for row, who in enumerate(user.tolist()):
+            all_values(
+                taste[row], ads.category, ads.second, config.tastes.topic_focus,
+                self._ad_effects(int(second[row]), len(ads)), config.tastes.base_logit + float(mood[row]),
+                noise_hash[row], config.tastes.noise_sd * float(np.sqrt(12.0)), ads.cvr,
+                config.reactions.cvr_logit, config.reactions.cvr_taste, config.reactions.accidental_click,
+                ads.bid_type, ads.bid_micros, ads.visible_to(int(self.users.group[who])), values[row],
+            )  # fmt: skip
+        return values
 
     def _ad_effects(self, second: int, count: int) -> F64:
         cached = getattr(self, "_effects_cache", None)

@@ -148,6 +148,20 @@ def test_truth_is_the_same_for_pairs_and_for_all_ads_at_once():
         np.testing.assert_allclose(pcvr[row], one[1], rtol=1e-12)
 
 
+@given(st.integers(0, 59), st.integers(0, 900_000))
+@settings(max_examples=20, deadline=None)
+def test_the_compiled_values_of_all_ads_are_the_values_of_the_truth(user, after_ms):
+    world = World(SMALL)
+    world.step(SMALL.start_ms + 9000)
+    state, users, times = world.state, np.array([user]), np.array([SMALL.start_ms + after_ms])
+    pctr, pcvr = (p[0] for p in state.all_ads(users, times))
+    expected = state.value_micros(np.arange(len(state.ads)), pctr, pcvr)
+    visible = state.ads.active & state.ads.allowed[:, state.users.group[user]]
+    found = state.all_values(users, times)[0]
+    np.testing.assert_allclose(found[visible], expected[visible], rtol=1e-9)
+    assert (found[~visible] == -1).all()
+
+
 def test_truth_by_name_is_truth_by_row():
     world = World(SMALL)
     pctr, _ = world.truth("user-000003", ["ad-000001", "ad-000004"], SMALL.start_ms)
