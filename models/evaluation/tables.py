@@ -1,0 +1,73 @@
+"""One table and one plot of ranking results, models and baselines side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+COLUMNS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@10", "mrr", "coverage@10")
+
+
+def ranking_rows(report: Mapping[str, Any], model: str = "Impulse") -> list[tuple[str, Mapping[str, Any]]]:
+    """Return (name, figures) of a report of `ranking.report`, baselines first, best NDCG@10 last."""
+    rows = [*report["baselines"].items(), (model, report)]
+    return sorted(rows, key=lambda row: float(row[1]["ndcg@10"]))
+
+
+def ranking_table(report: Mapping[str, Any], model: str = "Impulse") -> str:
+    """Return a Markdown table: each figure with its standard error, and CPU minutes of training."""
+    head = ["", *COLUMNS, "CPU min"]
+    lines = [head, ["---"] * len(head)]
+    for name, figures in ranking_rows(report, model):
+        minutes = figures.get("cpu_minutes")
+        spent = "" if minutes is None else f"{minutes:.1f}"
+        lines.append([name, *(_cell(figures, column) for column in COLUMNS), spent])
+    body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return f"{report['users']} users, {report['items']} items; {report['protocol']}.\n\n{body}\n"
+
+
+def breakdown_table(report: Mapping[str, Any], by: str, model: str = "Impulse") -> str:
+    """Return a Markdown table of NDCG@10 per range of ``by_history_length`` or ``by_target_training_count``.
+
+    Ranges without users are left out; small ranges are noisy, so their users are counted.
+    """
+    ranges = [_range(row) for row in report[by]]
+    users = [str(row["users"]) for row in report[by]]
+    lines = [["", *ranges], ["---"] * (len(ranges) + 1), ["users", *users]]
+    for name, figures in ranking_rows(report, model):
+        lines.append([name, *(f"{row['ndcg@10']:.3f}" for row in figures[by])])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def plot_ranking(report: Mapping[str, Any], file: Path, model: str = "Impulse") -> None:
+    """Draw HR@10 and NDCG@10 as bars with two standard errors; the suffix of ``file`` names the format."""
+    from matplotlib.figure import Figure
+
+    rows = ranking_rows(report, model)
+    figure = Figure(figsize=(8, 0.5 * len(rows) + 1.5), layout="constrained")
+    for axis, column in zip(figure.subplots(1, 2, sharey=True), ("hr@10", "ndcg@10"), strict=True):
+        values = [figures[column] for _, figures in rows]
+        errors = [2 * figures["standard_errors"][column] for _, figures in rows]
+        colours = ["#d1495b" if name == model else "#8d99ae" for name, _ in rows]
+        axis.barh([name for name, _ in rows], values, xerr=errors, color=colours, capsize=3)
+        axis.set_title(column)
+        axis.spines[["top", "right"]].set_visible(False)
+    title = f"{report['users']} users, {report['items']} items; bars: two standard errors"
+    figure.suptitle(title, fontsize=9)
+        f"{report['users']} users, {report['items']} items; bars: two standard errors", fontsize=9
+    )
+    figure.savefig(file)
+
+
+def _cell(figures: Mapping[str, Any], column: str) -> str:
+    error = figures["standard_errors"].get(column)
+    value = f"{figures[column]:.4f}"
+    return value if error is None else f"{value} ± {error:.4f}"
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    low, high = row["from"], row["to"]
+    if high is None:
+        return f"{low}+"
+    return str(low) if low == high else f"{low}-{high}"

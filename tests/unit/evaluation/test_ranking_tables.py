@@ -1,0 +1,45 @@
+import numpy as np
+
+from models.evaluation import ranking
+from models.evaluation.tables import breakdown_table, plot_ranking, ranking_table
+from models.scorer.sequences import Interactions
+
+
+def report():
+    item = np.array([0, 1, 2, 2, 1, 0, 1, 2])
+    data = Interactions(("a", "b", "c"), ("x", "y", "z"), np.array([0, 3, 6, 8]), item)
+    task = ranking.Task.test(data)
+    good = ranking.evaluate(task, lambda users: np.eye(3, dtype=np.float32)[task.target[users]])
+    bad = ranking.evaluate(task, lambda users: -np.eye(3, dtype=np.float32)[task.target[users]], "keep")
+    good.extra["cpu_minutes"] = 5.02
+    return ranking.report(task, {"model": good, "contrary": bad}, "model")
+
+
+def test_the_table_states_protocol_figures_errors_and_minutes():
+    table = ranking_table(report())
+    assert "3 users, 3 items; leave-one-out" in table
+    row = next(line for line in table.splitlines() if line.startswith("| Impulse"))
+    assert "1.0000 ± 0.0000" in row
+    assert row.endswith("| 5.0 |")
+
+
+def test_the_best_row_stands_last():
+    names = [line.split("|")[1].strip() for line in ranking_table(report()).splitlines() if "±" in line]
+    assert names == ["contrary", "Impulse"]
+
+
+def test_every_row_has_as_many_cells_as_the_head():
+    for table in (ranking_table(report()), breakdown_table(report(), "by_history_length")):
+        widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}
+        assert len(widths) == 1
+
+
+def test_a_breakdown_counts_its_users():
+    table = breakdown_table(report(), "by_target_training_count")
+    users = next(line for line in table.splitlines() if line.startswith("| users"))
+    assert sum(int(cell) for cell in users.split("|")[2:-1]) == 3
+
+
+def test_the_plot_is_written(tmp_path):
+    plot_ranking(report(), tmp_path / "ranking.svg")
+    assert "ndcg@10" in (tmp_path / "ranking.svg").read_text()
