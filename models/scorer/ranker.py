@@ -25,7 +25,7 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-_TOGETHER = 4
+_TOGETHER = 16
 """Candidates worked on at once."""
 
 

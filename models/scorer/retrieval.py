@@ -42,6 +42,7 @@ _SHIFT = 128
 """Added to a user's codes, so that they are unsigned bytes."""
 _TILES_AT_ONCE = 8
 """Tiles scanned for one user before the next user: they stay in the first-level cache."""
+_NO_ROW = np.int32(2**31 - 1)
 _INFLATE = 1.0 + 1e-6
 """Makes bounds computed in float64 safe against their own rounding."""
 
@@ -243,9 +244,9 @@ def _limit(
 
 
 @njit(cache=True)
-def _worse(scores: F32, rows: I32, a: int, b: int) -> bool:
-    """Whether entry a ranks below entry b: a lower score, or the same and a higher row."""
-    return scores[a] < scores[b] or (scores[a] == scores[b] and rows[a] > rows[b])
+def _better(score: float, row: int, other_score: float, other_row: int) -> bool:
+    """Whether an entry ranks before another: a higher score, or the same and a lower row."""
+    return score > other_score or (score == other_score and row < other_row)
 
 
 @njit(cache=True)
@@ -255,53 +256,67 @@ def _swap(scores: F32, rows: I32, a: int, b: int) -> None:
 
 
 @njit(cache=True)
-def _sift_down(scores: F32, rows: I32, at: int, size: int) -> None:
-    """Restore the heap (worst entry first) below ``at``."""
-    while True:
-        worst, left = at, 2 * at + 1
-        if left < size and _worse(scores, rows, left, worst):
-            worst = left
-        if left + 1 < size and _worse(scores, rows, left + 1, worst):
-            worst = left + 1
-        if worst == at:
+def _select(scores: F32, rows: I32, size: int, k: int) -> None:
+    """Move the best ``k`` of ``size`` entries to the front, in any order (Hoare's quickselect)."""
+    low, high = 0, size - 1
+    while low < high:
+        score, row = scores[(low + high) // 2], rows[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while _better(scores[i], rows[i], score, row):
+                i += 1
+            while _better(score, row, scores[j], rows[j]):
+                j -= 1
+            if i <= j:
+                _swap(scores, rows, i, j)
+                i, j = i + 1, j - 1
+        if k - 1 <= j:
+            high = j
+        elif k - 1 >= i:
+            low = i
+        else:
             return
-        _swap(scores, rows, at, worst)
-        at = worst
 
 
 @njit(cache=True)
-def _push(scores: F32, rows: I32, size: int, score: float, row: int) -> int:
-    """Offer an entry to a heap of len(scores); return its size. NaN is refused, ties keep the lower row."""
-    if np.isnan(score):
+def _sort(scores: F32, rows: I32, size: int) -> None:
+    """Sort entries, best first (by insertion: a decision wants a hundred)."""
+    for i in range(1, size):
+        score, row, at = scores[i], rows[i], i
+        while at > 0 and _better(score, row, scores[at - 1], rows[at - 1]):
+            scores[at], rows[at] = scores[at - 1], rows[at - 1]
+            at -= 1
+        scores[at], rows[at] = score, row
+
+
+@njit(cache=True)
+def _offer(
+    scores: F32, rows: I32, size: int, k: int, floor: F32, floor_row: I32, score: float, row: int
+) -> int:
+    """Keep an entry unless it cannot be among the best ``k``; return how many are kept.
+
+    ``floor[0]`` and ``floor_row[0]`` are the k-th best entry when the buffer was last full. NaN is refused.
+    """
+    if not _better(score, row, floor[0], floor_row[0]):
         return size
-    if size == len(scores):
-        if score > scores[0] or (score == scores[0] and row < rows[0]):
-            scores[0], rows[0] = score, row
-            _sift_down(scores, rows, 0, size)
+    scores[size], rows[size] = score, row
+    size += 1
+    if size < len(scores):
         return size
-    at = size
-    scores[at], rows[at] = score, row
-    while at > 0 and _worse(scores, rows, at, (at - 1) // 2):
-        _swap(scores, rows, at, (at - 1) // 2)
-        at = (at - 1) // 2
-    return size + 1
+    _select(scores, rows, size, k)
+    floor[0], floor_row[0] = scores[0], rows[0]
+    for i in range(1, k):
+        if _better(floor[0], floor_row[0], scores[i], rows[i]):
+            floor[0], floor_row[0] = scores[i], rows[i]
+    return k
 
 
 @njit(cache=True)
-def _sort_heap(scores: F32, rows: I32, size: int) -> None:
-    """Turn the heap into a list, best first."""
-    while size > 1:
-        size -= 1
-        _swap(scores, rows, 0, size)
-        _sift_down(scores, rows, 0, size)
-
-
-@njit(cache=True)
-def _push_boosted(
+def _offer_boosted(
     queries: F32, b: int, vectors: F32, bias: F32, extra: F32, eligible: U64, boosts: Boosts, scores: F32,
-    rows: I32,
+    rows: I32, k: int, floor: F32, floor_row: I32,
 ) -> int:  # fmt: skip
-    """Offer a user's eligible boosted ads and strike them from ``eligible``; return the heap's size."""
+    """Offer a user's eligible boosted ads and strike them from ``eligible``; return how many are kept."""
     size, width = 0, queries.shape[1]
     for i in range(boosts.begin[b], boosts.begin[b + 1]):
         a = int(boosts.ad[i])
@@ -309,26 +324,29 @@ def _push_boosted(
         if eligible[a // TILE] & bit:
             eligible[a // TILE] &= ~bit
             score = dot(queries, b * width, vectors, a * width, width) + (bias[a] + extra[a])
-            size = _push(scores, rows, size, score + boosts.added[i], a)
+            size = _offer(scores, rows, size, k, floor, floor_row, score + boosts.added[i], a)
     return size
 
 
 @njit(cache=True)
 def _scan(
     queries: F32, vectors: F32, bias: F32, codes: I8, offset: I32, scale: F32, error: F64, norm: F64,
-    extra: F32, bias_row: I64, eligible: U64, boosts: Boosts, rows: I32, scores: F32,
+    extra: F32, bias_row: I64, eligible: U64, boosts: Boosts, best_rows: I32, best_scores: F32,
 ) -> None:  # fmt: skip
-    """Write the sorted top K of each query `[B, Dp]` into ``rows`` and ``scores`` `[B, K]`."""
-    batch, width = queries.shape
+    """Write the sorted top K of each query `[B, Dp]` into ``best_rows`` and ``best_scores`` `[B, K]`."""
+    (batch, width), k = queries.shape, best_rows.shape[1]
+    scores, rows = np.zeros((batch, 2 * k + 8), np.float32), np.zeros((batch, 2 * k + 8), np.int32)
+    floor, floor_row = np.full((batch, 1), -np.inf, np.float32), np.full((batch, 1), _NO_ROW, np.int32)
     user_codes = np.zeros((batch, width), np.uint8)
     user_bound = np.zeros((batch, 4), np.float64)  # t, |t p|, |du|, |u|
     size = np.zeros(batch, np.int64)
     left = eligible.copy()
     for b in range(batch):
         user_bound[b] = _quantise(queries[b], user_codes[b])
-        size[b] = _push_boosted(
-            queries, b, vectors, bias, extra[bias_row[b]], left[b], boosts, scores[b], rows[b]
-        )
+        size[b] = _offer_boosted(
+            queries, b, vectors, bias, extra[bias_row[b]], left[b], boosts, scores[b], rows[b], k,
+            floor[b], floor_row[b],
+        )  # fmt: skip
     for first in range(0, left.shape[1], _TILES_AT_ONCE):
         last = min(first + _TILES_AT_ONCE, left.shape[1])
         for b in range(batch):
@@ -338,8 +356,8 @@ def _scan(
                 if left[b, n] == 0:
                     continue
                 limit = np.float32(-np.inf)
-                if size[b] == len(scores[b]):
-                    limit = np.float32(_limit(scores[b, 0], coded, du, length, error[n], norm[n], width))
+                if floor[b, 0] > limit:
+                    limit = np.float32(_limit(floor[b, 0], coded, du, length, error[n], norm[n], width))
                 hits = left[b, n] & tile_hits(
                     codes, n * width * TILE, width // 4, user_codes, b * width, offset, scale, bias,
                     extra, extra_at + n * TILE, n * TILE, np.float32(t), limit,
@@ -349,6 +367,9 @@ def _scan(
                     hits &= hits - np.uint64(1)
                     exact = dot(queries, b * width, vectors, a * width, width)
                     score = exact + (bias[a] + extra[bias_row[b], a])
-                    size[b] = _push(scores[b], rows[b], size[b], score, a)
+                    size[b] = _offer(scores[b], rows[b], size[b], k, floor[b], floor_row[b], score, a)
     for b in range(batch):
-        _sort_heap(scores[b], rows[b], size[b])
+        found = min(k, size[b])
+        _select(scores[b], rows[b], size[b], found)
+        _sort(scores[b], rows[b], found)
+        best_scores[b, :found], best_rows[b, :found] = scores[b, :found], rows[b, :found]

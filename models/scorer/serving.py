@@ -101,7 +101,8 @@ class TransformerScorer:
         """Return the users' vectors `[B, D]`; see `models.scorer.interface.Scorer.encode`."""
         self._check(history)
         vectors = [self._hot.seats.vector[self._hot.advance(history, part)] for part in self._parts(rows)]
-        users = np.concatenate(vectors)[:, : self.config.d_model]
+        whole = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+        users = whole[:, : self.config.d_model]
         if self._neighbours is None:
             return np.ascontiguousarray(users)
         recent = recent_rows(history, rows, self._keys, len(self._neighbours.decay))
