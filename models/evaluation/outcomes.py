@@ -1,0 +1,107 @@
+"""A log of outcomes as evaluation takes it: labelled predictions, off-policy rows, ads' merit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from models.domain.decision import Outcome
+from models.domain.ids import key64
+
+from .draws import F64
+from .fairness import GroupExposure, exposure_by_group, exposure_merit_correlation
+from .offpolicy import BanditData
+from .prequential import Labelled
+
+NEW_AD_MS = 120_000
+
+
+def labels(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Return the outcomes that label an impression, one each, by label time; late clicks are left out."""
+    kept = [o for o in outcomes if o.kind in ("click", "no_click") and not o.late]
+    return sorted(kept, key=lambda o: (o.event_time, o.event_id))
+
+
+def labelled(outcomes: Iterable[Outcome], examination: Sequence[float] = ()) -> Labelled:
+    """Return click predictions with labels, sliced by ``new_ad``, ``segment``, ``category``, ``slot``.
+
+    Parameters
+    ----------
+    outcomes
+        Of one run, in any order.
+    examination
+        Probability per slot that an impression is looked at; a decision's pctr is of an examined one.
+        Slots beyond it (all, by default) count as examined.
+
+    """
+    rows = labels(outcomes)
+    seen = np.array([examination[o.slot] if o.slot < len(examination) else 1.0 for o in rows])
+    slices = {
+        "new_ad": np.array(_new_ads(rows), dtype=str),
+        "segment": np.array([o.segment for o in rows], dtype=str),
+        "category": np.array([o.category for o in rows], dtype=str),
+        "slot": np.array([str(o.slot) for o in rows], dtype=str),
+    }
+    return Labelled(
+        time_s=np.array([o.decision_time / 1000 for o in rows], dtype=np.float64),
+        label_time_s=np.array([o.event_time / 1000 for o in rows], dtype=np.float64),
+        predicted=seen * np.array([o.pctr for o in rows], dtype=np.float64),
+        label=_clicks(rows),
+        slices=slices,
+    )
+
+
+def _clicks(rows: Sequence[Outcome]) -> F64:
+    return np.array([o.kind == "click" for o in rows], dtype=np.float64)
+
+
+def _new_ads(rows: Sequence[Outcome]) -> list[str]:
+    """Return new or old per row: new within two minutes of the ad's first decision, not at the log's start."""
+    first: dict[str, int] = {}
+    for o in rows:
+        first[o.ad_id] = min(o.decision_time, first.get(o.ad_id, o.decision_time))
+    start = min(first.values(), default=0)
+    return [
+        "new"
+        if first[o.ad_id] >= start + NEW_AD_MS and o.decision_time < first[o.ad_id] + NEW_AD_MS
+        else "old"
+        for o in rows
+    ]
+
+
+def bandit_data(outcomes: Iterable[Outcome], target: Sequence[float] | F64) -> BanditData:
+    """Return rows for off-policy estimators: reward is the click.
+
+    Parameters
+    ----------
+    outcomes
+        Of decisions with propensities below 1 (the randomised bucket); see `labels` for which are rows.
+    target
+        `[N]` what the evaluation policy would have shown this ad in this slot with, in the order of `labels`.
+
+    """
+    rows = labels(outcomes)
+    return BanditData(
+        reward=_clicks(rows),
+        propensity=np.array([o.propensity for o in rows], dtype=np.float64),
+        target=np.asarray(target, dtype=np.float64),
+        user=np.array([key64(o.user_id) >> 1 for o in rows], dtype=np.int64),
+    )
+
+
+def exposure_fairness(
+    outcomes: Iterable[Outcome], advertiser_of: dict[str, str]
+) -> tuple[float, list[GroupExposure]]:
+    """Return the rank correlation of exposure with merit over ads, and the shares per advertiser.
+
+    Merit is an ad's click rate, shrunk to the overall one with the weight of 20 impressions.
+    """
+    rows = labels(outcomes)
+    names, place = np.unique(np.array([o.ad_id for o in rows], dtype=str), return_inverse=True)
+    shown = np.bincount(place, minlength=len(names)).astype(np.float64)
+    clicked = np.bincount(place, weights=_clicks(rows), minlength=len(names))
+    rate = float(clicked.sum() / max(shown.sum(), 1.0))
+    merit = (clicked + 20 * rate) / (shown + 20)
+    groups = [advertiser_of.get(name, "") for name in names.tolist()]
+    return exposure_merit_correlation(shown, merit), exposure_by_group(groups, shown, merit)
