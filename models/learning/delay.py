@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 
-_SHAPES = np.array([0.5, 0.7, 1.0, 1.4])
+_SHAPES = (0.5, 0.7, 1.0, 1.4)
 _EXPONENTIAL = 2
 _PSEUDO_CONVERSIONS = 5.0
 _PRIOR_DELAYS = 3.0
@@ -139,7 +139,7 @@ class CampaignDelay:
         return best if likelihood[best] > likelihood[_EXPONENTIAL] + _LIKELIHOOD_MARGIN else _EXPONENTIAL
 
     def _likelihood(self, i: int, age: F64, exposure: F64, factor: float) -> float:
-        shape, rate = float(_SHAPES[i]), self.rates[i]
+        shape, rate = _SHAPES[i], self.rates[i]
         mature = self.mature + float(np.sum(exposure * -np.expm1(-rate * age**shape)))
         density = self.conversions * math.log(shape * rate) + (shape - 1.0) * self.sum_log_delay
         return density - rate * self.sum_power[i] + self.conversions * math.log(factor) - factor * mature

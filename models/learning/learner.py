@@ -6,9 +6,10 @@ order, and a record is due when the stream's clock passes a multiple of ``emit_e
 What an outcome teaches (k: settings):
 
 ========== ========================================================================================
-impression label 0 at once (negatives="impression"), plus the centring of swipes and hides
-click      where a 0 was learned before (of the impression, or late after no_click) the correction +1,
-           else label 1. Exposure of a conversion.
+impression label 0 after the mean delay of clicks (negatives="impression", see `patience`), and the
+           centring of swipes and hides
+click      where a 0 is learned too (of the impression, or late after no_click) the correction +1, else
+           label 1. Exposure of a conversion.
 no_click   label 0 (negatives="no_click"), else known already
 dwell      preference, centred grade of the dwell
 swipe/hide preference, less k clicks
@@ -38,6 +39,7 @@ from .event_clock import EventClock
 from .exploration import is_randomized
 from .guard import Guard, GuardReport
 from .packing import pack, unpack
+from .patience import Patience
 from .position import PositionBias
 from .protocol import Changed
 from .sample import BIAS, Sampler, adjusted_logit, frozen_logit, refusal
@@ -77,6 +79,7 @@ class Learner:
         self._conversions = Conversions(self.settings.delay)
         self._guard = self._fresh_guard()
         self._drift = DriftWatch(self.settings.drift_delta)
+        self._patience = Patience()
         self._reset_version = 0
         self._ticks = 0
         self._last_tick: int | None = None
@@ -108,6 +111,7 @@ class Learner:
             if reason:
                 self.counts[f"refused_{reason}"] += 1
                 continue
+            alarms += self._unanswered()
             records += self._due()
             self.counts[outcome.kind] += 1
             alarm = self._taught[outcome.kind](outcome)
@@ -124,10 +128,10 @@ class Learner:
         s = self.settings
         return Guard(s.guard_window, s.guard_least_labels, s.guard_z)
 
-    def _impression(self, outcome: Outcome) -> DriftAlarm | None:
-        alarm = self._label(outcome, 0.0) if self.settings.negatives == "impression" else None
+    def _impression(self, outcome: Outcome) -> None:
+        if self.settings.negatives == "impression":
+            self._patience.wait(outcome)
         self._centre(outcome)
-        return alarm
 
     def _click(self, outcome: Outcome) -> DriftAlarm | None:
         if not self._conversions.click(outcome):
@@ -165,6 +169,12 @@ class Learner:
     def _weight(self, kind: str) -> float:
         return self.settings.hide_weight if kind == "hide" else self.settings.swipe_weight
 
+    def _unanswered(self) -> list[DriftAlarm]:
+        """Learn as 0 the impressions whose clicks should be here by now."""
+        now = self._clock.now_ms
+        due = self._patience.due(now) if now is not None else []
+        return [alarm for one in due if (alarm := self._label(one, 0.0)) is not None]
+
     def _label(self, outcome: Outcome, label: float) -> DriftAlarm | None:
         """Learn a fresh label."""
         self._sampler.fresh(outcome, self._offset(outcome), label)
@@ -178,6 +188,7 @@ class Learner:
     def _answered(self, outcome: Outcome) -> DriftAlarm | None:
         """Undo the 0 that was learned of an impression which has been clicked after all."""
         age_ms = max(outcome.event_time - outcome.decision_time, 0)
+        self._patience.note_click(age_ms)
         self._sampler.correct(outcome, 1.0, age_ms)
         if is_randomized(outcome.behavior_policy):
             self._position.correct(outcome.slot, adjusted_logit(outcome), age_ms)
@@ -301,7 +312,8 @@ class Learner:
             "position_logits": self._position_logits,
             "conversions": self._conversions.values(),
             "guard": self._guard.values(),
-            "counts": dict(self.counts),
+            "counts": dict(sorted((+self.counts).items())),
+            "patience": self._patience.values(),
             "rates": self._rates,
             "returned": self._returned,
             "scalars": [self.version, self._reset_version, self._ticks, self._last_tick, self._mean_grade],
@@ -327,6 +339,7 @@ class Learner:
         learner._position_logits = tuple(values["position_logits"])
         learner._conversions.restore(values["conversions"])
         learner._guard = replace(learner._guard, **values["guard"])
+        learner._patience.restore(values["patience"])
         learner.counts.update(values["counts"])
         learner._rates = values["rates"]
         learner._returned = _weights_of(values["returned"])

@@ -1,0 +1,64 @@
+"""When an impression counts as unanswered: after the mean delay of clicks, not after the whole window.
+
+Learned at once, negatives run ahead of their clicks and the learner chases its own echo; learned when
+the attribution window ends, they trail a minute behind and it overshoots at every change. With the same
+mean delay, negatives and clicks of one cohort balance at every moment, whatever the rate does, and
+clicks need no look-up: each is a correction of +1, before or after its 0.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from models.domain.decision import Outcome
+
+_LONGEST_MS = 60_000.0
+_FIRST_GUESS_MS = 3_000.0
+_FIRST_WEIGHT = 10.0
+_MEMORY = 1000.0
+
+
+class Patience:
+    """Impressions that wait for the mean delay of clicks, at most ``capacity`` of them, in order."""
+
+    def __init__(self, capacity: int = 100_000) -> None:
+        self.mean_delay_ms = _FIRST_GUESS_MS
+        self._capacity = capacity
+        self._clicks = _FIRST_WEIGHT
+        self._waiting: deque[Outcome] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wait(self, impression: Outcome) -> None:
+        """Let an impression wait for its click."""
+        self._waiting.append(impression)
+
+    def note_click(self, delay_ms: int) -> None:
+        """Take the delay of one click after its decision into the mean."""
+        self._clicks = min(self._clicks + 1.0, _MEMORY)
+        self.mean_delay_ms += (
+            min(max(float(delay_ms), 0.0), _LONGEST_MS) - self.mean_delay_ms
+        ) / self._clicks
+
+    def due(self, now_ms: int) -> list[Outcome]:
+        """Return, in order, the impressions that have waited long enough or are too many."""
+        out = []
+        while self._waiting and (
+            len(self._waiting) > self._capacity
+            or self._waiting[0].decision_time + self.mean_delay_ms <= now_ms
+        ):
+            out.append(self._waiting.popleft())
+        return out
+
+    def values(self) -> list[Any]:
+        """Return the state as plain values."""
+        return [self.mean_delay_ms, self._clicks, msgspec.msgpack.encode(list(self._waiting))]
+
+    def restore(self, values: list[Any]) -> None:
+        """Take the state of `values`."""
+        self.mean_delay_ms, self._clicks, waiting = values
+        self._waiting = deque(msgspec.msgpack.decode(waiting, type=list[Outcome]))
