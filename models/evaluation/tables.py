@@ -55,8 +55,6 @@ def plot_ranking(report: Mapping[str, Any], file: Path, model: str = "Impulse") 
         axis.spines[["top", "right"]].set_visible(False)
     title = f"{report['users']} users, {report['items']} items; bars: two standard errors"
     figure.suptitle(title, fontsize=9)
-        f"{report['users']} users, {report['items']} items; bars: two standard errors", fontsize=9
-    )
     figure.savefig(file)
 
 
