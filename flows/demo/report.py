@@ -54,7 +54,8 @@ def map_of(shard: Shard) -> UserMap | None:
     index = view.scorer.index(view.catalogue)
     if not len(rows) or not index.vectors.shape[1]:
         return None
-    users = view.scorer.encode(shard.profiles.history, rows).astype(np.float64)
+    width = index.vectors.shape[1]
+    users = view.scorer.encode(shard.profiles.history, rows)[:, :width].astype(np.float64)
     return UserMap(users, index.vectors.astype(np.float64), [ad.category for ad in view.catalogue.ads])
 
 
@@ -94,7 +95,7 @@ def write_report(
         latency_ms=np.array(traffic.latencies_ms),
         decisions=decisions,
         notes=(
-            "A simulated world: its lift says nothing of yours. All policies met the same users and requests.",
+            "A simulated world: its lift says nothing of yours. All policies met the same users.",
             "CTR, CVR and value are expectations under the world's truth: no noise of single clicks.",
             "One run: the intervals of the table are points. `impulse simulate` repeats it over seeds.",
             "The embedded broker is librdkafka's mock cluster; no guarantee is derived from it.",

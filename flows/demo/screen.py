@@ -43,8 +43,8 @@ def screen(second: float, seconds: float, traffic: Traffic, ledgers: Mapping[str
     """Return the whole picture at one moment."""
     p50, p99 = latency_ms(traffic)
     head = Text(
-        f"{second:4.0f}/{seconds:.0f} s   {traffic.events / max(second, 1):,.0f} events/s   "
-        f"{traffic.decisions / max(second, 1):,.0f} decisions/s   latency p50 {p50:.1f} ms  p99 {p99:.1f} ms"
+        f"{second:.0f}/{seconds:.0f} s  {traffic.events / max(second, 1):,.0f} events/s  "
+        f"{traffic.decisions / max(second, 1):,.0f} decisions/s  p50 {p50:.1f} ms  p99 {p99:.1f} ms"
     )
     return Panel(
         Group(head, table_of(standings(ledgers, second)), *map(line_of, traffic.last)), title="impulse"

@@ -1,0 +1,43 @@
+# make demo   sets up, runs the whole loop on an embedded broker, shows how good the decisions are
+# make test   the default suite; test-all: the long ones too
+# make bench  side-by-side benchmarks
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all bench lint clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml docker/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c docker/constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c docker/constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/impulse demo
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+test-all: setup lint
+	$(BIN)/python -m pytest -m "not benchmark"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python tests/benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
