@@ -57,7 +57,7 @@ def test_a_matrix_product_adds_up_in_order_for_any_number_of_rows(seed, rows, n_
 def test_softmax_weighs_the_latest_slots_of_a_ring_and_no_other(seed, ring, seen, event, spread):
     scores = floats(seed, ring) * np.float32(spread)
     slots = [(event - back) % ring for back in range(seen)]
-    exact = np.exp(scores[slots].astype(float) - scores[slots].max())
+    exact = np.exp((scores[slots] - scores[slots].max()).astype(float))
     got = scores.copy()
     total = softmax(got, event % ring, seen)
     np.testing.assert_allclose(got[slots], exact, rtol=3e-6, atol=2e-38)
