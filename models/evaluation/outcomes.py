@@ -57,17 +57,14 @@ def _clicks(rows: Sequence[Outcome]) -> F64:
 
 
 def _new_ads(rows: Sequence[Outcome]) -> list[str]:
-    """Return new or old per row: new within two minutes of the ad's first decision, not at the log's start."""
+    """Return new or old per row: new for two minutes from the ad's first decision, unless at the start."""
     first: dict[str, int] = {}
     for o in rows:
         first[o.ad_id] = min(o.decision_time, first.get(o.ad_id, o.decision_time))
     start = min(first.values(), default=0)
-    return [
-        "new"
-        if first[o.ad_id] >= start + NEW_AD_MS and o.decision_time < first[o.ad_id] + NEW_AD_MS
-        else "old"
-        for o in rows
-    ]
+    late = {ad_id for ad_id, at in first.items() if at >= start + NEW_AD_MS}
+    new = (o.ad_id in late and o.decision_time < first[o.ad_id] + NEW_AD_MS for o in rows)
+    return ["new" if yes else "old" for yes in new]
 
 
 def bandit_data(outcomes: Iterable[Outcome], target: Sequence[float] | F64) -> BanditData:

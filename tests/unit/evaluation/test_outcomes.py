@@ -16,7 +16,8 @@ def outcome(
         kind=kind, decision_id=f"d{decided}", event_id=f"{kind}-{at_s}-{ad}-{n}", user_id=user, ad_id=ad,
         campaign_id="c", creative_id="", category="garden", segment="s1", slot=slot,
         decision_time=decided * 1000, event_time=at_s * 1000, pctr=pctr, pcvr=0.1, propensity=0.5,
-        behavior_policy="randomized", parts=Parts(base=-2.0), model_hash="m", adjustments_version=0, late=late,
+        behavior_policy="randomized", parts=Parts(base=-2.0), model_hash="m", adjustments_version=0,
+        late=late,
     )  # fmt: skip
 
 
