@@ -1,0 +1,119 @@
+"""Delayed conversions: the rate without waiting for the labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.learning.delay import CampaignDelay, DelaySettings, logit_change
+
+SETTINGS = DelaySettings(mean_delay_s=300.0, time_constant_s=86_400.0, horizon_s=6 * 3600.0)
+
+
+def campaign_after(
+    seconds=3600, rate=0.2, pcvr=0.1, delay=lambda rng: rng.exponential(600.0), seed=0, clicks_per_s=1.0
+) -> CampaignDelay:
+    """Clicks of one campaign, each converting with ``rate`` after a random delay; refitted every minute."""
+    rng, campaign = np.random.default_rng(seed), CampaignDelay()
+    events = [(t, None) for t in np.arange(0, seconds, 1 / clicks_per_s)]
+    events += [(t + (d := delay(rng)), d) for t, _ in list(events) if rng.random() < rate]
+    next_fit = 60.0
+    for time, waited in sorted(events, key=lambda e: e[0]):
+        if time > seconds:
+            break
+        if waited is None:
+            campaign.click(time, pcvr, SETTINGS)
+        else:
+            campaign.conversion(time, waited, SETTINGS)
+        if time > next_fit:
+            campaign.refit(time, SETTINGS)
+            next_fit += 60.0
+    campaign.refit(seconds, SETTINGS)
+    return campaign
+
+
+def naive_rate(rate, seconds, mean_delay) -> float:
+    """Conversions by now over clicks by now."""
+    age = np.arange(seconds)
+    return float(rate * (1 - np.exp(-age / mean_delay)).mean())
+
+
+def test_the_factor_finds_the_rate_while_many_conversions_are_still_to_come():
+    campaign = campaign_after(seconds=1200, clicks_per_s=2.0)
+    assert naive_rate(0.2, 1200, 600.0) < 0.12
+    assert 0.1 * campaign.factor == pytest.approx(0.2, rel=0.25)
+
+
+def test_from_the_first_minutes_on_it_is_nearer_the_rate_than_counting():
+    campaign = campaign_after(seconds=900)
+    assert naive_rate(0.2, 900, 600.0) < 0.1 * campaign.factor < 0.25
+
+
+def test_the_mean_delay_is_fitted_with_censoring():
+    campaign = campaign_after(seconds=3600)
+    assert campaign.matured(600.0) == pytest.approx(1 - np.exp(-1), abs=0.06)
+    assert 0.1 * campaign.factor == pytest.approx(0.2, rel=0.12)
+
+
+def test_a_long_tail_is_recognised_by_its_shape():
+    campaign = campaign_after(seconds=6000, delay=lambda rng: 300.0 * rng.weibull(0.5))
+    assert campaign.shape == 0
+    assert 0.1 * campaign.factor == pytest.approx(0.2, rel=0.2)
+
+
+def test_an_exponential_delay_keeps_the_exponential():
+    assert campaign_after(seconds=3600).shape == 2
+
+
+def test_a_new_campaign_stays_at_the_models_rate():
+    campaign = CampaignDelay()
+    campaign.click(0.0, 0.1, SETTINGS)
+    campaign.refit(1.0, SETTINGS)
+    assert campaign.factor == pytest.approx(1.0, abs=0.01) and campaign.log_factor[1] == pytest.approx(0.2)
+
+
+def test_a_model_that_is_right_keeps_a_factor_of_one():
+    campaign = campaign_after(seconds=4000, rate=0.1)
+    assert campaign.factor == pytest.approx(1.0, abs=0.15)
+
+
+def test_the_pending_clicks_stay_bounded_and_keep_their_exposure():
+    campaign = CampaignDelay()
+    for second in range(20_000):
+        campaign.click(float(second), 0.1, SETTINGS)
+        if second % 50 == 0:
+            campaign.refit(float(second), SETTINGS)
+    campaign.refit(20_000.0, SETTINGS)
+    fade = np.exp(-(20_000.0 - np.arange(20_000)) / SETTINGS.time_constant_s)
+    assert len(campaign.bins) < 200
+    assert sum(e for _, e in campaign.bins) + campaign.mature == pytest.approx(0.1 * fade.sum(), rel=1e-6)
+
+
+def test_old_conversions_fade_so_that_the_rate_follows_drift():
+    campaign = campaign_after(seconds=2000)
+    before = campaign.conversions
+    campaign.refit(2000 + SETTINGS.time_constant_s, SETTINGS)
+    assert campaign.conversions == pytest.approx(before * np.exp(-1), rel=1e-9)
+
+
+def test_times_in_the_past_and_zero_delays_stay_finite():
+    campaign = CampaignDelay()
+    campaign.click(100.0, 0.1, SETTINGS)
+    campaign.click(50.0, 0.1, SETTINGS)
+    campaign.conversion(60.0, 0.0, SETTINGS)
+    campaign.refit(10.0, SETTINGS)
+    assert np.isfinite(campaign.factor) and campaign.time_s == 100.0
+
+
+def test_the_state_survives_as_plain_values():
+    campaign = campaign_after(seconds=600)
+    back = CampaignDelay(**campaign.values())
+    back.refit(700.0, SETTINGS)
+    campaign.refit(700.0, SETTINGS)
+    assert back == campaign
+
+
+def test_the_logit_change_multiplies_the_probability():
+    change = logit_change(0.1, np.log(2.0))
+    assert 1 / (1 + np.exp(-(np.log(0.1 / 0.9) + change))) == pytest.approx(0.2)
+    assert np.isfinite(logit_change(0.9, 10.0))

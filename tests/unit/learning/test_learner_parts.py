@@ -1,0 +1,189 @@
+"""The learner's small parts: clock, vocabulary, patience, guard, drift, packing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_learner import outcome
+
+from models.domain.errors import ArtifactError
+from models.learning.drift import DriftWatch
+from models.learning.event_clock import MAX_LEAP_MS, EventClock
+from models.learning.guard import Guard
+from models.learning.packing import pack, unpack
+from models.learning.patience import Patience
+from models.learning.position import PositionBias
+from models.learning.vocabulary import Vocabulary
+
+
+def test_the_clock_never_runs_backwards():
+    clock = EventClock()
+    assert clock.advance(1000, "u") and clock.advance(10, "u")
+    assert clock.now_ms == 1000
+
+
+def test_the_same_user_cannot_confirm_their_own_leap():
+    clock = EventClock()
+    clock.advance(0, "u")
+    far = 10 * MAX_LEAP_MS
+    assert not clock.advance(far, "wild") and not clock.advance(far, "wild")
+    assert clock.advance(1, "u") and clock.now_ms == 1
+    assert clock.advance(far + 5, "other") and clock.now_ms == far + 5
+
+
+def test_the_clock_survives_as_plain_values():
+    clock, back = EventClock(), EventClock()
+    clock.advance(0, "u")
+    clock.advance(10 * MAX_LEAP_MS, "wild")
+    back.restore(clock.values())
+    assert back.advance(10 * MAX_LEAP_MS, "other")
+
+
+@given(st.lists(st.integers(0, 12), max_size=60))
+def test_slots_are_dense_distinct_and_belong_to_the_latest_used(names):
+    vocabulary = Vocabulary(5)
+    for name in names:
+        vocabulary.slot(1, str(name))
+    latest = list(dict.fromkeys(str(n) for n in reversed(names)))[:5]
+    slots = {name: vocabulary.slot(1, name) for name in latest}
+    assert len(set(slots.values())) == len(latest) and max(slots.values(), default=0) < 5
+    assert all(vocabulary.key(slot) == (1, name) for name, slot in slots.items())
+
+
+def test_what_had_to_go_is_reported_with_its_slot():
+    vocabulary = Vocabulary(2)
+    first = vocabulary.slot(1, "a")
+    vocabulary.slot(2, "b")
+    assert vocabulary.slot(3, "c") == first
+    assert vocabulary.evicted == [(first, 1, "a")] and len(vocabulary) == 2
+
+
+def test_a_vocabulary_survives_as_plain_values_in_order_of_use():
+    vocabulary, back = Vocabulary(2), Vocabulary(2)
+    for name in ("a", "b", "a"):
+        vocabulary.slot(1, name)
+    back.restore(vocabulary.values())
+    back.slot(1, "c")
+    assert back.evicted[0].name == "b"
+
+
+def test_impressions_wait_in_order_for_the_mean_delay():
+    patience = Patience()
+    for n in range(3):
+        patience.wait(outcome(at=1000 * n, ad_id=f"a{n}"))
+    start = outcome().event_time
+    assert patience.due(start + 2999) == []
+    assert [o.ad_id for o in patience.due(start + 4000)] == ["a0", "a1"] and len(patience) == 1
+
+
+def test_too_many_waiting_impressions_make_the_oldest_go_first():
+    patience = Patience(capacity=2)
+    for n in range(4):
+        patience.wait(outcome(ad_id=f"a{n}"))
+    assert [o.ad_id for o in patience.due(outcome().event_time)] == ["a0", "a1"]
+
+
+def test_one_endless_delay_moves_the_mean_by_a_bounded_step():
+    patience = Patience()
+    patience.note_click(10**9)
+    assert patience.mean_delay_ms < 10_000
+    patience.note_click(-5)
+    assert patience.mean_delay_ms > 0
+
+
+def test_the_guard_waits_for_enough_labels():
+    guard = Guard(least_labels=100)
+    for _ in range(99):
+        guard.add(-2.0, 3.0, False)
+    assert not guard.lost()
+    guard.add(-2.0, 3.0, False)
+    guard.add(-2.0, 2.9, False)
+    assert guard.lost() and guard.report().z > 4
+
+
+def test_the_guard_sees_no_loser_between_equals():
+    guard, rng = Guard(least_labels=10), np.random.default_rng(0)
+    for _ in range(2000):
+        guard.add(-2.0 + rng.normal(0, 0.1), -2.0 + rng.normal(0, 0.1), bool(rng.random() < 0.12))
+    assert not guard.lost() and abs(guard.report().z) < 4
+
+
+def test_a_corrected_no_click_counts_as_the_click_it_was():
+    told, corrected = Guard(), Guard()
+    told.add(-2.0, -1.0, True)
+    corrected.add(-2.0, -1.0, False)
+    corrected.correct(-2.0, -1.0)
+    one, two = told.report(), corrected.report()
+    assert one.logloss_frozen == pytest.approx(two.logloss_frozen)
+    assert one.logloss_adjusted == pytest.approx(two.logloss_adjusted) and one.ctr == two.ctr
+
+
+def test_the_guards_figures_are_those_of_its_window():
+    guard = Guard(window=10**9)
+    for click in (True, False, False, False):
+        guard.add(0.0, np.log(1 / 3), click)
+    report = guard.report()
+    assert report.ctr == pytest.approx(0.25) and report.calibration_adjusted == pytest.approx(1.0)
+    assert report.calibration_frozen == pytest.approx(2.0)
+    assert report.logloss_frozen == pytest.approx(np.log(2))
+
+
+def test_one_stream_drifts_and_only_it_raises_the_alarm():
+    watch, rng, alarms = DriftWatch(), np.random.default_rng(0), []
+    for n in range(6000):
+        for category in ("calm", "moving"):
+            rate = 0.4 if category == "moving" and n > 3000 else 0.1
+            alarm = watch.add("s", category, float(rng.random() < rate) - 0.1, n)
+            alarms += [alarm] if alarm else []
+    assert alarms and {a.category for a in alarms} == {"moving"}
+    assert 3000 < alarms[0].time_ms < 3400
+
+
+def test_detectors_beyond_the_capacity_are_left_out():
+    watch = DriftWatch(capacity=1)
+    watch.add("s", "a", 0.0, 0)
+    assert watch.add("s", "b", 0.0, 0) is None and len(watch) == 1
+
+
+def test_position_bias_is_told_apart_from_a_model_that_is_too_bold():
+    rng, bias = np.random.default_rng(3), PositionBias()
+    for n in range(20_000):
+        slot = n % 2
+        offset = rng.normal(-2.0, 0.8) - 0.3 * slot
+        logit = 0.6 * (offset + 2.0) - 2.0 - 0.7 * slot
+        bias.learn(slot, offset, float(rng.random() < 1 / (1 + np.exp(-logit))), n * 100)
+    assert bias.logits()[1] == pytest.approx(-0.7, abs=0.2)
+
+
+def test_position_bias_says_nothing_before_it_has_seen_enough():
+    bias = PositionBias(least_labels=10)
+    for n in range(9):
+        bias.learn(n % 2, -2.0, 0.0, n)
+    assert bias.logits() == ()
+    bias.learn(1, -2.0, 0.0, 10)
+    assert len(bias.logits()) == 2 and bias.logits()[0] == 0.0
+
+
+def test_arrays_and_values_survive_packing_to_the_bit():
+    arrays = {"a": np.array([[1.5, np.pi]]), "b": np.array([True, False]), "c": np.zeros(0, np.int64)}
+    back, values = unpack("k", pack("k", arrays, {"n": [1, None, "x"]}))
+    assert values == {"n": [1, None, "x"]}
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype and (back[name] == array).all() and back[name].flags.writeable
+
+
+def test_bytes_of_another_kind_or_cut_short_are_refused():
+    data = pack("k", {"a": np.arange(3)}, {})
+    for kind, bad in (("other", data), ("k", data[:-1]), ("k", b"")):
+        with pytest.raises(ArtifactError):
+            unpack(kind, bad)
+
+
+def test_arrays_of_objects_are_never_read():
+    import msgspec
+
+    raw = msgspec.msgpack.encode({"kind": "k", "arrays": {"a": ["|O", [1], b"12345678"]}, "values": {}})
+    with pytest.raises(ArtifactError):
+        unpack("k", raw)
