@@ -57,14 +57,14 @@ def test_ftrls_l1_never_makes_a_weight_zero_again():
     assert min(values) < 0 < max(values) and 0.0 not in values
 
 
-def test_bayesian_linear_regressions_learn_many_disagrees_with_learn_one():
-    pd = pytest.importorskip("pandas")
-    one = linear_model.BayesianLinearRegression(alpha=10.0, beta=1.0)
-    many = linear_model.BayesianLinearRegression(alpha=10.0, beta=1.0)
-    one.learn_one({"a": 1.0}, 1.0)
-    many.learn_many(pd.DataFrame({"a": [1.0]}), pd.Series([1.0]))
-    assert one.predict_one({"a": 1.0}) == pytest.approx(1 / 11)
-    assert many.predict_one({"a": 1.0}) == pytest.approx(1 / 1.1)
+def test_bayesian_linear_regressions_learn_many_starts_from_the_inverse_of_alpha():
+    """``learn_many`` inverts the precision kept beside the covariance; they disagree from the start."""
+    model = linear_model.BayesianLinearRegression(alpha=10.0, beta=1.0)
+    model.learn_one({"a": 1.0}, 1.0)
+    precision, covariance = model._ss_arr[0, 0], model._ss_inv_arr[0, 0]
+    assert "np.linalg.inv(self._ss_arr" in inspect.getsource(type(model).learn_many)
+    assert covariance == pytest.approx(1 / (10.0 + 1.0))
+    assert precision == pytest.approx(1 / 10.0 + 1.0)
 
 
 def test_bayesian_linear_regressions_smoothing_decays_the_prior_away():
