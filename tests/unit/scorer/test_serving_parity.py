@@ -3,6 +3,11 @@
 Stated tolerance: 2e-5 absolute on vectors (RMS 1) and 1e-4 on logits, fp32 against fp32.
 """
 
+import os
+from itertools import islice
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -17,6 +22,7 @@ from models.scorer.interface import HistoryTable
 from models.scorer.serving import TransformerScorer
 from models.scorer.transformer import Ads, Events, Transformer
 
+DATA = Path(os.environ.get("IMPULSE_TEST_DATA", Path(__file__).parents[3] / "../shared/data"))
 VECTOR_TOLERANCE = 2e-5
 LOGIT_TOLERANCE = 1e-4
 CATEGORIES = ("", "shoes", "books")
@@ -66,18 +72,8 @@ def scorer_of(config, tensors, hot_users=4):
     return TransformerScorer(config, tensors, "test", content=content, hot_users=hot_users)
 
 
-class Sequence:
-    """A user's random events: real-like kinds, dwells, and times that may stand still or run backwards."""
-
-    def __init__(self, seed, length):
-        rng = np.random.default_rng(seed)
-        chosen = rng.integers(0, len(ADS), length)
-        self.ad_key = np.array([key64(ADS[i].ad_id) for i in chosen], np.uint64)
-        self.category_key = np.array([label_key(ADS[i].category) for i in chosen], np.uint64)
-        self.kind = rng.integers(0, 8, length).astype(np.uint8)
-        self.dwell_ms = np.where(rng.random(length) < 0.5, rng.integers(0, 10**6, length), 0).astype(np.int32)
-        steps = rng.choice([-500, 0, 10, 3_000, 100_000, 10**8], length)
-        self.time_ms = 10**12 + np.cumsum(steps)
+class Recorded:
+    """A user's events, as the history table and as torch take them."""
 
     def __len__(self):
         return len(self.kind)
@@ -99,6 +95,32 @@ class Sequence:
         )
         columns = (vocabulary_rows(keys, self.ad_key), category, self.kind.astype(np.int64), dwell, gap)
         return Events(*(torch.from_numpy(c)[None] for c in columns))
+
+
+class RealSequence(Recorded):
+    """A session of the OTTO log; carts and orders count as clicks and conversions."""
+
+    def __init__(self, events):
+        kinds = {"clicks": 2, "carts": 2, "orders": 7}
+        self.ad_key = np.array([key64(str(e["aid"])) for e in events], np.uint64)
+        self.category_key = np.zeros(len(events), np.uint64)
+        self.kind = np.array([kinds[e["type"]] for e in events], np.uint8)
+        self.dwell_ms = np.zeros(len(events), np.int32)
+        self.time_ms = np.array([e["ts"] for e in events], np.int64)
+
+
+class Sequence(Recorded):
+    """A user's random events: real-like kinds, dwells, and times that may stand still or run backwards."""
+
+    def __init__(self, seed, length):
+        rng = np.random.default_rng(seed)
+        chosen = rng.integers(0, len(ADS), length)
+        self.ad_key = np.array([key64(ADS[i].ad_id) for i in chosen], np.uint64)
+        self.category_key = np.array([label_key(ADS[i].category) for i in chosen], np.uint64)
+        self.kind = rng.integers(0, 8, length).astype(np.uint8)
+        self.dwell_ms = np.where(rng.random(length) < 0.5, rng.integers(0, 10**6, length), 0).astype(np.int32)
+        steps = rng.choice([-500, 0, 10, 3_000, 100_000, 10**8], length)
+        self.time_ms = 10**12 + np.cumsum(steps)
 
 
 def torch_ads(config, keys, ads):
@@ -194,3 +216,25 @@ def test_retrieval_finds_the_ads_that_the_network_scores_highest():
         ads = torch_ads(SMALL, keys, ADS)
         expected = (net.ad_vectors(ads) @ u + net.ad_bias(ads)).topk(10).values.numpy()
     np.testing.assert_allclose(scores[0], expected, atol=LOGIT_TOLERANCE)
+
+
+def test_a_users_vector_agrees_after_every_event_of_long_real_sessions():
+    path = DATA / "otto" / "train.jsonl"
+    if not path.exists():
+        pytest.skip(f"{path} is missing; set IMPULSE_TEST_DATA")
+    with path.open("rb") as lines:
+        sessions = [msgspec.json.decode(line)["events"] for line in islice(lines, 500)]
+    longest = [RealSequence(events) for events in sorted(sessions, key=len)[-3:]]
+    aids = {event["aid"] for events in sessions for event in events[::2]}  # the others are unknown ads
+    config = ModelConfig(vocabulary=len(aids))
+    net, _, tensors = network(config)
+    keys = np.sort(np.array([key64(str(aid)) for aid in aids], np.uint64))
+    scorer = scorer_of(config, tensors | {"vocabulary_keys": keys})
+    history = HistoryTable.empty(len(longest), scorer.history_length)
+    for row, sequence in enumerate(longest):
+        with torch.no_grad():
+            hidden = net.hidden(sequence.events(config, keys))[0].numpy()
+        for n in range(len(sequence)):
+            sequence.append_to(history, row, n)
+            got = scorer.encode(history, np.array([row]))[0]
+            np.testing.assert_allclose(got, hidden[n], atol=VECTOR_TOLERANCE, rtol=0)
