@@ -35,7 +35,7 @@ class ModelConfig:
     content_dim
         Length of the ads' content vectors; 0 for none.
     dropout
-        Of embeddings and residual branches, in training only.
+        Of embeddings and residual branches, in training only; `fitting.default_dropout` fits it to the data.
 
     """
 

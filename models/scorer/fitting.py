@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ def ads_content(encoder: ContentEncoder | None, ads: AdTable) -> F32:
     return content_vectors(encoder, texts, None if ads.vector is None else ads.vector.tolist())
 
 
+def default_dropout(split: Split) -> float:
+    """Return the dropout for data of this density: 0.6 - 0.2 log10(events per ad), within 0.1 and 0.5.
+
+    Sparse data is learned by heart sooner: about 0.1 at 300 events per ad, 0.4 at 10.
+    """
+    density = max(len(split.train.ad), 1) / max(len(split.vocabulary), 1)
+    return round(min(max(0.6 - 0.2 * math.log10(density), 0.1), 0.5), 3)
+
+
 def fit_interactions(
     interactions: Interactions,
     options: TrainOptions,
@@ -73,6 +83,7 @@ def fit_interactions(
         "use_dwell": False,
         "use_gap": interactions.time_ms is not None,
         "content_dim": content.shape[1],
+        "dropout": default_dropout(split),
     }
     network = ModelConfig(vocabulary=len(split.vocabulary), **{**switches, **(config or {})})
     return _fit(split, network, encoder, options, listener, checkpoints, clock, started)
@@ -96,7 +107,7 @@ def fit_log(
     split = from_log(examples, content, Buckets())
     network = ModelConfig(
         vocabulary=len(split.vocabulary),
-        **{"content_dim": content.shape[1], **(config or {})},
+        **{"content_dim": content.shape[1], "dropout": default_dropout(split), **(config or {})},
     )
     return _fit(split, network, encoder, options, listener, checkpoints, clock, started)
 

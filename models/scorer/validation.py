@@ -19,7 +19,7 @@ from .sequences import F32, I64, Dataset, Labels
 from .transformer import Ads, Transformer
 
 CHUNK = 256
-BLENDS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+BLENDS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 """Multipliers of the graph's score that `fit_blend` tries."""
 
 

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from models.domain.errors import ArtifactError, LogError, SettingError
 from models.domain.events import KINDS
 from models.scorer.config import ModelConfig
 from models.scorer.datasets import Buckets, from_interactions, from_log
-from models.scorer.fitting import fit_interactions, fit_log, items_table
+from models.scorer.fitting import default_dropout, fit_interactions, fit_log, items_table
 from models.scorer.options import TrainOptions
 from models.scorer.sequences import AdTable, Interactions, LogExamples
 from models.scorer.training import build_model, schedule, train
@@ -254,3 +255,16 @@ def test_a_conversion_without_a_click_is_refused():
     values = {name: getattr(examples, name) for name in LogExamples.__dataclass_fields__}
     with pytest.raises(LogError, match="without a click"):
         LogExamples(**(values | {"click": ~examples.click, "conversion": examples.click}))
+
+
+def test_sparse_data_gets_more_dropout_within_bounds():
+    def dropout(events, ads):
+        split = ring_split()
+        train_part = split.train.__class__(**(vars(split.train) | {"ad": np.zeros(events, np.int64)}))
+        vocabulary = np.arange(ads, dtype=np.uint64)
+        return default_dropout(replace(split, train=train_part, vocabulary=vocabulary))
+
+    assert dropout(300_000, 1000) == pytest.approx(0.105, abs=0.01)
+    assert dropout(10_000, 1000) == pytest.approx(0.4)
+    assert dropout(10, 1000) == 0.5
+    assert dropout(10_000_000, 100) == 0.1
