@@ -65,8 +65,8 @@ class VowpalWabbitPolicy(PopularityPolicy):
     name = "vw"
 
     def __init__(
-        self, truth: Truth, policy: Policy | None = None, *, candidates: int = 60,
-        greed: float = 60.0, rate: float = 0.05,
+        self, truth: Truth, policy: Policy | None = None, *, candidates: int = 120,
+        greed: float = 40.0, rate: float = 0.5,
     ) -> None:  # fmt: skip
         super().__init__(truth, policy)
         self._half = candidates // 2
