@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from .config import ModelConfig
-from .cooccurrence import ItemGraph, build, recent_events
+from .cooccurrence import ItemGraph, build, recent_events, steps_of
 from .datasets import Buckets, from_interactions, interactions_as_dataset
 from .features import category_rows, vocabulary_rows
 from .fitting import ads_content, items_table
@@ -80,7 +80,8 @@ def popularity_scores(interactions: Interactions) -> ItemScores:
 def markov_scores(interactions: Interactions) -> ItemScores:
     """Return the co-occurrence baseline: followers of the last events (see cooccurrence.py)."""
     training, history = interactions.without_last(2), interactions.without_last(1)
-    graph = build(training.offsets, training.item + 1, len(interactions.item_ids) + 1)
+    ad = training.item + 1
+    graph = build(ad, steps_of(training.offsets, ad), len(interactions.item_ids) + 1)
     return _graph_scores(graph, history.offsets, history.item + 1)
 
 

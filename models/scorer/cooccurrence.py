@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -71,14 +71,34 @@ class ItemGraph:
         return np.asarray((taste @ self.matrix).toarray(), dtype=np.float32)
 
 
-def build(offsets: I64, ad: I64, size: int, options: GraphOptions = GraphOptions()) -> ItemGraph:
+class Steps(NamedTuple):
+    """What came after what: ad ``after[i]`` `[M]` once events ``begin[i]..end[i]`` had happened.
+
+    Both ends count; ``end < begin`` means that nothing had.
+    """
+
+    begin: I64
+    end: I64
+    after: I64
+
+
+def steps_of(offsets: I64, ad: I64) -> Steps:
+    """Return every event but a user's first as the step from the events before it."""
+    begin = np.repeat(offsets[:-1], np.diff(offsets))
+    at = np.arange(len(ad))
+    later = at > begin
+    return Steps(begin[later], at[later] - 1, ad[later])
+
+
+def build(ad: I64, steps: Steps, size: int, options: GraphOptions | None = None) -> ItemGraph:
     """Count the graph over users' events laid end to end (`[N]` rows of the ad table of ``size`` rows)."""
-    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    options = GraphOptions() if options is None else options
     total = sp.csr_matrix((size, size), dtype=np.float64)
-    for lag in range(1, min(options.lags, len(ad) - 1) + 1):
-        before, after = ad[:-lag], ad[lag:]
-        real = (user[:-lag] == user[lag:]) & (before > 0) & (after > 0)
-        weight = np.full(int(real.sum()), options.lag_decay ** (lag - 1))
+    for lag in range(options.lags):
+        at = steps.end - lag
+        before, after = ad[np.maximum(at, 0)], steps.after
+        real = (at >= steps.begin) & (before > 0) & (after > 0)
+        weight = np.full(int(real.sum()), options.lag_decay**lag)
         total = total + sp.coo_matrix((weight, (before[real], after[real])), shape=(size, size)).tocsr()
     count = np.bincount(ad, minlength=size)
     return _strongest(sp.diags(1 / (count + options.shrinkage)) @ total, options)

@@ -26,6 +26,10 @@ from .sequences import (
     item_keys,
 )
 
+EVENT_COLUMNS = ("ad", "category", "kind", "dwell", "gap", "target")
+HOLDOUT_HISTORY = 200
+"""Events kept before each held-out click; more than any default network sees."""
+
 
 @dataclass(frozen=True)
 class Buckets:
@@ -137,9 +141,25 @@ def from_log(examples: LogExamples, content: F32, buckets: Buckets, holdout_shar
     whole = _log_dataset(examples, vocabulary, content, buckets)
     labels = whole.labels
     train = replace(_cut(whole, early), labels=labels.take(np.flatnonzero(shown)))
-    users, target = _next_targets(whole, early)
     later = replace(whole, labels=labels.take(np.flatnonzero(~shown)))
-    return Split(train, Holdout(train, users, target, False, later), vocabulary, _hash(examples))
+    return Split(train, _log_holdout(later), vocabulary, _hash(examples))
+
+
+def _log_holdout(later: Dataset) -> Holdout:
+    """Return the held-out clicks as targets, each from the history at its decision."""
+    clicked = later.labels.take(np.flatnonzero(later.labels.click & (later.labels.ad > 0)))
+    windows = impression_windows(later, clicked, HOLDOUT_HISTORY)
+    return Holdout(windows, np.arange(len(clicked)), clicked.ad, False, later)
+
+
+def impression_windows(dataset: Dataset, labels: Labels, length: int) -> Dataset:
+    """Return a data set whose "users" are the histories of at most ``length`` events at each impression."""
+    end = dataset.offsets[labels.user] + labels.position
+    count = np.minimum(labels.position, length)
+    offsets = np.concatenate(([0], np.cumsum(count)))
+    at = np.repeat(end - count - offsets[:-1], count) + np.arange(offsets[-1])
+    columns = {name: getattr(dataset, name)[at] for name in EVENT_COLUMNS}
+    return replace(dataset, offsets=offsets, labels=Labels.none(), **columns)
 
 
 def _prefixes(examples: LogExamples, holdout_share: float) -> tuple[Bools, int]:
@@ -194,18 +214,8 @@ def _cut(dataset: Dataset, keep: Bools) -> Dataset:
     """Return the dataset with these events only; each user keeps a prefix."""
     user = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
     lengths = np.bincount(user[keep], minlength=len(dataset.offsets) - 1)
-    columns = {name: getattr(dataset, name)[keep] for name in ("ad", "category", "kind", "dwell", "gap")}
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    return replace(dataset, offsets=offsets, target=dataset.target[keep], **columns)
-
-
-def _next_targets(dataset: Dataset, early: Bools) -> tuple[I64, I64]:
-    """Return users with an early event and a later target, and the first such target of each."""
-    user = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
-    later = np.flatnonzero(~early & dataset.target)
-    users, first = np.unique(user[later], return_index=True)
-    has_history = np.isin(users, user[early])
-    return users[has_history], dataset.ad[later[first]][has_history]
+    columns = {name: getattr(dataset, name)[keep] for name in EVENT_COLUMNS}
+    return replace(dataset, offsets=np.concatenate(([0], np.cumsum(lengths))), **columns)
 
 
 def _first(offsets: I64) -> I64:

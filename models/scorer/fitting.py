@@ -13,11 +13,11 @@ from models.domain.ids import NO_KEY, key64
 
 from .config import ModelConfig
 from .content import CatalogueVector, ContentEncoder, content_vectors, fit_hashed_text
-from .cooccurrence import build
+from .cooccurrence import Steps, build, steps_of
 from .datasets import Buckets, Split, from_interactions, from_log
 from .model import Model
 from .options import TrainOptions
-from .sequences import F32, AdTable, Interactions, LogExamples, item_keys
+from .sequences import F32, AdTable, Dataset, Interactions, LogExamples, item_keys
 from .training import VALIDATION_USERS, Clock, Listener, train
 from .transformer import parameter_count
 from .validation import blend_and_measure, label_metrics
@@ -112,6 +112,19 @@ def fit_log(
     return _fit(split, network, encoder, options, listener, checkpoints, clock, started)
 
 
+def _steps(dataset: Dataset) -> Steps:
+    """Return the steps to foresee: to clicked impressions from their decisions, and to other targets."""
+    every = steps_of(dataset.offsets, dataset.ad)
+    wanted = dataset.target[every.end + 1]
+    clicked = dataset.labels.take(np.flatnonzero(dataset.labels.click))
+    begin = dataset.offsets[clicked.user]
+    return Steps(
+        np.concatenate((every.begin[wanted], begin)),
+        np.concatenate((every.end[wanted], begin + clicked.position - 1)),
+        np.concatenate((every.after[wanted], clicked.ad)),
+    )
+
+
 def _fit(
     split: Split,
     config: ModelConfig,
@@ -122,7 +135,7 @@ def _fit(
     clock: Clock,
     started: float,
 ) -> Model:
-    graph = build(split.train.offsets, split.train.ad, len(split.vocabulary) + 1)
+    graph = build(split.train.ad, _steps(split.train), len(split.vocabulary) + 1)
     trained = train(
         split,
         config,

@@ -37,7 +37,7 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor, direction: float) -> Tensor:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate pairs (i, i + E/2) of ``x`` `[..., T, X, E]` by angles with `[T, 1, E/2]` cosine and sine."""
-    return _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+    return _Rotate.apply(x, cos.to(x.dtype), sin.to(x.dtype))  # type: ignore[no-untyped-call]
 
 
 class _SampledSoftmax(torch.autograd.Function):

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from .batches import Batch
 from .fused import softmax_loss
-from .sequences import Dataset
+from .sequences import Dataset, Labels
 from .transformer import Ads, Transformer
 from .validation import catalogue_of, label_ads, last_band
 
@@ -66,22 +66,56 @@ def hide_ids(ads: Ads, share: float) -> Ads:
     return ads._replace(ad=ads.ad.masked_fill(hidden, 0))
 
 
+class ShownStates(NamedTuple):
+    """What the network knew at the decisions behind a batch's impressions.
+
+    ``u`` `[I, D]`, the last W hidden states ``band`` `[I, W, D]` and which of them are real `[I, W]`.
+    """
+
+    labels: Labels
+    u: Tensor
+    band: Tensor
+    seen: Tensor
+
+    @classmethod
+    def of(cls, model: Transformer, h: Tensor, batch: Batch, dataset: Dataset) -> ShownStates:
+        """Gather the states from the hidden states ``h`` `[B, T, D]` of the batch."""
+        band, seen = last_band(h, batch.shown.row, batch.shown.end, model.config.window)
+        u = torch.where((batch.shown.end >= 0)[:, None], band[:, -1], model.start)  # [I, D]
+        return cls(dataset.labels.take(batch.shown.label), u, band, seen)
+
+
+def next_item_pairs(
+    model: Transformer, h: Tensor, batch: Batch, shown: ShownStates | None
+) -> tuple[Tensor, Tensor]:
+    """Return users' vectors `[M, D]` and the ads to foresee from them `[M]`.
+
+    These are the events after each event, users' first ads (from the start vector), and clicked
+    impressions (from the state at their decisions).
+    """
+    users = [h[batch.wanted], model.start.expand(len(batch.first), -1)]
+    targets = [batch.target[batch.wanted], batch.first]
+    if shown is not None:
+        clicked = torch.from_numpy(shown.labels.click).to(h.device)  # [I]
+        users.append(shown.u[clicked])
+        targets.append(torch.from_numpy(shown.labels.ad).to(h.device)[clicked])
+    return torch.cat(users), torch.cat(targets)
+
+
 def next_item_loss(
     model: Transformer,
-    h: Tensor,
-    batch: Batch,
+    users: Tensor,
+    target: Tensor,
     catalogue: Catalogue,
     sampler: NegativeSampler,
     negatives: int,
 ) -> Tensor:
     """Return the mean sampled-softmax loss with logQ correction (Bengio & Senécal 2008).
 
-    ``h`` is `[B, T, D]`; users' first ads are foreseen from the start vector.
+    ``users`` `[M, D]` and ``target`` `[M]` come from `next_item_pairs`; 0 where there is no target.
     """
-    users = torch.cat((h[batch.wanted], model.start.expand(len(batch.first), -1)))  # [M, D]
-    target = torch.cat((batch.target[batch.wanted], batch.first))  # [M]
     if len(target) == 0:
-        return h.sum() * 0
+        return users.sum() * 0
     drawn = sampler.draw(negatives)  # [K]
     true_ads, other_ads = catalogue.take(target), catalogue.take(drawn)
     expected = sampler.log_q + math.log(negatives)  # [V + 1] log expected count of a row
@@ -91,20 +125,17 @@ def next_item_loss(
     return softmax_loss(users, model.ad_vectors(other_ads), offset, positive, hits).mean()
 
 
-def impression_loss(
-    model: Transformer, h: Tensor, batch: Batch, dataset: Dataset, id_dropout: float
-) -> Tensor:
+def impression_loss(model: Transformer, shown: ShownStates, dataset: Dataset, id_dropout: float) -> Tensor:
     """Return the cross-entropy of click, plus that of click and conversion together (ESMM, Ma et al. 2018).
 
     p(conversion) = pctr * pcvr is learned on all impressions, so pcvr has no selection bias.
     """
-    labels = dataset.labels.take(batch.shown.label)
-    band, seen = last_band(h, batch.shown.row, batch.shown.end, model.config.window)  # [I, W, D]
-    u = torch.where((batch.shown.end >= 0)[:, None], band[:, -1], model.start)  # [I, D]
-    ads = hide_ids(label_ads(dataset, labels, h.device), id_dropout)
+    device = shown.u.device
+    ads = hide_ids(label_ads(dataset, shown.labels, device), id_dropout)
     v, bias = model.ad_vectors(ads)[:, None], model.ad_bias(ads)[:, None]
-    logits = model.rank(u, band, seen, v, bias)[:, 0].float()  # [I, 2]
-    click, conversion = (torch.from_numpy(x).to(h.device).float() for x in (labels.click, labels.conversion))
+    logits = model.rank(shown.u, shown.band, shown.seen, v, bias)[:, 0].float()  # [I, 2]
+    click = torch.from_numpy(shown.labels.click).to(device).float()
+    conversion = torch.from_numpy(shown.labels.conversion).to(device).float()
     return F.binary_cross_entropy_with_logits(logits[:, 0], click) + joint_loss(logits, conversion)
 
 

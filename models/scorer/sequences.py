@@ -122,9 +122,17 @@ class LogExamples:
             )
 
     def targets(self) -> Bools:
-        """Return `[N]`: whether the next-item loss should foresee this event."""
+        """Return `[N]`: whether the next-item loss should foresee this event from the one before it.
+
+        Not where the user was shown the ad: the event before a click is then mostly the impression of the
+        same ad, and foreseeing the one from the other teaches nothing about a decision.
+        """
         codes = [KINDS.index(kind) for kind in POSITIVE_KINDS]
-        return np.isin(self.kind, codes) & (self.ad_key != 0)
+        user = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        ads, rows = np.unique(np.concatenate((self.ad_key, self.impression_ad_key)), return_inverse=True)
+        events, shown = rows[: len(self.ad_key)], rows[len(self.ad_key) :]
+        organic = ~np.isin(user * len(ads) + events, self.impression_user * len(ads) + shown)
+        return np.isin(self.kind, codes) & (self.ad_key != 0) & organic
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +169,8 @@ class Dataset:
     """Sequences as rows of the network's tables; what `training.train` learns from.
 
     ``content`` `[V + 1, F]` and ``category_of`` `[V + 1]` belong to the rows of the ad table; ``counts``
-    `[V + 1]` says how often each ad is a target. ``target`` `[N]` marks events to be foreseen.
+    `[V + 1]` says how often each ad is a target. ``target`` `[N]` marks events to be foreseen from the
+    event before; clicked impressions are foreseen from their decisions instead.
     """
 
     offsets: I64
@@ -180,7 +189,8 @@ class Dataset:
     @property
     def counts(self) -> I64:
         """`[V + 1]` how often each ad is a target of the next-item loss."""
-        return np.bincount(self.ad[self.target], minlength=len(self.category_of))
+        targets = np.concatenate((self.ad[self.target], self.labels.ad[self.labels.click]))
+        return np.bincount(targets, minlength=len(self.category_of))
 
 
 def item_keys(item_ids: tuple[str, ...]) -> U64:

@@ -25,7 +25,15 @@ from .batches import Batch, Pieces
 from .checkpoint import Progress, State
 from .config import ModelConfig
 from .datasets import Split
-from .losses import Catalogue, NegativeSampler, impression_loss, next_item_loss, stand_in_loss
+from .losses import (
+    Catalogue,
+    NegativeSampler,
+    ShownStates,
+    impression_loss,
+    next_item_loss,
+    next_item_pairs,
+    stand_in_loss,
+)
 from .options import TrainOptions
 from .sequences import Dataset
 from .transformer import Transformer
@@ -190,13 +198,18 @@ class _Run:
     def loss(self, batch: Batch) -> Tensor:
         h = self.model.hidden(batch.events)  # [B, T, D]
         with torch.autocast(self.device.type, enabled=False):
-            h = h.float()
-            loss = next_item_loss(self.model, h, batch, self.catalogue, self.sampler, self.options.negatives)
-            return loss + self.options.heads_weight * self._heads_loss(h, batch)
+            h, model = h.float(), self.model
+            shown = None
+            if len(batch.shown.label):
+                shown = ShownStates.of(model, h, batch, self.split.train)
+            users, target = next_item_pairs(model, h, batch, shown)
+            count = self.options.negatives
+            loss = next_item_loss(model, users, target, self.catalogue, self.sampler, count)
+            return loss + self.options.heads_weight * self._heads_loss(h, batch, shown)
 
-    def _heads_loss(self, h: Tensor, batch: Batch) -> Tensor:
-        if len(batch.shown.label):
-            return impression_loss(self.model, h, batch, self.split.train, self.catalogue.id_dropout)
+    def _heads_loss(self, h: Tensor, batch: Batch, shown: ShownStates | None) -> Tensor:
+        if shown is not None:
+            return impression_loss(self.model, shown, self.split.train, self.catalogue.id_dropout)
         if len(self.split.train.labels) == 0 and self.state.progress.step % STAND_IN_EVERY == 0:
             return stand_in_loss(self.model, h, batch, self.catalogue, self.sampler)
         return torch.zeros((), device=h.device)
@@ -281,7 +294,7 @@ def _check(split: Split, config: ModelConfig, options: TrainOptions) -> None:
             expected=str(len(split.vocabulary)),
             fix="match the data",
         )
-    if not split.train.target.any() or np.diff(split.train.offsets).max(initial=0) < 2:
+    if not split.train.counts.any() or np.diff(split.train.offsets).max(initial=0) < 2:
         raise LogError.expected(
             "training data",
             got=f"{len(split.train.ad)} events of {len(split.train.offsets) - 1} users",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import batches
 from .cooccurrence import ItemGraph, recent_events
-from .datasets import Holdout
+from .datasets import Holdout, impression_windows
 from .metrics import auc, calibration_error, grouped_auc, logloss, ndcg, target_ranks
 from .sequences import F32, I64, Dataset, Labels
 from .transformer import Ads, Transformer
@@ -96,16 +96,6 @@ def blend_and_measure(
         "validation_ndcg@10_without_graph": gains[0],
     }
     return replace(graph, blend=BLENDS[best]), metrics
-
-
-def impression_windows(dataset: Dataset, labels: Labels, length: int) -> Dataset:
-    """Return a data set whose "users" are the histories of at most ``length`` events at each impression."""
-    end = dataset.offsets[labels.user] + labels.position
-    count = np.minimum(labels.position, length)
-    offsets = np.concatenate(([0], np.cumsum(count)))
-    at = np.repeat(end - count - offsets[:-1], count) + np.arange(offsets[-1])
-    columns = {name: getattr(dataset, name)[at] for name in ("ad", "category", "kind", "dwell", "gap")}
-    return replace(dataset, offsets=offsets, target=dataset.target[at], **columns)
 
 
 def label_ads(dataset: Dataset, labels: Labels, device: torch.device) -> Ads:

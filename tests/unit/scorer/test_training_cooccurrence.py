@@ -3,12 +3,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.scorer.cooccurrence import GraphOptions, ItemGraph, build, recent_events
+from models.scorer.cooccurrence import GraphOptions, ItemGraph, Steps, build, recent_events, steps_of
 
 
 def laid_out(sequences):
     lengths = [len(s) for s in sequences]
     return np.concatenate(([0], np.cumsum(lengths))), np.array([i for s in sequences for i in s], np.int64)
+
+
+def graph_of(sequences, size, options=None):
+    offsets, ad = laid_out(sequences)
+    return build(ad, steps_of(offsets, ad), size, options)
 
 
 def plain_weight(sequences, i, j, options):
@@ -27,7 +32,7 @@ def test_weights_are_decayed_counts_of_followers(sequences):
     if sum(map(len, sequences)) < 2:
         return
     options = GraphOptions(lags=3)
-    graph = build(*laid_out(sequences), 7, options)
+    graph = graph_of(sequences, 7, options)
     dense = graph.matrix.toarray()
     for i in range(1, 7):
         for j in range(1, 7):
@@ -35,7 +40,7 @@ def test_weights_are_decayed_counts_of_followers(sequences):
 
 
 def test_the_unknown_ad_neither_follows_nor_is_followed():
-    graph = build(*laid_out([[0, 1, 0, 2]]), 3)
+    graph = graph_of([[0, 1, 0, 2]], 3)
     dense = graph.matrix.toarray()
     assert not dense[0].any()
     assert not dense[:, 0].any()
@@ -43,19 +48,19 @@ def test_the_unknown_ad_neither_follows_nor_is_followed():
 
 
 def test_neighbours_stand_strongest_first():
-    graph = build(*laid_out([[1, 2], [1, 2], [1, 3]]), 4)
+    graph = graph_of([[1, 2], [1, 2], [1, 3]], 4)
     assert graph.rows[1, :2].tolist() == [2, 3]
     assert graph.weights[1, 0] > graph.weights[1, 1] > graph.weights[1, 2] == 0
 
 
 def test_newer_events_count_more_in_a_users_score():
-    graph = build(*laid_out([[1, 3], [2, 4]]), 5, GraphOptions(recent_decay=0.5))
+    graph = graph_of([[1, 3], [2, 4]], 5, GraphOptions(recent_decay=0.5))
     scores = graph.scores(np.array([[1, 2]]))
     assert scores[0, 3] == pytest.approx(2 * scores[0, 4])
 
 
 def test_scoring_leaves_the_graph_as_it_is():
-    graph = build(*laid_out([[1, 2, 3, 1, 3]]), 4)
+    graph = graph_of([[1, 2, 3, 1, 3]], 4)
     rows, weights = graph.rows.copy(), graph.weights.copy()
     first = graph.scores(np.array([[1, 2, 0]]))
     np.testing.assert_array_equal(graph.scores(np.array([[1, 2, 0]])), first)
@@ -64,7 +69,7 @@ def test_scoring_leaves_the_graph_as_it_is():
 
 
 def test_a_user_without_events_has_score_zero():
-    graph = build(*laid_out([[1, 2]]), 3)
+    graph = graph_of([[1, 2]], 3)
     assert not graph.scores(np.zeros((1, 5), np.int64)).any()
 
 
@@ -77,3 +82,12 @@ def test_the_manifest_brings_options_and_blend():
     graph = ItemGraph(np.zeros((2, 1), np.int32), np.zeros((2, 1), np.float32), GraphOptions(lags=7), 4.0)
     assert graph.manifest()["lags"] == 7
     assert graph.manifest()["blend"] == 4.0
+
+
+def test_a_step_may_lead_from_a_decision_to_what_was_clicked():
+    ad = np.array([1, 2, 2, 3])  # the user saw 1 and 2, then an impression of 2 and a click on 3
+    graph = build(ad, Steps(np.array([0]), np.array([1]), np.array([3])), 4)
+    dense = graph.matrix.toarray()
+    assert dense[2, 3] > dense[1, 3] > 0
+    assert not dense[3].any()
+    assert dense[2, 2] == 0

@@ -232,6 +232,26 @@ def test_a_log_is_split_by_time():
     assert (split.train.labels.position <= np.diff(split.train.offsets)[split.train.labels.user]).all()
 
 
+def test_a_click_is_foreseen_from_its_decision_and_not_from_its_own_impression():
+    examples = log(users=30)
+    assert not examples.targets().any()  # every click of this log follows an impression
+    split = from_log(examples, np.zeros((20, 0), np.float32), Buckets())
+    clicks = split.train.labels.ad[split.train.labels.click]
+    assert split.train.counts.tolist() == np.bincount(clicks, minlength=21).tolist()
+    held = split.holdout.labels_history.labels
+    assert split.holdout.target.tolist() == held.ad[held.click].tolist()
+    position = held.position[held.click]
+    assert np.diff(split.holdout.history.offsets).tolist() == position.tolist()
+
+
+def test_a_click_on_an_ad_that_was_not_shown_is_foreseen_from_the_event_before():
+    values = {name: getattr(log(users=3), name) for name in LogExamples.__dataclass_fields__}
+    for name in (n for n in values if n.startswith("impression_") or n in ("click", "conversion")):
+        values[name] = values[name][:0]
+    examples = LogExamples(**values)
+    assert examples.targets().tolist() == (examples.kind == KINDS.index("click")).tolist()
+
+
 def test_late_events_do_not_move_the_split_of_a_user():
     examples = log(users=2, length=4)
     times = np.array([0, 100, 5, 10, 0, 1, 2, 100])  # user 0: two late events after the newest

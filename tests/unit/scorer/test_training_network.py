@@ -155,3 +155,13 @@ def test_a_config_survives_json_and_refuses_fields_of_another_version():
     assert ModelConfig.from_dict(SMALL.to_dict()) == SMALL
     with pytest.raises(ArtifactError, match="learned_positions"):
         ModelConfig.from_dict(SMALL.to_dict() | {"learned_positions": True})
+
+
+def test_mixed_precision_as_on_a_gpu_gives_nearly_the_same_states_and_gradients():
+    model, sequence = network(), events(2, 24)
+    exact = model.hidden(sequence)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model.hidden(sequence)
+    torch.testing.assert_close(mixed.float(), exact, atol=0.15, rtol=0.1)
+    mixed.float().square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.blocks.parameters())
