@@ -8,12 +8,14 @@ from typing import Annotated
 import orjson
 import typer
 
-from .output import say
+from .data import read_world
+from .output import AsJson, console, say
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(demo)
+    for command in (demo, simulate):
+        app.command()(command)
 
 
 def demo(
@@ -29,3 +31,37 @@ def demo(
     if json_file is not None:
         json_file.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
     say(figures, False, "demo")
+
+
+def simulate(
+    users: Annotated[int | None, typer.Option(help="Users of the world.")] = None,
+    ads: Annotated[int | None, typer.Option(help="Ads of the first catalogue.")] = None,
+    seconds: Annotated[int, typer.Option(help="How long each world runs, in its own time.", min=1)] = 600,
+    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Worlds per policy, for the intervals.", min=1)] = 1,
+    world: Annotated[Path | None, typer.Option(help="TOML file with the world's difficulty.")] = None,
+    policies: Annotated[str, typer.Option(help="Comma-separated names.")] = (
+        "random,popularity,static,river_lr,river_adpredictor,impulse,oracle"
+    ),
+    train_minutes: Annotated[float, typer.Option(help="CPU minutes for each world's model.")] = 2.0,
+    history: Annotated[float, typer.Option(help="Seconds of log the model is trained on.")] = 600.0,
+    folder: Annotated[Path, typer.Option(help="Where the worlds' models go.")] = Path("build/simulate"),
+    as_json: AsJson = False,
+) -> None:
+    """Run policies side by side in the same simulated worlds."""
+    from flows.simulated import Models, makers
+    from models.evaluation.simulate import run_policies, simulation_report
+    from models.evaluation.world import World
+    from models.evaluation.world_config import resized
+
+    config = resized(read_world(world), users=users, ads=ads, seed=seed)
+    chosen = makers(policies.split(","), Models(folder, train_minutes, history))
+    told: set[tuple[str, int]] = set()
+
+    def progress(name: str, of_seed: int, _: World) -> None:
+        if (name, of_seed) not in told:
+            told.add((name, of_seed))
+            console.print(f"{name}, seed {of_seed}")
+
+    run = run_policies(config, chosen, seconds, seeds=range(seed, seed + seeds), progress=progress)
+    say(simulation_report(run), as_json, "simulated")

@@ -229,7 +229,7 @@ class Shard:
             self._learn(outcome)
 
     def _learn(self, outcome: Outcome) -> None:
-        if outcome.user_id in self.rows:
+        if self.view.policy.personal_adjustments and outcome.user_id in self.rows:
             self.profiles.learn(self.rows.row(outcome.user_id), outcome, self.view.weights)
 
     def _control(self, record: LogRecord, event: Control) -> None:

@@ -60,6 +60,7 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``candidates`` ads go from retrieval to ranking and ``slots`` of them into the decision.
     ``lateness_s`` and ``future_s`` bound how far an event's time may lie behind or ahead of the
     record's ingest time; beyond, it is counted and not windowed (late) or dead-lettered (future).
+    ``personal_adjustments`` lets each user's taste per category be learned in their own state.
     ``diversity`` is the weight of MMR's penalty for the category of an ad chosen already.
     ``new_ad_share`` is the least share of decisions that hold an ad with fewer than
     ``new_ad_impressions`` impressions (0: no guarantee).
@@ -69,6 +70,7 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     slots: Annotated[int, Meta(ge=1, le=20)] = 5
     candidates: Annotated[int, Meta(ge=1, le=1000)] = 100
     caps: tuple[Cap, ...] = (Cap(scope="ad", impressions=3, window_s=3600),)
+    personal_adjustments: bool = True
     no_repeat_s: Annotated[int, Meta(ge=0)] = 60
     exploration: Exploration = Exploration()
     triggers: Triggers = Triggers()

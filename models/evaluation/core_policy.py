@@ -12,8 +12,9 @@ from models.decide.chunks import chunks
 from models.decide.pacing import paced
 from models.decide.shard import Place, Shard
 from models.domain.decision import Decision, Outcome
-from models.domain.events import AdUpsert, Control
+from models.domain.events import AdUpsert, Control, PolicyChange
 from models.domain.log import Emission, LogRecord, Received
+from models.domain.policy import Policy
 from models.learning.learner import Learner
 from models.policy.pacing import Pacer
 
@@ -31,6 +32,8 @@ class CorePolicy:
         Shards per partition.
     learner, pacer
         None: no adjustments are learned, no budgets paced.
+    policy
+        In force from each partition's first record on; None: the default one.
 
     """
 
@@ -41,16 +44,21 @@ class CorePolicy:
         *,
         learner: Learner | None = None,
         pacer: Pacer | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self._new_shard, self._slices = new_shard, slices
         self.learner, self.pacer = learner, pacer
         self.shards: dict[Place, Shard] = {}
+        self._policy = policy
         self._last: dict[int, LogRecord] = {}
 
     def decide_batch(self, batch: Sequence[Delivered]) -> list[Decision]:
         """Take in a batch of events and return the decisions that it causes."""
         items = [Received(record, event) for record, event in batch]
-        for record, _ in batch:
+        for record, event in batch:
+            if record.partition not in self._last and self._policy is not None:
+                first = PolicyChange(id="first-policy", event_time=event.event_time, policy=self._policy)
+                self._process([Received(record, first)])
             self._last[record.partition] = record
         emissions = self._process(items)
         self._learn(items, [e.body for e in emissions if isinstance(e.body, Outcome)])

@@ -1,0 +1,81 @@
+"""Policies for the closed loop: the product's own code beside baselines, each in a world of its own.
+
+The Transformer of a world is trained on a log of the time before the run, in which tastes stand still;
+every policy that uses it starts from the same model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from connectors.codec import EventCodec
+from flows.jobs import train_log
+from flows.operators import decode_record
+from flows.service import Service
+from flows.settings import load_settings
+from models.decide.examples import ExampleCollector
+from models.domain.errors import SettingError
+from models.domain.ids import content_hash
+from models.domain.policy import Exploration, Policy
+from models.evaluation.core_policy import CorePolicy
+from models.evaluation.generate import generate_log
+from models.evaluation.simulate import BASELINES, MakePolicy
+from models.evaluation.world import World
+from models.evaluation.world_config import WorldConfig
+from models.learning.learner import Learner
+from models.learning.settings import LearnerSettings
+from models.policy.pacing import Pacer
+from models.scorer.options import TrainOptions
+
+LEARNING = ("impulse", "river_lr", "river_adpredictor")
+POLICIES = ("random", "popularity", "static", *LEARNING, "vw", "oracle")
+GREEDY = Policy(exploration=Exploration(thompson_nu=0.0, randomized_share=0.0), personal_adjustments=False)
+
+
+class Models:
+    """The model of each world, trained on first use and kept in a folder."""
+
+    def __init__(self, folder: Path, minutes: float, history_s: float) -> None:
+        self._folder, self._minutes, self._history_s = folder, minutes, history_s
+
+    def of(self, config: WorldConfig) -> Path:
+        """Return the folder of a world's model."""
+        past = msgspec.structs.replace(config, start_s=config.start_s - self._history_s)
+        budget = f"{self._minutes}|{self._history_s}".encode()
+        target = self._folder / content_hash(msgspec.json.encode(past) + budget)
+        if not target.exists():
+            codec, collector = EventCodec(), ExampleCollector()
+            for record in generate_log(past, self._history_s, partitions=1):
+                collector.take([decode_record(codec, record)])
+            train_log(collector.examples(), target, TrainOptions(minutes=self._minutes))
+        return target
+
+
+def makers(names: Sequence[str], models: Models) -> dict[str, MakePolicy]:
+    """Return what makes each of these policies.
+
+    Raises
+    ------
+    SettingError
+        for a name that is none of POLICIES.
+
+    """
+    unknown = [name for name in names if name not in POLICIES and name not in BASELINES]
+    if unknown:
+        raise SettingError.expected("policies", got=unknown, expected=f"some of {POLICIES}", fix="drop them")
+    return {name: BASELINES[name] if name in BASELINES else _core(name, models) for name in names}
+
+
+def _core(name: str, models: Models) -> Callable[[World], CorePolicy]:
+    def make(world: World) -> CorePolicy:
+        model = models.of(world.config)
+        service = Service.of(load_settings(model=model, artifacts=model.parent / "artifacts"))
+        if name == "static":
+            return CorePolicy(service.new_shard, policy=GREEDY)
+        learner = Learner(LearnerSettings(engine=name))
+        return CorePolicy(service.new_shard, learner=learner, pacer=Pacer())
+
+    return make
