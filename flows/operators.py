@@ -17,7 +17,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
-from connectors.codec import CONTENT_TYPE, EventCodec, encode
+from connectors.codec import EventCodec, encode
 from connectors.dead_letters import to_dead_letter
 from models.decide.chunks import Chunk, Item, chunks
 from models.decide.shard import Place, Shard
@@ -103,6 +103,4 @@ def encode_emission(emission: Emission) -> Output:
     if isinstance(body, Rejected):
         return to_dead_letter(body.record, body.error, body.stage)
     stream, key = ("decisions", body.user_id) if isinstance(body, Decision) else ("outcomes", body.ad_id)
-    return Output(
-        stream, key.encode(), encode(body), emission.partition, emission.offset, headers=CONTENT_TYPE
-    )
+    return Output(stream, key.encode(), encode(body), emission.partition, emission.offset)
