@@ -85,13 +85,14 @@ def read_log(path: Path, batch_size: int = 512, skip: int = 0) -> Iterator[list[
         naming file and line, when the file is missing, cut short or holds anything else than records.
 
     """
-    lines = enumerate(_lines(path), start=1)
+    lines = enumerate(raw_lines(path), start=1)
     rest = islice(lines, skip, None)
     while batch := list(islice(rest, batch_size)):
         yield [decode_line(line, path, number) for number, line in batch]
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def raw_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, plain or ``.zst``, without their ends; raises LogError as `read_log`."""
     carry = b""
     for chunk in _chunks(path):
         lines = (carry + chunk).split(b"\n")

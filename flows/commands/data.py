@@ -1,14 +1,15 @@
-"""Commands on recorded logs: replay, generate."""
+"""Commands on recorded logs: replay, generate, convert."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from bytewax.testing import run_main
 
+from connectors.datasets import dataset_log
 from connectors.log_files import write_log
 from flows import replay as replay_flow
 from flows.service import Service
@@ -17,10 +18,12 @@ from models.evaluation.world_config import WorldConfig, parse_world, resized
 
 from .output import AsJson, SettingsFile, say, settings_of
 
+DataSet = Literal["otto", "recbole", "pairs", "sequences", "open_bandit"]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (replay, generate):
+    for command in (replay, generate, convert):
         app.command()(command)
 
 
@@ -81,6 +84,20 @@ def generate(
     records = write_log(out, generate_log(config, seconds, partitions=partitions))
     wall_s = time.perf_counter() - began
     say({"records": records, "out": str(out), "wall_s": wall_s}, as_json, "generated")
+
+
+def convert(
+    name: Annotated[DataSet, typer.Argument(help="Form of the file.")],
+    file: Annotated[Path, typer.Argument(help="File to read, plain or gzip.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl or .jsonl.zst.")],
+    partitions: Annotated[int, typer.Option(help="Partitions of the log.", min=1, max=4096)] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a data set's file into a recorded log, with the ads first and a request after each view."""
+    began = time.perf_counter()
+    records = write_log(out, dataset_log(name, file, partitions=partitions))
+    wall_s = time.perf_counter() - began
+    say({"data_set": name, "records": records, "out": str(out), "wall_s": wall_s}, as_json, "converted")
 
 
 def read_world(file: Path | None) -> WorldConfig:
