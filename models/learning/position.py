@@ -18,6 +18,7 @@ from .bayes import DiagonalBayes
 _LEVEL = "level"
 _SLOPE = "slope"
 _SLOTS = 20
+_SLOT_VARIANCE = 0.5
 _PRIORS: dict[Hashable, float] = {_LEVEL: 0.5, _SLOPE: 0.25}
 _TIME_CONSTANT_S = 6 * 3600.0
 _CENTRE_RATE = 0.01
@@ -30,7 +31,7 @@ class PositionBias:
         self.labels = 0
         self._least_labels = least_labels
         self._centre: float | None = None
-        self._model = DiagonalBayes(1.0, _TIME_CONSTANT_S, dict(_PRIORS))
+        self._model = DiagonalBayes(_SLOT_VARIANCE, _TIME_CONSTANT_S, dict(_PRIORS))
 
     def learn(self, slot: int, offset: float, label: float, time_ms: int) -> None:
         """Learn one label of the randomised bucket; ``offset`` is the logged logit."""
