@@ -25,6 +25,9 @@ ItemScores = Callable[[I64], F32]
 
 CUTOFFS = (1, 5, 10, 20)
 CHUNK = 512
+LARGEST_SCORES = 20_000_000
+"""Scores of a chunk, so that a million items still fit in memory."""
+
 HISTORY_EDGES = (5, 10, 20, 50, 100, 200)
 COLD_EDGES = (0, 5, 20, 100)
 PROTOCOL = (
@@ -63,7 +66,8 @@ class Task:
 
     def chunks(self) -> Iterator[I64]:
         """Yield the users in chunks of a bounded number of scores."""
-        yield from np.array_split(self.users, -(-len(self.users) // CHUNK))
+        chunk = min(CHUNK, max(1, LARGEST_SCORES // len(self.train_counts)))
+        yield from np.array_split(self.users, -(-len(self.users) // chunk))
 
     def seen(self, user: int) -> I64:
         """Return the items of a user's history."""

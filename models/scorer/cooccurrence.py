@@ -21,6 +21,8 @@ import scipy.sparse as sp
 from .sequences import F32, I32, I64
 
 NEIGHBOURS = 128
+LARGEST_TABLE = 1 << 24
+"""Neighbours kept in all: from 131,072 ads on each keeps fewer than NEIGHBOURS, but 8 at least."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,12 @@ def build(ad: I64, steps: Steps, size: int, options: GraphOptions | None = None)
 def _strongest(total: sp.csr_matrix, options: GraphOptions) -> ItemGraph:
     total = total.tocsr()
     total.sort_indices()
-    rows = np.zeros((total.shape[0], NEIGHBOURS), np.int32)
+    size = total.shape[0]
+    width = min(NEIGHBOURS, size, max(8, LARGEST_TABLE // size))
+    rows = np.zeros((size, width), np.int32)
     weights = np.zeros(rows.shape, np.float32)
     for i, (begin, end) in enumerate(zip(total.indptr[:-1], total.indptr[1:], strict=True)):
-        best = np.argsort(-total.data[begin:end], kind="stable")[:NEIGHBOURS]
+        best = np.argsort(-total.data[begin:end], kind="stable")[:width]
         rows[i, : len(best)] = total.indices[begin:end][best]
         weights[i, : len(best)] = total.data[begin:end][best]
     return ItemGraph(rows, weights, options)

@@ -27,6 +27,9 @@ from .sequences import (
 )
 
 EVENT_COLUMNS = ("ad", "category", "kind", "dwell", "gap", "target")
+LARGEST_SCORES = 50_000_000
+"""Scores of held-out users times ads that are held in memory at once."""
+
 HOLDOUT_HISTORY = 200
 """Events kept before each held-out click; more than any default network sees."""
 
@@ -55,7 +58,8 @@ class Holdout:
     labels_history: Dataset | None = None
 
     def sample(self, count: int) -> Holdout:
-        """Return at most ``count`` of the users, evenly spread."""
+        """Return at most ``count`` of the users, evenly spread; fewer where all scores would not fit."""
+        count = min(count, max(50, LARGEST_SCORES // len(self.history.category_of)))
         step = -(-max(len(self.users), 1) // count)
         return replace(self, users=self.users[::step], target=self.target[::step])
 
