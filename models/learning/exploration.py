@@ -25,10 +25,10 @@ That is a policy in its own right, so its propensity is the one-dimensional inte
 
     P(i) = E_x[ prod_{j != i} Phi((x - log r_j) / sigma_j) ],   x ~ N(log r_i, sigma_i^2),
 
-evaluated by Gauss-Legendre quadrature over the interval where the integrand lives; candidates more
-than `REACH` standard deviations out of it are left out. No Monte Carlo, no seed. Against brute force
-the largest error of 300 random slots was .002 and the median 3e-7. With nu = 0 the policy
-is ``greedy`` and its propensity 1.
+evaluated by Gauss-Legendre quadrature over the interval where the integrand lives, with Phi from a table
+of cubics (off by at most 1.4e-9); candidates more than `REACH` standard deviations out of it are left
+out. No Monte Carlo, no seed. Against brute force the largest error of 300 random slots was .002 and the
+median 3e-7. With nu = 0 the policy is ``greedy`` and its propensity 1.
 
 Legend: B rows (decisions), K candidates, S slots.
 """
@@ -57,6 +57,27 @@ REACH = 5.0
 _NODES, _WEIGHTS = (tuple(float(v) for v in a) for a in np.polynomial.legendre.leggauss(12))
 _PANELS = 3
 _SMALLEST = 1e-12
+_FARTHEST = 8.5
+"""More standard deviations than a draw can reach: `uniform` keeps 2^-54 from 0 and 1, that is 8.3."""
+_EDGE, _STEPS = 8, 32
+"""The table of Phi covers -8..8 in 32 intervals per standard deviation."""
+
+
+def _cdf_table() -> F64:
+    """Return the cubics `[intervals, 4]` with Phi's values and slopes at the ends of each interval.
+
+    The error of Hermite interpolation is at most h^4 / 384 times the fourth derivative: 1.4e-9 for
+    h = 1/32, and it falls with the density towards the ends.
+    """
+    z = np.arange(-_EDGE * _STEPS, _EDGE * _STEPS + 1) / _STEPS
+    value = np.array([0.5 * math.erfc(-x / math.sqrt(2.0)) for x in z.tolist()])
+    slope = np.array([math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi) for x in z.tolist()]) / _STEPS
+    rise, left, right = np.diff(value), slope[:-1], slope[1:]
+    cubics = [value[:-1], left, 3 * rise - 2 * left - right, left + right - 2 * rise]
+    return np.ascontiguousarray(np.stack(cubics, axis=1))
+
+
+_CDF = _cdf_table()
 
 
 class Picks(NamedTuple):
@@ -242,7 +263,7 @@ def _pick_plackett_luce(
 def _pick_thompson(log_rank: F64, sd: F64, key: U64, seed: np.uint64, slot: np.uint64) -> tuple[int, float]:
     best, best_value, best_shift = -1, -np.inf, 0.0
     for k in range(log_rank.shape[0]):
-        if not log_rank[k] > -np.inf:
+        if not log_rank[k] + _FARTHEST * sd[k] > best_value:  # no draw could win; also -inf and NaN
             continue
         shift = sd[k] * normal_quantile(uniform(seed, key[k], slot)) if sd[k] > 0.0 else 0.0
         if log_rank[k] + shift > best_value:
@@ -259,42 +280,57 @@ def _win_probability(log_rank: F64, sd: F64, i: int) -> float:
             floor = max(floor, log_rank[j] - REACH * sd[j])
     mean, scale = log_rank[i], sd[i]
     low, high = mean - REACH * scale, mean + REACH * scale
-    rivals = np.empty(log_rank.shape[0], np.int64)
+    rivals = np.empty((log_rank.shape[0], 2))  # mean; steps of the table per unit of log rank value
     count = 0
     for j in range(log_rank.shape[0]):
         if j != i and sd[j] > 0.0 and log_rank[j] + REACH * sd[j] > max(low, floor):
-            rivals[count] = j
+            rivals[count, 0], rivals[count, 1] = log_rank[j], _STEPS / sd[j]
             count += 1
     if scale <= 0.0:
-        return max(_below(mean, log_rank, sd, rivals[:count]), _SMALLEST)
+        return max(_below(mean, rivals[:count]), _SMALLEST)
     if floor <= low and count == 0:
         return 1.0
     low = max(low, floor)
-    return _integrate(mean, scale, low, max(high, low + scale), log_rank, sd, rivals[:count])
+    return _integrate(mean, scale, low, max(high, low + scale), rivals[:count])
 
 
 @njit(cache=True)
-def _integrate(
-    mean: float, scale: float, low: float, high: float, log_rank: F64, sd: F64, rivals: NDArray[np.int64]
-) -> float:
+def _integrate(mean: float, scale: float, low: float, high: float, rivals: F64) -> float:
+    """Integrate from above: where the rivals' product has vanished, it does so all the way down."""
     width = (high - low) / _PANELS
     total = 0.0
-    for panel in range(_PANELS):
+    for panel in range(_PANELS - 1, -1, -1):
         centre = low + (panel + 0.5) * width
-        for n in range(len(_NODES)):
+        for n in range(len(_NODES) - 1, -1, -1):
             x = centre + 0.5 * width * _NODES[n]
+            below = _below(x, rivals)
+            if below == 0.0:
+                return min(max(total, _SMALLEST), 1.0)
             z = (x - mean) / scale
             density = math.exp(-0.5 * z * z) / (scale * math.sqrt(2.0 * math.pi))
-            total += 0.5 * width * _WEIGHTS[n] * density * _below(x, log_rank, sd, rivals)
+            total += 0.5 * width * _WEIGHTS[n] * density * below
     return min(max(total, _SMALLEST), 1.0)
 
 
 @njit(cache=True)
-def _below(x: float, log_rank: F64, sd: F64, rivals: NDArray[np.int64]) -> float:
+def _below(x: float, rivals: F64) -> float:
+    """Return the probability that all rivals `[R, 2]` stay below x; 0 where it is under _SMALLEST."""
     product = 1.0
     for n in range(rivals.shape[0]):
-        j = rivals[n]
-        product *= 0.5 * math.erfc((log_rank[j] - x) / (sd[j] * math.sqrt(2.0)))
+        product *= _normal_cdf((x - rivals[n, 0]) * rivals[n, 1])
         if product < _SMALLEST:
             return 0.0
     return product
+
+
+@njit(cache=True)
+def _normal_cdf(steps: float) -> float:
+    """Return Phi(steps / _STEPS) by the table."""
+    place = steps + _EDGE * _STEPS
+    if place <= 0.0:
+        return 0.0
+    if place >= 2 * _EDGE * _STEPS:
+        return 1.0
+    k = int(place)
+    f = place - k
+    return float(((_CDF[k, 3] * f + _CDF[k, 2]) * f + _CDF[k, 1]) * f + _CDF[k, 0])
