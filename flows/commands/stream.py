@@ -13,11 +13,14 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
 from connectors.consumer import ReadSettings
+from connectors.mapping import read_mappings
 from connectors.recorder import record as record_topics
 from connectors.shutdown import stop_on_signals
 from connectors.topics import TopicSpec, create_topics, diff_topics, standard_topics
+from flows import ingest as ingesting
 from flows import learn as learning
 from flows import personalize
+from flows import rollup as rolling_up
 from flows.settings import Settings
 from models.domain.errors import SettingError
 
@@ -26,7 +29,7 @@ from .output import AsJson, SettingsFile, say, settings_of
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (run, learn, topics, record, settings):
+    for command in (run, learn, rollup, ingest, topics, record, settings):
         app.command()(command)
 
 
@@ -46,11 +49,34 @@ def learn(settings_file: SettingsFile = None) -> None:
     run_flow(learning.flow(chosen, stop), chosen)
 
 
+def rollup(settings_file: SettingsFile = None) -> None:
+    """Sum outcomes up per campaign and minute, until SIGTERM or SIGINT."""
+    chosen = settings_of(settings_file)
+    stop = threading.Event()
+    stop_on_signals(stop)
+    run_flow(rolling_up.flow(chosen, stop), chosen)
+
+
+def ingest(
+    mapping: Annotated[Path, typer.Option(help="TOML file: which field of a raw topic is what.")],
+    settings_file: SettingsFile = None,
+) -> None:
+    """Map raw topics of another shape into the log, until SIGTERM or SIGINT."""
+    chosen = settings_of(settings_file)
+    mappings = read_mappings(mapping)
+    stop = threading.Event()
+    stop_on_signals(stop)
+    run_flow(ingesting.flow(chosen, mappings, stop), chosen)
+
+
 def run_flow(dataflow: Dataflow, chosen: Settings) -> None:
-    """Run a dataflow in this process with the recovery store and epochs of the settings."""
+    """Run a dataflow in this process with the recovery store and epochs of the settings.
+
+    Each flow has a recovery store of its own, a folder named after it: one settings file serves all.
+    """
     from bytewax._bytewax import cli_main  # the runner behind `python -m bytewax.run`, with finer epochs
 
-    recovery = recovery_config(chosen.recovery)
+    recovery = recovery_config(chosen.recovery and chosen.recovery / dataflow.flow_id)
     cli_main(dataflow, epoch_interval=timedelta(milliseconds=chosen.epoch_ms), recovery_config=recovery)
 
 
