@@ -1,4 +1,4 @@
-"""Decisions and outcomes read back: JSON lines of `impulse replay`, or recorded topics of `impulse record`."""
+"""Decisions and outcomes read back: lines of `impulse replay`, or topics recorded by `impulse record`."""
 
 from __future__ import annotations
 
