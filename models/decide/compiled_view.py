@@ -19,7 +19,9 @@ from models.policy.caps import CompiledCaps, compile_caps
 from models.policy.diversity import Facets, SlateRules, facets_of, slate_rules
 from models.policy.eligibility import Rules
 from models.scorer.interface import AdIndex
+from models.scorer.simd import TILE
 
+from .arithmetic import Ads
 from .view import PacingTable, View
 
 F32 = NDArray[np.float32]
@@ -61,9 +63,28 @@ class CompiledView:
         return slate_rules(self.view.policy)
 
     @cached_property
+    def ads(self) -> Ads:
+        """What the auction reads of the catalogue."""
+        catalogue = self.view.catalogue
+        return Ads(
+            catalogue.keys,
+            catalogue.bid_type,
+            catalogue.bid_micros,
+            catalogue.quality,
+            catalogue.floor_micros,
+            catalogue.campaign,
+            self.mu,
+        )
+
+    @cached_property
     def mu(self) -> F64:
         """`[A]` pacing multiplier of each ad's campaign."""
         return pacing_of(self.view.catalogue, self.view.pacing)
+
+    @cached_property
+    def pacing(self) -> list[float]:
+        """`mu` as a list."""
+        return self.mu.tolist()
 
     @cached_property
     def value_bias(self) -> F32:
@@ -73,12 +94,14 @@ class CompiledView:
 
     @cached_property
     def _situations(self) -> _Situations:
-        return _Situations(np.zeros((0, len(self.view.catalogue)), np.float32), {})
+        return _Situations(np.zeros((0, _padded(len(self.view.catalogue))), np.float32), {})
 
-    def situations(self, segments: list[str]) -> tuple[F32, I64]:
-        """Return the retrieval biases `[S, A]` and the row of each segment `[B]`."""
+    def situations(self, segments: list[str]) -> tuple[F32, I64, I64]:
+        """Return the retrieval biases `[S, A and padding]`, and the row `[B]` of each segment in them and in
+        the weights.
+        """
         rows = self.weights.segment_rows(segments)
-        return self._situations.of(self, segments, rows.tolist())
+        return (*self._situations.of(self, segments, rows.tolist()), rows)
 
 
 class _Situations:
@@ -92,9 +115,17 @@ class _Situations:
         for segment, row in zip(segments, rows, strict=True):
             if row not in self._row_of:
                 self._row_of[row] = len(self._bias)
-                fresh = compiled.weights.situation_bias(segment) + compiled.value_bias
-                self._bias = np.concatenate([self._bias, fresh[None, :].astype(np.float32)])
+                fresh = np.zeros((1, self._bias.shape[1]), np.float32)
+                fresh[0, : len(compiled.value_bias)] = (
+                    compiled.weights.situation_bias(segment) + compiled.value_bias
+                )
+                self._bias = np.concatenate([self._bias, fresh])
         return self._bias, np.array([self._row_of[row] for row in rows], np.int64)
+
+
+def _padded(ads: int) -> int:
+    """Return the width to which retrieval pads biases, at least one tile."""
+    return -(-max(ads, 1) // TILE) * TILE
 
 
 def pacing_of(catalogue: Catalogue, pacing: PacingTable) -> F64:

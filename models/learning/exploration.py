@@ -133,8 +133,22 @@ def exploration_logit(pctr: F64, log_shift: F64) -> F64:
     The moved probability is held below 1 - 1e-9; `log_rank_sd` cannot reach that while
     ``nu * sqrt(variance) * |z| < 1``.
     """
-    moved = np.minimum(pctr * np.exp(log_shift), 1.0 - 1e-9)
-    return np.log(moved) - np.log1p(-moved) - (np.log(pctr) - np.log1p(-pctr))
+    return _moved_logits(pctr.ravel(), log_shift.ravel()).reshape(pctr.shape)
+
+
+@njit(cache=True)
+def _moved_logits(pctr: F64, log_shift: F64) -> F64:
+    out = np.empty(len(pctr))
+    for n in range(len(pctr)):
+        out[n] = moved_logit(pctr[n], log_shift[n])
+    return out
+
+
+@njit(cache=True)
+def moved_logit(pctr: float, log_shift: float) -> float:
+    """Return `exploration_logit` of one probability, 0 < pctr < 1."""
+    moved = min(pctr * math.exp(log_shift), 1.0 - 1e-9)
+    return math.log(moved) - math.log1p(-moved) - (math.log(pctr) - math.log1p(-pctr))
 
 
 def pick(
@@ -167,7 +181,7 @@ def pick(
 
     """
     return Picks(
-        *_pick(
+        *pick_rows(
             log_rank,
             sd,
             key,
@@ -209,7 +223,7 @@ def slate_propensity(propensity: F64) -> F64:
 
 
 @njit(cache=True)
-def _pick(
+def pick_rows(
     log_rank: F64,
     sd: F64,
     key: U64,
@@ -219,6 +233,7 @@ def _pick(
     tau: float,
     uniform_mix: float,
 ) -> tuple[NDArray[np.int64], F64, F64]:
+    """Return the arrays of `pick`; for kernels, which may hand it rows one by one."""
     rows = log_rank.shape[0]
     index = np.full(rows, -1, np.int64)
     propensity = np.ones(rows)

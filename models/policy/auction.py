@@ -93,14 +93,14 @@ def gsp_prices(bids: Bids, value: F64, rank: F64, column: I64, reserve_micros: i
 
     """
     prices = np.zeros(column.shape, np.int64)
-    _price_slots(
+    price_slots(
         bids.bid_micros, bids.floor_micros, bids.campaign, value, rank, column, reserve_micros, prices
     )
     return prices
 
 
 @njit(cache=True)
-def _price_slots(
+def price_slots(
     bid: I64,
     floor: I64,
     campaign: NDArray[np.int32],
@@ -110,6 +110,7 @@ def _price_slots(
     reserve: int,
     prices: I64,
 ) -> None:
+    """Write the prices of `gsp_prices` `[B, S]`; for kernels."""
     for b in range(column.shape[0]):
         for s in range(column.shape[1]):
             k = column[b, s]

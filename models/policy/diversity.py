@@ -97,7 +97,7 @@ def close(
         `[B]` decisions without the soft rules.
 
     """
-    _close(log_rank, candidates, column, slot, facets, rules, randomized)
+    close_rows(log_rank, candidates, column, slot, facets, rules, randomized)
 
 
 def wants_new_ad(seed: U64, share: float) -> Flags:
@@ -122,7 +122,7 @@ def favor_new(log_rank: F64, is_new: Flags, column: I64, owed: Flags) -> Flags:
 
     """
     done = np.zeros(len(owed), np.bool_)
-    _favor_new(log_rank, is_new, column, owed, done)
+    favor_new_rows(log_rank, is_new, column, owed, done)
     return done
 
 
@@ -146,7 +146,7 @@ def greedy_slate(
         if slot == slots - 1 and is_new is not None and owed is not None:
             favor_new(left, is_new, column, owed)
         _pick_best(left, column, slot)
-        _close(left, candidates, column, slot, facets, rules, randomized)
+        close_rows(left, candidates, column, slot, facets, rules, randomized)
     return column
 
 
@@ -160,7 +160,7 @@ def _pick_best(log_rank: F64, column: I64, slot: int) -> None:
 
 
 @njit(cache=True)
-def _close(
+def close_rows(
     log_rank: F64,
     candidates: I32,
     column: I64,
@@ -169,6 +169,7 @@ def _close(
     rules: SlateRules,
     randomized: Flags,
 ) -> None:
+    """Do what `close` does; for kernels."""
     for b in range(log_rank.shape[0]):
         picked = column[b, slot]
         if picked < 0:
@@ -213,7 +214,8 @@ def _compete(facets: Facets, row: int, other: int) -> bool:
 
 
 @njit(cache=True)
-def _favor_new(log_rank: F64, is_new: Flags, column: I64, owed: Flags, done: Flags) -> None:
+def favor_new_rows(log_rank: F64, is_new: Flags, column: I64, owed: Flags, done: Flags) -> None:
+    """Do what `favor_new` does and write where it did to ``done`` `[B]`; for kernels."""
     for b in range(log_rank.shape[0]):
         shown = left = 0
         for k in column[b]:

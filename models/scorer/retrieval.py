@@ -161,6 +161,7 @@ def top_k(
 ) -> tuple[I32, F32]:
     """Return the exact top ``k`` per user; see `models.scorer.interface.Scorer.retrieve`.
 
+    A ``bias`` padded to whole tiles is read as it stands, any other is copied.
     A boost is added last: ``score + added``. An ad whose score is -inf can be returned, one whose score
     is NaN never is.
     """
@@ -192,10 +193,11 @@ def _arrays(index: ScanIndex) -> tuple[NDArray[Any], ...]:
 
 def _check_shapes(users: F32, index: ScanIndex, bias: F32, bias_row: I64, eligible: U64, k: int) -> None:
     batch, words = len(users), -(-index.ads // TILE)
+    widths = (index.ads, len(index.bias))  # as given, or padded already
     wrong = [
         (k < 0, "k", k, "0 or more"),
         (users.shape[1] > index.vectors.shape[1], "users", users.shape, f"[B, {index.vectors.shape[1]}]"),
-        (bias.ndim != 2 or bias.shape[1] != index.ads, "bias", bias.shape, f"[S, {index.ads}]"),
+        (bias.ndim != 2 or bias.shape[1] not in widths, "bias", bias.shape, f"[S, {index.ads}]"),
         (bias_row.shape != (batch,), "bias_row", bias_row.shape, f"[{batch}]"),
         (eligible.shape != (batch, words), "eligible", eligible.shape, f"[{batch}, {words}]"),
     ]
