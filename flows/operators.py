@@ -11,6 +11,7 @@ leaves by the same sink as everything else that its partition causes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import bytewax.operators as op
@@ -60,28 +61,38 @@ def chunk(step_id: str, up: Stream[Item], slices: int) -> KeyedStream[Chunk]:
 def decide(
     step_id: str, up: KeyedStream[Chunk], new_shard: Callable[[Place], Shard]
 ) -> KeyedStream[list[Emission]]:
-    """Move each shard's state on by its chunks; emit decisions, outcomes and rejected records."""
-    return op.stateful_batch("stateful_batch", up, lambda state: ShardLogic(new_shard, state))
+    """Move each shard's state on by its chunks; emit decisions, outcomes and rejected records.
+
+    The shards of a process share caches that are not made for threads, so its workers take turns (under the
+    interpreter's lock they would gain nothing anyway: run one worker per process).
+    """
+    turn = threading.Lock()
+    return op.stateful_batch("stateful_batch", up, lambda state: ShardLogic(new_shard, state, turn))
 
 
 class ShardLogic(StatefulBatchLogic[Chunk, list[Emission], bytes]):
     """One shard inside Bytewax: made when its first chunk arrives, from its snapshot if there is one."""
 
-    def __init__(self, new_shard: Callable[[Place], Shard], state: bytes | None) -> None:
+    def __init__(
+        self, new_shard: Callable[[Place], Shard], state: bytes | None, turn: threading.Lock
+    ) -> None:
         self._new_shard = new_shard
+        self._turn = turn
         self._state = state
         self._shard: Shard | None = None
 
     def on_batch(self, values: list[Chunk]) -> tuple[list[list[Emission]], bool]:
         """Process the shard's chunks in order."""
-        shard = self._shard or self._open(values[0].place)
         items = values[0].items if len(values) == 1 else [i for part in values for i in part.items]
-        emissions = shard.process(items)
+        with self._turn:
+            shard = self._shard or self._open(values[0].place)
+            emissions = shard.process(items)
         return [emissions] if emissions else [], self.RETAIN
 
     def snapshot(self) -> bytes:
         """Return the shard's state as bytes of plain data."""
-        return self._state or b"" if self._shard is None else self._shard.dump()
+        with self._turn:
+            return self._state or b"" if self._shard is None else self._shard.dump()
 
     def _open(self, place: Place) -> Shard:
         self._shard = self._new_shard(place)
