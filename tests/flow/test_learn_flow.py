@@ -1,0 +1,111 @@
+"""The learner hears outcomes and ads, and answers into every partition of the log."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from support.flow_runs import MemoryLog, MemorySink, reason, run_flow
+from support.outcomes import MINUTE, OutcomeLog
+from support.raw_log import RawLog
+
+from connectors.codec import EventCodec
+from flows.learn import learn
+from models.domain.events import Adjustments, Pacing
+from models.domain.log import LogRecord
+
+PARTITIONS = (0, 1, 2)
+
+
+@pytest.fixture
+def told() -> OutcomeLog:
+    """Return a quarter of an hour in which ad `good` is clicked and ad `bad` is not."""
+    log = OutcomeLog()
+    for n in range(300):
+        ad = ("good", "bad")[n % 2]
+        shared = {"ad_id": ad, "campaign_id": f"c-{ad}", "decision_id": f"ads.events.v1-0-{n}"}
+        log.add("impression", 3 * n, **shared, charge_micros=1000)
+        log.add("click" if ad == "good" else "no_click", 3 * n + 1, **shared)
+    return log
+
+
+@pytest.fixture
+def ads() -> RawLog:
+    log = RawLog()
+    fields = {"campaign_id": "c-bad", "daily_budget_micros": 50_000}
+    log.event("ad_upsert", ads=[{"ad_id": "bad", **fields}], event_time=MINUTE)
+    return log
+
+
+def run(told: list[LogRecord], ads: RawLog, engine: str = "impulse", batch: int = 64) -> MemorySink:
+    sink = MemorySink()
+    run_flow(learn(MemoryLog(told, batch), MemoryLog(ads.records), sink, PARTITIONS, engine))
+    return sink
+
+
+def control(sink: MemorySink, partition: int = 0) -> list:
+    """Return the control records that a partition got, decoded as the main flow would."""
+    codec = EventCodec()
+    own = [output for output in sink.stream("control") if output.partition == partition]
+    return [
+        codec.decode(LogRecord("ads.events.v1", partition, n, 0, o.key, o.value)) for n, o in enumerate(own)
+    ]
+
+
+def merged(sink: MemorySink) -> dict[str, tuple[float, float]]:
+    return {ad: w for c in control(sink) if isinstance(c, Adjustments) for ad, w in c.ads.items()}
+
+
+@pytest.mark.parametrize("engine", ["impulse", "river_lr", "river_adpredictor"])
+def test_clicked_ads_rise_and_others_fall(told, ads, engine):
+    weights = merged(run(told.records, ads, engine))
+    assert weights["good"][0] > 0 > weights["bad"][0]
+
+
+def test_every_partition_gets_the_same_records_in_the_same_order(told, ads):
+    sink = run(told.records, ads)
+    assert control(sink, 0)
+    assert control(sink, 0) == control(sink, 1) == control(sink, 2)
+    assert Counter(output.partition for output in sink.outputs).keys() == set(PARTITIONS)
+
+
+def test_versions_rise_with_every_record(told, ads):
+    for kind in (Adjustments, Pacing):
+        versions = [record.version for record in control(run(told.records, ads)) if isinstance(record, kind)]
+        assert versions == sorted(set(versions))
+
+
+def test_a_campaign_that_spends_too_fast_is_slowed_or_stopped(told, ads):
+    paces = [record for record in control(run(told.records, ads)) if isinstance(record, Pacing)]
+    assert any("c-bad" in p.exhausted or p.multipliers.get("c-bad", 0) > 0 for p in paces)
+    assert not any("c-good" in p.exhausted for p in paces)
+
+
+def test_an_outcome_that_cannot_be_read_is_a_dead_letter_and_learning_goes_on(told, ads):
+    told.raw(b'{"kind":"click"}')
+    told.raw(b"\xff")
+    sink = run([*told.records[-2:], *told.records[:-2]], ads)
+    assert [reason(letter) for letter in sink.stream("dead_letters")] == ["bad_outcome", "bad_outcome"]
+    assert merged(sink)["good"][0] > 0
+
+
+def test_events_of_users_and_broken_ones_on_the_log_are_passed_over(told, ads):
+    ads.raw(b"{")
+    ads.request()
+    ads.raw(b'{"type":"ad_upsert"')
+    assert merged(run(told.records, ads))["good"][0] > 0
+
+
+def test_stopped_and_resumed_it_goes_on_from_what_it_knew(told, ads, tmp_path):
+    init_db_dir(tmp_path, 1)
+    sink = MemorySink()
+    for batches in (5, None):
+        flow = learn(MemoryLog(told.records, 64, batches), MemoryLog(ads.records), sink, PARTITIONS)
+        run_flow(flow, 1, RecoveryConfig(str(tmp_path)))
+    weights, whole = merged(sink), merged(run(told.records, ads))
+    assert weights["good"] == pytest.approx(whole["good"], abs=0.05)
+    versions = [record.version for record in control(sink) if isinstance(record, Adjustments)]
+    assert versions == sorted(set(versions))
+    assert json.loads(sink.stream("control")[0].value)["type"] in ("adjustments", "pacing")
