@@ -1,0 +1,150 @@
+"""The plain functions behind `impulse evaluate decisions` and `evaluate bandit`; figures ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.log_files import read_log
+from connectors.open_bandit import BanditLog, read_open_bandit
+from connectors.outputs import read_decisions, read_outcomes
+from models.domain.decision import Decision, Outcome
+from models.domain.errors import SettingError
+from models.domain.events import AdUpsert
+from models.evaluation.calibration import reliability
+from models.evaluation.decision_report import (
+    click_figures,
+    exposure_figures,
+    feedback_counts,
+    groups_of,
+    propensity_figures,
+)
+from models.evaluation.offpolicy import BanditData, item_means, on_policy
+from models.evaluation.outcomes import labelled
+from models.evaluation.redecided import estimates
+from models.evaluation.report import render_report
+from models.evaluation.report_data import ReportData
+
+_SAMPLES = 5
+_UPSERT = msgspec.json.Decoder(AdUpsert)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Recorded decisions and outcomes, and whom each ad belongs to."""
+
+    decisions: list[Decision]
+    outcomes: list[Outcome]
+    group_of: Mapping[str, str]
+    groups: str
+    """What the groups are: ``advertiser`` or ``campaign``."""
+
+    def figures(self, window_s: float) -> dict[str, Any]:
+        """Return all figures; what cannot be said without decisions or outcomes is left out."""
+        found: dict[str, Any] = {"decisions": len(self.decisions), "outcomes": len(self.outcomes)}
+        if self.outcomes:
+            found["kinds"] = feedback_counts(self.outcomes)
+            found |= click_figures(self.outcomes, window_s=window_s)
+            exposure = exposure_figures(self.outcomes, self.group_of)
+            found["exposure"] = {"by": self.groups, **exposure}
+        if self.decisions:
+            found["propensities"] = propensity_figures(self.decisions)
+        return found
+
+
+def judged(decisions: Path | None, outcomes: Path | None, log: Path | None) -> Judged:
+    """Read what was recorded; ads of different advertisers are grouped by them where ``log`` holds the ads.
+
+    Raises
+    ------
+    SettingError
+        where no file is named.
+
+    """
+    if decisions is None and outcomes is None:
+        raise SettingError.expected(
+            "decisions and outcomes", got="no file", expected="--log, --decisions or --outcomes",
+            fix="name what `impulse replay` or `impulse record --outputs` wrote",
+        )  # fmt: skip
+    made = [] if decisions is None else list(read_decisions(decisions))
+    told = [] if outcomes is None else list(read_outcomes(outcomes))
+    advertisers = {} if log is None else advertisers_in(log)
+    if any(advertisers.values()):
+        return Judged(made, told, advertisers, "advertiser")
+    campaigns = groups_of(made) or {outcome.ad_id: outcome.campaign_id for outcome in told}
+    return Judged(made, told, campaigns, "campaign")
+
+
+def advertisers_in(log: Path) -> dict[str, str]:
+    """Return the advertiser of each ad that a recorded log brings."""
+    found: dict[str, str] = {}
+    for batch in read_log(log):
+        for record in batch:
+            if record.value is not None and b'"type":"ad_upsert"' in record.value[:40]:
+                found.update((ad.ad_id, ad.advertiser_id) for ad in _UPSERT.decode(record.value).ads)
+    return found
+
+
+def decision_report(found: Judged, figures: Mapping[str, Any]) -> str:
+    """Return the HTML report: figures, calibration, some decisions with their reasons."""
+    click = figures.get("click", {})
+    summary = {"decisions": f"{len(found.decisions):,}", "outcomes": f"{len(found.outcomes):,}"}
+    summary |= {name: f"{value:.4g}" for name, value in click.items() if value is not None}
+    data = labelled(found.outcomes) if found.outcomes else None
+    return render_report(
+        ReportData(
+            title="Decisions and what followed",
+            summary=summary,
+            calibration=reliability(data.predicted, data.label) if data is not None else None,
+            decisions=list(islice((d for d in found.decisions if d.ads), _SAMPLES)),
+            notes=_notes(figures),
+        )
+    )
+
+
+def _notes(figures: Mapping[str, Any]) -> list[str]:
+    notes = ["Every prediction was made before its label was known. Late clicks are counted, not judged."]
+    for policy, sanity in figures.get("propensities", {}).items():
+        told = ", ".join(f"{name} {value}" for name, value in sanity.items() if value is not None)
+        notes.append(f"Propensities of {policy}: {told}.")
+    return notes
+
+
+def bandit_figures(file: Path, policy: str, against: Path | None, replicates: int) -> dict[str, Any]:
+    """Return the estimated click rate of a policy on an Open Bandit log.
+
+    ``uniform`` shows every item alike; ``best`` the item with the best mean in the other fold of users;
+    ``logged`` is the policy that made the log, whose estimates must agree with its own mean.
+    """
+    log = read_open_bandit(file)
+    q = item_means(log.item, log.click, log.user, len(log.item_features))
+    target, value = _bandit_policy(log, policy, q)
+    rows = np.arange(len(log.item))
+    data = BanditData(log.click, log.propensity, target, log.user, q[rows, log.item], value)
+    figures = {"policy": policy, "items": len(log.item_features), **estimates(data, replicates=replicates)}
+    if against is not None:
+        other = read_open_bandit(against)
+        own = BanditData(other.click, other.propensity, other.propensity, other.user)
+        found = on_policy(own, replicates=replicates)
+        figures["against"] = {"value": found.value, "low": found.low, "high": found.high}
+    return figures
+
+
+def _bandit_policy(
+    log: BanditLog, policy: str, q: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the policy's chance of each logged item, and its expected reward by the model, each `[N]`."""
+    match policy:
+        case "uniform":
+            return np.full(len(log.item), 1 / q.shape[1]), q.mean(axis=1)
+        case "best":
+            return (q.argmax(axis=1) == log.item).astype(np.float64), q.max(axis=1)
+        case _:
+            return log.propensity, q[np.arange(len(log.item)), log.item]

@@ -1,0 +1,151 @@
+"""Off-policy evaluation of a log: re-decide each recorded decision's context by another model or policy."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from connectors.outputs import read_decisions, read_outcomes
+from models.decide.asked import Asked
+from models.decide.profiles import Profiles
+from models.decide.slate_trace import follow
+from models.decide.view import View
+from models.domain.decision import Decision
+from models.domain.errors import LogError, SettingError
+from models.domain.policy import Policy
+from models.evaluation.redecided import Chance, Redecided, distribution_value, estimates
+from models.learning.exploration import is_randomized
+
+from .inspection import replay_watched, watched
+from .service import Service
+
+Exploring = Literal["greedy", "randomized"]
+Bucket = Literal["randomized", "all"]
+
+
+def evaluate_policy(
+    log: Path,
+    decisions: Path,
+    outcomes: Path,
+    service: Service,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    exploring: Exploring = "greedy",
+    bucket: Bucket = "randomized",
+    replicates: int = 1000,
+) -> dict[str, Any]:
+    """Return the estimated value of a service's model under a changed policy, from another's log.
+
+    The recorded decisions are followed while the log is replayed, so every context is the logged one,
+    whatever model made it; see `models.evaluation.redecided` for what the estimates mean.
+
+    Parameters
+    ----------
+    changes
+        Fields of the policy to change.
+    exploring
+        The evaluation policy takes the best ad, or draws as the randomised bucket does.
+    bucket
+        Which logged decisions count: those of the randomised bucket, whose propensities reach every
+        candidate, or all.
+
+    Raises
+    ------
+    LogError
+        where the log is not the one that the decisions were made from.
+
+    """
+    recorded = {decision.decision_id: decision for decision in read_decisions(decisions)}
+    found = Redecided(read_outcomes(outcomes))
+    changed = _changing(changes or {})
+
+    def watch(view: View, profiles: Profiles, job: Any) -> None:
+        decision = recorded.get(job.decision_id)
+        if decision is None or not _counts(decision, bucket) or not found.wants(decision.decision_id):
+            return
+        if decision.user_id != job.event.user_id:
+            raise _another_log(log, decision, job.event.user_id)
+        asked = Asked.of(service.views.compiled(changed(view)), profiles, job)
+        found.take(decision, _chances(asked, decision, exploring, found))
+
+    replay_watched(log, service, watched(service, watch, recorded))
+    first, slate = found.first.data(), found.slate.data()
+    return {
+        "model_hash": service.views.first().scorer.model_hash,
+        "exploring": exploring,
+        "bucket": bucket,
+        "changes": dict(changes or {}),
+        "decisions": found.decisions,
+        "first": estimates(first, replicates=replicates),
+        "slate": estimates(slate, ("ips", "snips"), replicates=replicates),
+    }
+
+
+def _counts(decision: Decision, bucket: Bucket) -> bool:
+    return bool(decision.ads) and (bucket == "all" or is_randomized(decision.behavior_policy))
+
+
+def _chances(asked: Asked, decision: Decision, exploring: Exploring, found: Redecided) -> list[Chance]:
+    shown = [slot.ad_id for slot in decision.ads]
+    ads = [ad.ad_id for ad in asked.compiled.view.catalogue.ads]
+    return [
+        Chance(one.logged, distribution_value(one.chances, one.rows, ads, found.means, decision.user_id))
+        for one in follow(asked, shown, randomized=exploring == "randomized")
+    ]
+
+
+def _changing(changes: Mapping[str, Any]) -> Callable[[View], View]:
+    """Return what puts changed fields into a view's policy; equal views give the same object."""
+    known: dict[int, tuple[View, View]] = {}
+
+    def changed(view: View) -> View:
+        if id(view) not in known:
+            fields = msgspec.to_builtins(view.policy) | dict(changes) | {"new_ad_share": 0.0}
+            known[id(view)] = view, replace(view, policy=_policy(fields))
+        return known[id(view)][1]
+
+    return changed
+
+
+def read_changes(file: Path | None) -> dict[str, Any]:
+    """Return the fields of a policy that a TOML file changes, checked.
+
+    Raises
+    ------
+    SettingError
+        for a file that cannot be read or fields that a policy has not.
+
+    """
+    if file is None:
+        return {}
+    try:
+        changes = tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"policy {file}: {error}. Fix: write fields of a policy as TOML.") from None
+    unknown = sorted(set(changes) - set(Policy.__struct_fields__))
+    if unknown:
+        names = ", ".join(Policy.__struct_fields__)
+        raise SettingError.expected(f"policy {file}", got=unknown, expected=names, fix="drop what is unknown")
+    _policy(msgspec.to_builtins(Policy()) | changes)
+    return changes
+
+
+def _policy(fields: Mapping[str, Any]) -> Policy:
+    try:
+        return msgspec.convert(dict(fields), Policy)
+    except msgspec.ValidationError as error:
+        raise SettingError(f"policy: {error}. Fix: correct the field.") from None
+
+
+def _another_log(log: Path, decision: Decision, user_id: str) -> Exception:
+    return LogError.expected(
+        f"decision {decision.decision_id}",
+        got=f"user {user_id} in {log}",
+        expected=f"user {decision.user_id}",
+        fix="give the log that the decisions were made from",
+    )

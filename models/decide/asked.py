@@ -1,0 +1,126 @@
+"""One decision's inputs, gathered as the decider gathers them, for everything that looks over its shoulder.
+
+The functions that decide are called here, so an explanation cannot drift from the decision it explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from models.domain.decision import Decision
+from models.domain.events import Request
+from models.domain.ids import key64
+from models.learning.exploration import randomized_users
+from models.policy.bitsets import pack
+from models.policy.caps import blocked_keys
+from models.policy.eligibility import Eligibility, Situation
+from models.policy.why_not import Why, why_not
+from models.scorer.interface import I64
+
+from .compiled_view import CompiledView
+from .decider import Decider, Job, _eligible, _Scored, _scored, _with_segment
+from .profiles import Profiles
+from .segments import behavioural_segment
+from .view import View
+from .views import ViewBuilder
+
+Watch = Callable[[View, Profiles, Job], None]
+
+
+class WatchedDecider(Decider):
+    """Decides as `Decider` does, and shows each job to ``watch`` first, with the state it is decided from.
+
+    Parameters
+    ----------
+    recorded
+        Decisions that were made already, by id: they are followed instead of deciding anew, so that the
+        state of a shard moves on as it did, whatever model is in force here.
+
+    """
+
+    def __init__(
+        self,
+        views: ViewBuilder,
+        history_length: int,
+        watch: Watch,
+        recorded: Mapping[str, Decision] | None = None,
+    ) -> None:
+        super().__init__(views, history_length)
+        self._watch = watch
+        self._recorded = recorded or {}
+
+    def decide(self, view: View, profiles: Profiles, jobs: list[Job]) -> list[Decision]:
+        """Return one decision per job: the recorded one, or else the one made here."""
+        for job in jobs:
+            self._watch(view, profiles, job)
+        made = {id_: self._recorded[id_] for job in jobs if (id_ := job.decision_id) in self._recorded}
+        missing = [job for job in jobs if job.decision_id not in made]
+        if missing:
+            fresh = super().decide(view, profiles, missing)
+            made.update((decision.decision_id, decision) for decision in fresh)
+        return [made[job.decision_id] for job in jobs]
+
+
+class Asked(NamedTuple):
+    """One job with everything that the decider reads for it."""
+
+    compiled: CompiledView
+    profiles: Profiles
+    job: Job
+    segment: str
+    rows: I64
+    times: I64
+
+    @classmethod
+    def of(cls, compiled: CompiledView, profiles: Profiles, job: Job) -> Asked:
+        """Gather what a job's decision is made from."""
+        rows, times = np.array([job.row], np.int64), np.array([job.event.event_time], np.int64)
+        sums = profiles.windows.read(rows, times).tolist()[0]
+        return cls(compiled, profiles, job, job.context.segment or behavioural_segment(sums), rows, times)
+
+    @property
+    def slots(self) -> int:
+        """Slots wanted."""
+        event = self.job.event
+        own = event.slots if isinstance(event, Request) else None
+        return own or self.compiled.view.policy.slots
+
+    @property
+    def seed(self) -> np.uint64:
+        """The seed of every draw of this decision."""
+        return np.uint64(key64(self.job.decision_id))
+
+    @property
+    def randomized(self) -> bool:
+        """Whether the user is in the randomised bucket."""
+        users = np.array([key64(self.job.event.user_id)], np.uint64)
+        return bool(randomized_users(users, self.compiled.view.policy.exploration)[0])
+
+    def situation(self) -> Situation:
+        """Return what the rules are asked with."""
+        context = _with_segment(self.job.context, self.segment)
+        job, exhausted = self.job, self.compiled.exhausted
+        return Situation(job.placement_id, context, job.event.event_time, exhausted)
+
+    def eligible(self) -> Eligibility:
+        """Return the ads that may be shown."""
+        segments = [self.segment]
+        return _eligible(self.compiled, self.profiles, [self.job], segments, self.rows, self.times)
+
+    def rules_against(self, row: int) -> list[Why]:
+        """Return every rule that keeps the ad of a row out."""
+        blocked = blocked_keys(self.profiles.caps, self.rows, self.times, self.compiled.caps)
+        return why_not(self.compiled.rules, row, self.situation(), blocked)
+
+    def scored(self, eligibility: Eligibility) -> _Scored:
+        """Return the candidates among eligible ads with their scores."""
+        return _scored(self.compiled, self.profiles, eligibility, [self.segment], self.rows, self.times)
+
+    def scored_alone(self, row: int) -> _Scored:
+        """Return the scores of one ad, eligible or not, as its only candidate."""
+        flags = np.zeros(len(self.compiled.view.catalogue), np.bool_)
+        flags[row] = True
+        return self.scored(Eligibility(pack(flags)[None, :], np.zeros((1, 0), np.int64)))

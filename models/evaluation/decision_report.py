@@ -1,0 +1,146 @@
+"""What recorded decisions and outcomes say of themselves: predictions, exposure, propensities.
+
+Legend: N labelled impressions, D decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from models.domain.decision import Decision, Outcome
+from models.learning.exploration import is_randomized
+
+from .fairness import gini
+from .outcomes import exposure_fairness, labelled, labels
+from .prequential import Labelled, Scores, curve, scores, scores_by_slice
+
+SLICES = ("segment", "new_ad", "category", "slot")
+THIN = 1e-4
+"""Propensities below this hardly support an off-policy estimate."""
+
+
+def click_figures(
+    outcomes: Sequence[Outcome], *, window_s: float = 60.0, examination: Sequence[float] = ()
+) -> dict[str, Any]:
+    """Return how good the click predictions were, in all, by slice and by window of label time.
+
+    Every prediction was made before its label was known, so these are prequential figures. Late clicks
+    are no labels of their own (`models.evaluation.outcomes.labels`), and are counted.
+
+    Parameters
+    ----------
+    outcomes
+        Of one run, in any order.
+    window_s
+        Length of the windows of the curve.
+    examination
+        See `labelled`.
+
+    """
+    data = labelled(outcomes, examination)
+    windows = curve(data, window_s)
+    return {
+        "labels": len(data.label),
+        "late_clicks": sum(o.kind == "click" and o.late for o in outcomes),
+        "mean_label_delay_s": _mean_delay(data),
+        "click": _plain(scores(data)),
+        "slices": {
+            name: {value: _plain(found) for value, found in scores_by_slice(data, name).items()}
+            for name in SLICES
+        },
+        "curve": [
+            {"start_s": float(start), **_plain(found)}
+            for start, found in zip(windows.start_s, windows.scores, strict=True)
+        ],
+    }
+
+
+def _mean_delay(data: Labelled) -> float | None:
+    return float((data.label_time_s - data.time_s).mean()) if len(data.label) else None
+
+
+def _plain(found: Scores) -> dict[str, Any]:
+    """Return scores as JSON-ready values: what is undefined (one class only) is None."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in asdict(found).items()
+    }
+
+
+def feedback_counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """Return how many outcomes there are of each kind."""
+    counts: dict[str, int] = defaultdict(int)
+    for outcome in outcomes:
+        counts[outcome.kind] += 1
+    return dict(sorted(counts.items()))
+
+
+def exposure_figures(outcomes: Sequence[Outcome], group_of: Mapping[str, str]) -> dict[str, Any]:
+    """Return how exposure follows merit over ads, and each group's shares; groups name advertisers, say."""
+    correlation, groups = exposure_fairness(outcomes, dict(group_of))
+    shown: dict[str, int] = defaultdict(int)
+    by_segment: dict[str, int] = defaultdict(int)
+    for row in labels(outcomes):
+        shown[row.ad_id] += 1
+        by_segment[row.segment] += 1
+    return {
+        "ads_shown": len(shown),
+        "correlation_with_merit": correlation,
+        "gini": gini(np.array(list(shown.values()), np.float64)),
+        "groups": [{**asdict(group), "ratio": _finite(group.ratio)} for group in groups],
+        "impressions_by_segment": dict(sorted(by_segment.items())),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def propensity_figures(decisions: Iterable[Decision]) -> dict[str, Any]:
+    """Return the sanity of logged propensities, per behaviour policy.
+
+    ``bad`` counts slots outside (0, 1] and slates whose propensity is not the product of their slots'.
+    Where every candidate has a chance, the mean of 1/propensity over first slots is the number of
+    candidates that could be sold, so in the randomised bucket ``inverse_per_candidate`` is near 1 (with
+    ``standard_error``): above it, propensities are logged too small; below it, too large, or some
+    candidates could not be sold (below the reserve).
+    """
+    by_policy: dict[str, list[Decision]] = defaultdict(list)
+    for decision in decisions:
+        by_policy[decision.behavior_policy].append(decision)
+    return {name: _sanity(name, found) for name, found in sorted(by_policy.items())}
+
+
+def _sanity(policy: str, decisions: Sequence[Decision]) -> dict[str, Any]:
+    slots = np.array([slot.propensity for d in decisions for slot in d.ads])
+    figures: dict[str, Any] = {
+        "decisions": len(decisions),
+        "bad": sum(_bad(d) for d in decisions),
+        "least": float(slots.min()) if len(slots) else None,
+        "thin_share": float((slots < THIN).mean()) if len(slots) else None,
+        "certain_share": float((slots >= 1.0).mean()) if len(slots) else None,
+    }
+    if is_randomized(policy):
+        ratios = np.array([1 / d.ads[0].propensity / d.candidates for d in decisions if d.ads])
+        figures["inverse_per_candidate"] = float(ratios.mean()) if len(ratios) else None
+        figures["standard_error"] = (
+            float(ratios.std(ddof=1) / np.sqrt(len(ratios))) if len(ratios) > 1 else None
+        )
+    return figures
+
+
+def _bad(decision: Decision) -> bool:
+    product = math.prod(slot.propensity for slot in decision.ads)
+    inside = all(0 < slot.propensity <= 1 for slot in decision.ads)
+    return not inside or not math.isclose(product, decision.slate_propensity, rel_tol=1e-9, abs_tol=1e-300)
+
+
+def groups_of(decisions: Iterable[Decision]) -> dict[str, str]:
+    """Return the campaign of each ad that was decided."""
+    return {slot.ad_id: slot.campaign_id for decision in decisions for slot in decision.ads}
