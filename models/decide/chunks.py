@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from zlib import crc32
 
-from models.domain.events import CONTROL_TYPES
+from models.domain.events import CONTROL_TYPES, UserEvent
 from models.domain.log import Received, Rejected
 
 from .shard import Place
 
 Item = Received | Rejected
+
+_CONTROL = frozenset(CONTROL_TYPES)
 
 
 class Chunk(NamedTuple):
@@ -38,9 +40,9 @@ def chunks(items: Sequence[Item], slices: int) -> list[Chunk]:
 def _slices_of(item: Item, slices: int) -> Sequence[int]:
     if isinstance(item, Rejected):
         return (0,)
-    if isinstance(item.event, CONTROL_TYPES):
+    if type(item.event) in _CONTROL:  # far cheaper than isinstance of eight classes
         return range(slices)
-    return (slice_of(item.event.user_id, slices),)
+    return (slice_of(cast("UserEvent", item.event).user_id, slices),)
 
 
 def slice_of(user_id: str, slices: int) -> int:

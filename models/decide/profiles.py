@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from models.domain.catalogue import Ad
 from models.domain.decision import Outcome, Parts
-from models.domain.events import AdEvent, Click, Conversion, Dwell, Hide, Impression, UserEvent
+from models.domain.events import (
+    AdEvent,
+    Click,
+    Conversion,
+    Dwell,
+    EventKind,
+    Hide,
+    Impression,
+    Swipe,
+    UserEvent,
+    View,
+)
 from models.domain.events import Request as RequestEvent
 from models.domain.ids import NO_KEY, known_key64, label_key
 from models.learning.user_category import UserCategoryTable
@@ -31,6 +42,23 @@ I64 = NDArray[np.int64]
 IMPRESSIONS_KEPT = 64
 _FIRST_ROWS = 32
 _GENERATIONS = count(1)
+
+_MEASURES: dict[type[UserEvent], int] = {
+    Click: windows.CLICKS,
+    Impression: windows.IMPRESSIONS,
+    Dwell: windows.DWELL_S,
+    Conversion: windows.CONVERSIONS,
+}
+"""What an event counts as; looked up by class, since `isinstance` of a struct costs as much as a step."""
+_AD_EVENTS: dict[EventKind, type[AdEvent]] = {
+    "click": Click,
+    "dwell": Dwell,
+    "view": View,
+    "swipe": Swipe,
+    "hide": Hide,
+    "conversion": Conversion,
+}
+_SEQUENCE_CODES = {_AD_EVENTS[kind]: KIND_CODE[kind] for kind in IN_SEQUENCE}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +79,7 @@ class Profiles:
 
     def __init__(self, history_length: int) -> None:
         self.rows = _FIRST_ROWS
+        self._given = 0  # rows from here on are still as blank as they were made
         self._history = Table(lambda users: HistoryTable.empty(users, history_length), self.rows)
         self._windows = Table(WindowTable.empty, self.rows)
         self._caps = Table(lambda users: CapRing.empty(users, IMPRESSIONS_KEPT), self.rows)
@@ -93,7 +122,9 @@ class Profiles:
             self.rows = max(2 * self.rows, row + 1)
             for table in self._tables.values():
                 table.grow(self.rows)
-        self.close(row)
+        if row < self._given:
+            self.close(row)
+        self._given = max(self._given, row + 1)
         self.history.generation[row] = next(_GENERATIONS)
 
     def close(self, row: int) -> None:
@@ -103,19 +134,20 @@ class Profiles:
 
     def collect(self, row: int, event: UserEvent, ad: Ad | None) -> None:
         """Take an event to be applied by the next `apply`."""
-        measure, amount = _measure(event)
-        self._events.append((row, event.event_time, measure, amount))
+        kind = type(event)
+        amount = event.dwell_ms / 1000 if isinstance(event, Dwell) else 1.0
+        self._events.append((row, event.event_time, _MEASURES.get(kind, -1), amount))
         if isinstance(event, RequestEvent):
             return
         entry = sequence_entry(event, ad)
         if entry is not None:
             self._sequence.append((row, *entry))
-        if isinstance(event, Impression):
+        if kind is Impression:
             ad_key = known_key64(event.ad_id)
             campaign = label_key(ad.campaign_id) if ad is not None else NO_KEY
             advertiser = label_key(ad.advertiser_id) if ad is not None else NO_KEY
             self._impressions.append((row, ad_key, campaign, advertiser, event.event_time))
-        elif isinstance(event, Hide):
+        elif kind is Hide:
             append_hidden(self.caps, row, known_key64(event.ad_id))
 
     def apply(self) -> None:
@@ -168,6 +200,7 @@ class Profiles:
     def load(self, data: dict[str, Any], used: int) -> None:
         """Take over what `dump` returned."""
         self.rows = max(self.rows, used)
+        self._given = max(self._given, used)
         for name, table in self._tables.items():
             table.grow(self.rows)
             table.load(data[name])
@@ -186,26 +219,12 @@ class SequenceEntry(NamedTuple):
 
 def sequence_entry(event: AdEvent, ad: Ad | None) -> SequenceEntry | None:
     """Return what an event adds to the user's sequence, if anything; ``ad`` is its ad as known now."""
-    kind = type(event).__struct_config__.tag
-    if kind not in IN_SEQUENCE:
+    code = _SEQUENCE_CODES.get(type(event))
+    if code is None:
         return None
     category = label_key(ad.category) if ad is not None else NO_KEY
     dwell = event.dwell_ms if isinstance(event, Dwell) else 0
-    return SequenceEntry(known_key64(event.ad_id), category, KIND_CODE[kind], dwell, event.event_time)
-
-
-def _measure(event: UserEvent) -> tuple[int, float]:
-    match event:
-        case Click():
-            return windows.CLICKS, 1.0
-        case Impression():
-            return windows.IMPRESSIONS, 1.0
-        case Dwell():
-            return windows.DWELL_S, event.dwell_ms / 1000
-        case Conversion():
-            return windows.CONVERSIONS, 1.0
-        case _:
-            return -1, 0.0
+    return SequenceEntry(known_key64(event.ad_id), category, code, dwell, event.event_time)
 
 
 def _offset(parts: Parts) -> float:

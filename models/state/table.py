@@ -21,34 +21,40 @@ class Table(Generic[T]):
 
     def __init__(self, blank: Callable[[int], T], rows: int) -> None:
         self._blank = blank
-        self._row = blank(1)
-        self.columns = blank(rows)
+        self._row = _arrays_of(blank(1))
+        self._use(blank(rows))
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        values = {f.name: getattr(self.columns, f.name) for f in fields(self.columns)}  # type: ignore[arg-type]
-        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    def _use(self, columns: T) -> None:
+        self.columns = columns
+        self._arrays = _arrays_of(columns)
+        self._blanks = [(values, self._row[name][0]) for name, values in self._arrays.items()]
 
     def grow(self, rows: int) -> None:
-        """Make room for `rows` rows; the old ones keep their content."""
-        old = self._arrays()
-        self.columns = self._blank(rows)
+        """Make room for `rows` rows; the old ones keep their content, the new ones are blank."""
+        old = self._arrays
+        self._use(self._blank(rows))
         for name, values in old.items():
-            getattr(self.columns, name)[: len(values)] = values
+            self._arrays[name][: len(values)] = values
 
     def clear(self, row: int) -> None:
         """Make one row as blank as a new one."""
-        for name, values in self._arrays().items():
-            values[row] = getattr(self._row, name)[0]
+        for values, blank in self._blanks:
+            values[row] = blank
 
     def dump(self, used: int) -> Plain:
         """Return the first `used` rows as (dtype, shape, bytes) per column."""
-        return {name: plain(values[:used]) for name, values in self._arrays().items()}
+        return {name: plain(values[:used]) for name, values in self._arrays.items()}
 
     def load(self, columns: Plain) -> None:
         """Take over what `dump` returned; call `grow` first."""
         for name, values in columns.items():
             array = from_plain(values)
-            getattr(self.columns, name)[: len(array)] = array
+            self._arrays[name][: len(array)] = array
+
+
+def _arrays_of(columns: Any) -> dict[str, NDArray[Any]]:
+    values = {f.name: getattr(columns, f.name) for f in fields(columns)}
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
 def plain(array: NDArray[Any]) -> tuple[str, tuple[int, ...], bytes]:
