@@ -28,6 +28,7 @@ from models.domain.events import (
 )
 from models.domain.events import Request as RequestEvent
 from models.domain.ids import NO_KEY, known_key64, label_key
+from models.learning.position import examination_of, examination_shift
 from models.learning.user_category import UserCategoryTable
 from models.learning.weights import WeightTable
 from models.policy.caps import CapRing, append_hidden, append_impressions
@@ -180,16 +181,22 @@ class Profiles:
         """Note that the user gets a decision at this time."""
         self._moments.columns.last_decision_ms[row] = time_ms
 
-    def learn(self, row: int, label: Outcome, weights: WeightTable) -> None:
-        """Learn the user's taste for a category from the label of an impression."""
-        rows, key = np.array([row]), np.array([label_key(label.category)], np.uint64)
-        if label.late:
-            age = np.array([max(label.event_time - label.decision_time, 0)])
+    def learn(self, row: int, outcome: Outcome, weights: WeightTable) -> None:
+        """Learn the user's taste for a category: 0 from an impression, turned into a 1 by its click.
+
+        Nothing waits for the attribution window: were only clicks learned at once, every taste would run
+        high by what a window holds of impressions that nobody will click.
+        """
+        rows, key = np.array([row]), np.array([label_key(outcome.category)], np.uint64)
+        if outcome.kind == "click":
+            age = np.array([max(outcome.event_time - outcome.decision_time, 0)])
             self.tastes.correct(rows, key, np.ones(1), age)
-            return
-        offset = _offset(label.parts) + _position_logit(weights, label.slot)
-        clicked = np.array([1.0 if label.kind == "click" else 0.0])
-        self.tastes.learn(rows, key, np.array([offset]), clicked, np.array([label.event_time]))
+        elif outcome.kind == "impression":
+            offset = _offset(outcome.parts)
+            offset += examination_shift(
+                offset + outcome.parts.user_category, examination_of(weights.position_logits, outcome.slot)
+            )
+            self.tastes.learn(rows, key, np.array([offset]), np.zeros(1), np.array([outcome.event_time]))
 
     def dump(self, used: int) -> dict[str, Any]:
         """Return the first `used` rows of every table as plain data."""
@@ -230,11 +237,6 @@ def sequence_entry(event: AdEvent, ad: Ad | None) -> SequenceEntry | None:
 def _offset(parts: Parts) -> float:
     """Return the click logit without the user's own part and without exploration."""
     return parts.base + parts.bias + parts.ad + parts.campaign + parts.segment_category
-
-
-def _position_logit(weights: WeightTable, slot: int) -> float:
-    known = weights.position_logits
-    return known[min(slot, len(known) - 1)] if known else 0.0
 
 
 def _i64(values: tuple[int, ...]) -> I64:

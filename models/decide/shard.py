@@ -221,7 +221,7 @@ class Shard:
     def _join(self, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
         for outcome in self.feedback.join(event, self.view.policy.attribution, ad):
             self._emit(record, outcome)
-            if outcome.kind == "click":
+            if outcome.kind in ("impression", "click"):
                 self._learn(outcome)
 
     def _label_unanswered(self, record: LogRecord, now_ms: int) -> None:
@@ -231,7 +231,6 @@ class Shard:
         self._flush()
         for outcome in self.feedback.unanswered(now_ms):
             self._emit(record, outcome)
-            self._learn(outcome)
 
     def _learn(self, outcome: Outcome) -> None:
         if self.view.policy.personal_adjustments and outcome.user_id in self.rows:

@@ -123,7 +123,7 @@ class CompiledWeights:
         )
 
     def position_logit(self, slots: int) -> F64:
-        """Return the log examination odds of each slot `[slots]`; the last known one repeats."""
+        """Return the log examination of each slot `[slots]`; the last known one repeats."""
         known = self.table.position_logits or (0.0,)
         return np.array([known[min(slot, len(known) - 1)] for slot in range(slots)])
 

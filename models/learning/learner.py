@@ -36,11 +36,10 @@ from .conversions import Conversions
 from .drift import DriftAlarm, DriftWatch
 from .engines import make_engine
 from .event_clock import EventClock
-from .exploration import is_randomized
 from .guard import Guard, GuardReport
 from .packing import pack, unpack
 from .patience import Patience
-from .position import PositionBias
+from .position import PositionBias, examination_of, examination_shift
 from .protocol import Changed
 from .sample import BIAS, Sampler, adjusted_logit, frozen_logit, refusal
 from .settings import LearnerSettings
@@ -178,8 +177,7 @@ class Learner:
     def _label(self, outcome: Outcome, label: float) -> DriftAlarm | None:
         """Learn a fresh label."""
         self._sampler.fresh(outcome, self._offset(outcome), label)
-        if is_randomized(outcome.behavior_policy):
-            self._position.learn(outcome.slot, adjusted_logit(outcome), label, outcome.event_time)
+        self._position.learn(outcome.slot, adjusted_logit(outcome), label, outcome.event_time)
         frozen, adjusted = self._predictions(outcome)
         if outcome.adjustments_version >= self._reset_version:
             self._guard.add(frozen, adjusted, label > 0.0)
@@ -190,8 +188,7 @@ class Learner:
         age_ms = max(outcome.event_time - outcome.decision_time, 0)
         self._patience.note_click(age_ms)
         self._sampler.correct(outcome, 1.0, age_ms)
-        if is_randomized(outcome.behavior_policy):
-            self._position.correct(outcome.slot, adjusted_logit(outcome), age_ms)
+        self._position.correct(outcome.slot, adjusted_logit(outcome), age_ms)
         if outcome.adjustments_version >= self._reset_version:
             self._guard.correct(*self._predictions(outcome))
         return self._watch(outcome, 1.0)
@@ -200,15 +197,15 @@ class Learner:
         return self._drift.add(outcome.segment, outcome.category, residual, outcome.event_time)
 
     def _predictions(self, outcome: Outcome) -> tuple[float, float]:
-        position = self._position_logit(outcome.slot)
-        return frozen_logit(outcome) + position, adjusted_logit(outcome) + position
+        frozen, adjusted = frozen_logit(outcome), adjusted_logit(outcome)
+        return frozen + self._shift(outcome.slot, frozen), adjusted + self._shift(outcome.slot, adjusted)
 
     def _offset(self, outcome: Outcome) -> float:
-        return outcome.parts.base + outcome.parts.user_category + self._position_logit(outcome.slot)
+        shift = self._shift(outcome.slot, adjusted_logit(outcome))
+        return outcome.parts.base + outcome.parts.user_category + shift
 
-    def _position_logit(self, slot: int) -> float:
-        known = self._position_logits
-        return known[min(slot, len(known) - 1)] if known else 0.0
+    def _shift(self, slot: int, logit: float) -> float:
+        return examination_shift(logit, examination_of(self._position_logits, slot))
 
     def _due(self) -> list[Adjustments]:
         now = self._clock.now_ms

@@ -24,9 +24,9 @@ class Priors:
 
     bias: float = 0.1
     ad: float = 0.15
-    campaign: float = 0.15
+    campaign: float = 0.1
     segment_category: float = 0.3
-    user_category: float = 0.3
+    user_category: float = 0.12
     time_constant_s: float = 600.0
     user_time_constant_s: float = 3600.0
 

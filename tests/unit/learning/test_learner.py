@@ -250,22 +250,18 @@ def test_hides_and_swipes_lower_an_ad_against_its_neighbours():
         assert table.ads["a0"][0] < table.ads.get("a1", (0.0,))[0] - 0.1
 
 
-def test_the_position_logits_are_learned_from_the_randomised_bucket_alone():
+def test_the_examination_of_slots_is_learned_from_every_label():
     rng, feed = np.random.default_rng(0), []
-    for n in range(6000):
+    for n in range(8000):
         slot = n % 2
-        bucket = "plackett_luce(tau=0.5,uniform=0.05)"
-        examined = -1.0 + (0.0, -1.0)[slot]
-        common = {"slot": slot, "behavior_policy": bucket, "parts": Parts(base=-1.0 + rng.normal(0, 0.5))}
-        p = 1 / (1 + np.exp(-examined - common["parts"].base - 1.0))
+        common = {"slot": slot, "parts": Parts(base=-1.0 + rng.normal(0, 0.5))}
+        p = (1.0, 0.5)[slot] / (1 + np.exp(-common["parts"].base))
         feed.append(outcome("impression", n * 10, **common))
         if rng.random() < p:
             feed.append(outcome("click", n * 10, **common))
     table = table_after(Learner().learn([*feed, *tail()]).adjustments)
     assert table.position_logits[0] == 0.0
-    assert table.position_logits[1] == pytest.approx(-1.0, abs=0.25)
-    greedy = [msgspec.structs.replace(o, behavior_policy="greedy") for o in feed]
-    assert table_after(Learner().learn([*greedy, *tail()]).adjustments).position_logits == ()
+    assert table.position_logits[1] == pytest.approx(np.log(0.5), abs=0.15)
 
 
 def test_the_offset_takes_the_users_own_part_and_leaves_the_learned_ones():

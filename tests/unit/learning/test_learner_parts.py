@@ -14,7 +14,7 @@ from models.learning.event_clock import MAX_LEAP_MS, EventClock
 from models.learning.guard import Guard
 from models.learning.packing import pack, unpack
 from models.learning.patience import Patience
-from models.learning.position import PositionBias
+from models.learning.position import PositionBias, examination_shift
 from models.learning.vocabulary import Vocabulary
 
 
@@ -152,9 +152,40 @@ def test_position_bias_is_told_apart_from_a_model_that_is_too_bold():
     for n in range(20_000):
         slot = n % 2
         offset = rng.normal(-2.0, 0.8) - 0.3 * slot
-        logit = 0.6 * (offset + 2.0) - 2.0 - 0.7 * slot
-        bias.learn(slot, offset, float(rng.random() < 1 / (1 + np.exp(-logit))), n * 100)
-    assert bias.logits()[1] == pytest.approx(-0.7, abs=0.2)
+        p = (1.0, 0.5)[slot] / (1 + np.exp(-0.6 * (offset + 2.0) + 2.0))
+        bias.learn(slot, offset, float(rng.random() < p), n * 100)
+    assert bias.logits()[1] == pytest.approx(np.log(0.5), abs=0.15)
+
+
+def test_position_bias_forgets_how_wrong_the_model_was_at_first():
+    rng, bias = np.random.default_rng(4), PositionBias()
+    for n in range(40_000):
+        slot, pctr = n % 3, 0.1
+        logit = np.log(pctr / (1 - pctr)) + (2.0 - 0.5 * slot if n < 4000 else 0.0)
+        bias.learn(slot, logit, float(rng.random() < (1.0, 0.7, 0.5)[slot] * pctr), n * 5)
+    assert bias.logits() == pytest.approx((0.0, np.log(0.7), np.log(0.5)), abs=0.2)
+
+
+def test_a_slot_examined_always_shifts_nothing_and_a_rare_click_shifts_by_log_e():
+    assert examination_shift(-1.0, 0.0) == 0.0
+    assert examination_shift(-12.0, -0.7) == pytest.approx(-0.7, abs=1e-4)
+
+
+@given(st.floats(-8, 8), st.floats(-3, 0))
+def test_the_shifted_logit_is_that_of_an_examined_click(logit, log_e):
+    p = 1 / (1 + np.exp(-logit - examination_shift(logit, log_e)))
+    assert p == pytest.approx(np.exp(log_e) / (1 + np.exp(-logit)), rel=1e-6)
+
+
+def test_position_bias_survives_as_plain_values():
+    bias, back = PositionBias(10), PositionBias(10)
+    for n in range(40):
+        bias.learn(n % 4, -2.0, float(n % 5 == 0), n)
+    back.restore(bias.values())
+    for one in (bias, back):
+        one.learn(2, -1.5, 1.0, 50)
+        one.correct(1, -1.5, 10)
+    assert back.logits() == bias.logits()
 
 
 def test_position_bias_says_nothing_before_it_has_seen_enough():
