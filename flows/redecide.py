@@ -106,7 +106,7 @@ def _changing(changes: Mapping[str, Any]) -> Callable[[View], View]:
     def changed(view: View) -> View:
         if id(view) not in known:
             fields = msgspec.to_builtins(view.policy) | dict(changes) | {"new_ad_share": 0.0}
-            known[id(view)] = view, replace(view, policy=_policy(fields))
+            known[id(view)] = view, replace(view, policy=policy_of(fields))
         return known[id(view)][1]
 
     return changed
@@ -131,11 +131,12 @@ def read_changes(file: Path | None) -> dict[str, Any]:
     if unknown:
         names = ", ".join(Policy.__struct_fields__)
         raise SettingError.expected(f"policy {file}", got=unknown, expected=names, fix="drop what is unknown")
-    _policy(msgspec.to_builtins(Policy()) | changes)
+    policy_of(changes)
     return changes
 
 
-def _policy(fields: Mapping[str, Any]) -> Policy:
+def policy_of(fields: Mapping[str, Any]) -> Policy:
+    """Return the policy with these fields, the others by default; raises SettingError for a bad value."""
     try:
         return msgspec.convert(dict(fields), Policy)
     except msgspec.ValidationError as error:

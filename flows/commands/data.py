@@ -12,6 +12,8 @@ from bytewax.testing import run_main
 from connectors.datasets import dataset_log
 from connectors.log_files import write_log
 from flows import replay as replay_flow
+from flows.generated import own_log
+from flows.redecide import policy_of, read_changes
 from flows.service import Service
 from models.evaluation.generate import generate_log
 from models.evaluation.world_config import WorldConfig, parse_world, resized
@@ -76,12 +78,22 @@ def generate(
     seed: Annotated[int, typer.Option(help="Seed of the world.")] = 0,
     world: Annotated[Path | None, typer.Option(help="TOML file with the world's difficulty.")] = None,
     partitions: Annotated[int, typer.Option(help="Partitions of the log.")] = 4,
+    own: Annotated[
+        bool, typer.Option("--own", help="Impulse decides: a replay decides the same and joins all feedback.")
+    ] = False,
+    model: Annotated[Path | None, typer.Option(help="With --own: what decides; none: popularity.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="With --own: TOML file, fields of the policy.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a recorded log made by the simulated world under an exploring policy."""
+    """Write a recorded log made by the simulated world, under an exploring policy unless told otherwise."""
     config = resized(read_world(world), users=users, ads=ads, seed=seed)
     began = time.perf_counter()
-    records = write_log(out, generate_log(config, seconds, partitions=partitions))
+    if own:
+        service = Service.of(settings_of(None, model=model), pinned=True)
+        written = own_log(config, seconds, service, policy_of(read_changes(policy)), partitions=partitions)
+    else:
+        written = generate_log(config, seconds, partitions=partitions)
+    records = write_log(out, written)
     wall_s = time.perf_counter() - began
     say({"records": records, "out": str(out), "wall_s": wall_s}, as_json, "generated")
 

@@ -24,7 +24,7 @@ class OnlineMarkov:
     that item's followers that it makes up; popularity breaks ties, then the lower index.
     """
 
-    def __init__(self, items: int, order: int = 5, decay: float = 0.7) -> None:
+    def __init__(self, items: int, order: int = 10, decay: float = 0.9) -> None:
         self._follows = np.zeros((items, items), np.float32)
         self._sum = np.zeros(items, np.float32)
         self._seen = np.zeros(items, np.float32)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from models.domain.decision import Decision, Outcome
 from models.domain.ids import key64
 
+from .bootstrap import Interval
 from .draws import F64
 from .offpolicy import METHODS, BanditData, Estimate, estimate, on_policy, support
 from .outcomes import labels
@@ -179,21 +180,27 @@ def estimates(
         "thin_rows": about.thin,
         "refusal": about.refusal,
         "logged": {"value": logged.value, "low": logged.low, "high": logged.high},
-        "estimates": {name: _told(each, logged.value) for name, each in found.items()},
+        "estimates": {name: _told(each, logged) for name, each in found.items()},
     }
 
 
-def _told(found: Estimate, logged: float) -> dict[str, Any]:
+def _told(found: Estimate, logged: Interval) -> dict[str, Any]:
     interval = found.interval
-    better = (
-        "better" if interval.low > logged else "worse" if interval.high < logged else "no difference shown"
-    )
     return {
         "value": interval.value,
         "low": interval.low,
         "high": interval.high,
-        "verdict": better if found.verdict else "none",
+        "verdict": _verdict(found, logged),
     }
+
+
+def _verdict(found: Estimate, logged: Interval) -> str:
+    """Return what may be concluded; nothing from DM alone, whose interval ignores the model's own bias."""
+    if not found.verdict or found.method == "dm":
+        return "none"
+    if found.interval.low > logged.high:
+        return "better"
+    return "worse" if found.interval.high < logged.low else "no difference shown"
 
 
 def distribution_value(

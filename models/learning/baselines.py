@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,10 @@ Features = dict[str, float]
 RATERS = ("river_baseline", "river_biased_mf")
 
 
-def rater(name: str, low: float, high: float) -> preprocessing.PredClipper:
+def rater(name: str, low: float, high: float) -> Any:
     """Return one of RATERS: biases alone, or with ten latent factors, as River's documentation sets them."""
     bias, zeros = optim.SGD(0.025), optim.initializers.Zeros()
+    model: Any
     if name == "river_baseline":
         model = reco.Baseline(optimizer=bias, initializer=zeros, l2=0.0)
     else:
@@ -39,16 +41,18 @@ def rate_in_turn(name: str, users: Sequence[int], items: Sequence[int], ratings:
     model = rater(name, min(ratings), max(ratings))
     foreseen = np.empty(len(ratings))
     for n, (user, item, rating) in enumerate(zip(users, items, ratings, strict=True)):
-        foreseen[n] = model.predict_one({"user": user, "item": item})
-        model.learn_one({"user": user, "item": item}, rating)
+        foreseen[n] = model.predict_one({}, user=user, item=item)
+        model.learn_one({}, rating, user=user, item=item)
     return foreseen
 
 
 def river_clicks_in_turn(
     features: Sequence[Features], labels: Sequence[bool], learning_rate: float = 0.03
 ) -> F64:
-    """Return the click probability `[N]` by River's logistic regression, each before its label was learned."""
-    model = linear_model.LogisticRegression(optimizer=optim.SGD(learning_rate), intercept_lr=learning_rate)
+    """Return the click probability `[N]` by River's logistic regression, each before its label."""
+    model: Any = linear_model.LogisticRegression(
+        optimizer=optim.SGD(learning_rate), intercept_lr=learning_rate
+    )
     foreseen = np.empty(len(labels))
     for n, (x, label) in enumerate(zip(features, labels, strict=True)):
         foreseen[n] = model.predict_proba_one(x)[True]
@@ -79,8 +83,12 @@ def adjusted_in_turn(
         By feature group; the others have the default.
 
     """
-    priors = {key: v for x in features for key in x if (v := (prior_variances or {}).get(key.split(":")[0]))}
-    model = DiagonalBayes(time_constant_s=time_constant_s, prior_variances=dict(priors))
+    groups = prior_variances or {}
+    names = {key for x in features for key in x}
+    priors: dict[Hashable, float] = {
+        key: groups[group] for key in names if (group := key.split(":")[0]) in groups
+    }
+    model = DiagonalBayes(time_constant_s=time_constant_s, prior_variances=priors)
     foreseen = np.empty(len(labels))
     rows = zip(features, labels, offsets.tolist(), times_ms, strict=True)
     for n, (x, label, offset, time_ms) in enumerate(rows):

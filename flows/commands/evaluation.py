@@ -1,0 +1,157 @@
+"""Commands that measure what was decided: evaluate decisions, policy, bandit, experiment, stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from connectors.outputs import read_outcomes
+from models.domain.errors import SettingError
+
+from .model import evaluate_app
+from .output import AsJson, SettingsFile, console, flat, say, settings_of
+
+Decisions = Annotated[Path | None, typer.Option(help="Decisions: lines of a replay, or recorded topics.")]
+Outcomes = Annotated[Path | None, typer.Option(help="Outcomes: lines of a replay, or recorded topics.")]
+Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
+Replicates = Annotated[int, typer.Option(help="Bootstrap replicates of the intervals.", min=10)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `impulse evaluate`; ``app`` holds that group already."""
+    evaluate_app.command("decisions")(evaluate_decisions)
+    evaluate_app.command("policy")(evaluate_policy)
+    evaluate_app.command("bandit")(evaluate_bandit)
+    evaluate_app.command("experiment")(evaluate_experiment)
+    evaluate_app.command("stream")(evaluate_stream)
+
+
+def evaluate_decisions(
+    log: Annotated[Path | None, typer.Option(help="Recorded topics that hold both (and the ads).")] = None,
+    decisions: Decisions = None,
+    outcomes: Outcomes = None,
+    window_s: Annotated[float, typer.Option(help="Seconds per point of the curve.", min=0.001)] = 60.0,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge decisions by what followed: predictions, exposure, propensities, by slice and in time."""
+    from flows.judged import decision_report, judged
+
+    found = judged(decisions or log, outcomes or log, log)
+    figures = found.figures(window_s)
+    if report is not None:
+        report.write_text(decision_report(found, figures))
+    brief = {name: value for name, value in figures.items() if name != "curve"}
+    say(figures if as_json else brief, as_json, "decisions")
+
+
+def evaluate_policy(
+    log: Annotated[Path, typer.Option(help="Recorded log that the decisions were made from.")],
+    decisions: Annotated[Path, typer.Option(help="The logged decisions, with propensities.")],
+    outcomes: Annotated[Path, typer.Option(help="What followed them.")],
+    model: Annotated[Path | None, typer.Option(help="Model to evaluate; none: popularity.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="TOML file: fields of the policy to change.")] = None,
+    exploring: Annotated[
+        Literal["greedy", "randomized"], typer.Option(help="How the evaluated policy picks.")
+    ] = "greedy",
+    bucket: Annotated[
+        Literal["randomized", "all"], typer.Option(help="Logged decisions to learn from.")
+    ] = "randomized",
+    replicates: Replicates = 1000,
+    report: Report = None,
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate off-policy what another model or policy would have earned on a log with propensities."""
+    from flows.redecide import evaluate_policy as evaluate
+    from flows.redecide import read_changes
+    from flows.service import Service
+
+    service = Service.of(settings_of(settings_file, model=model), pinned=True)
+    figures = evaluate(
+        log, decisions, outcomes, service, changes=read_changes(policy), exploring=exploring, bucket=bucket,
+        replicates=replicates,
+    )  # fmt: skip
+    _finish(figures, as_json, report, "Off-policy evaluation")
+
+
+def evaluate_bandit(
+    file: Annotated[Path, typer.Argument(help="A campaign of the Open Bandit Dataset: CSV, plain or gzip.")],
+    policy: Annotated[
+        Literal["uniform", "best", "logged"], typer.Option(help="Policy to evaluate on the log.")
+    ] = "uniform",
+    against: Annotated[Path | None, typer.Option(help="Log of another policy; its own value beside.")] = None,
+    replicates: Replicates = 1000,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate a policy's click rate from an Open Bandit log: IPS, SNIPS, DM and DR with their gates."""
+    from flows.judged import bandit_figures
+
+    figures = bandit_figures(file, policy, against, replicates)
+    _finish(figures, as_json, report, f"Open Bandit, {policy} policy")
+
+
+def evaluate_experiment(
+    outcomes: Annotated[Path, typer.Option(help="Outcomes of all arms.")],
+    salt: Annotated[str, typer.Option(help="Salt of the assignment.")],
+    shares: Annotated[str, typer.Option(help="Share of each arm, control first.")] = "0.5,0.5",
+    since: Annotated[int, typer.Option(help="Start of the test, UTC ms; what was before cuts variance.")] = 0,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the arms of an A/B test (hash of salt and user) by CTR, CVR, revenue and value."""
+    from models.evaluation.ab_report import ab_report
+
+    figures = ab_report(list(read_outcomes(outcomes)), salt, parse_shares(shares), since_ms=since)
+    _finish(figures, as_json, report, f"A/B test {salt}")
+
+
+def parse_shares(text: str) -> list[float]:
+    """Return the arms' shares; raises SettingError for fewer than two or one that is not positive."""
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if len(shares) < 2 or not all(0 < share < float("inf") for share in shares):
+        raise SettingError.expected(
+            "--shares", got=text, expected="two or more positive numbers", fix="give e.g. 0.5,0.5"
+        )
+    return shares
+
+
+def evaluate_stream(
+    interactions: Annotated[Path, typer.Option(help="RecBole .inter file with ratings and timestamps.")],
+    items: Annotated[Path | None, typer.Option(help="RecBole .item file with categories.")] = None,
+    click_from: Annotated[float, typer.Option(help="Ratings from here on count as clicks.")] = 4.0,
+    train_share: Annotated[
+        float, typer.Option(help="Share of the stream that the frozen model learns from.", min=0.1, max=0.9)
+    ] = 0.5,
+    minutes: Annotated[float, typer.Option(help="CPU minutes for the frozen model; 0: leave it out.")] = 2.0,
+    time_constant_days: Annotated[float, typer.Option(help="How fast the adjustments forget.")] = 30.0,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test, then learn, in the order of time: ratings, next items and clicks, River's models beside ours."""
+    from flows.streamed import StreamOptions, stream_figures
+
+    options = StreamOptions(click_from, train_share, minutes, time_constant_days * 86_400)
+    figures = stream_figures(interactions, items, options, tell=console.print)
+    _finish(figures, as_json, report, f"Stream {interactions.name}")
+
+
+def _finish(figures: Mapping[str, Any], as_json: bool, report: Path | None, title: str) -> None:
+    from models.evaluation.report import render_report
+    from models.evaluation.report_data import ReportData
+
+    if report is not None:
+        summary = {name: _cell(value) for name, value in flat(figures)}
+        report.write_text(render_report(ReportData(title, summary)))
+    say(figures, as_json, title)
+
+
+def _cell(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value}"
