@@ -1,0 +1,71 @@
+"""A/B tests from outcomes alone."""
+
+import numpy as np
+import pytest
+from support.outcomes import outcome
+
+from models.evaluation.ab_report import METRICS, ab_report, user_sums
+from models.evaluation.experiments import arm_of
+
+
+def traffic(users=400, lift=0.0, impressions=10, at_s=0.0, seed=0):
+    rng, out = np.random.default_rng(seed), []
+    for n in range(users):
+        user = f"u{n}"
+        rate = 0.2 + lift * arm_of(user, "salt", (0.5, 0.5))
+        for k in range(impressions):
+            clicked = rng.random() < rate
+            kind = "click" if clicked else "no_click"
+            out.append(outcome("impression", at_s + k, user_id=user, charge_micros=10))
+            out.append(outcome(kind, at_s + k, user_id=user))
+    return out
+
+
+def ctr(report):
+    return report["metrics"]["ctr"]["against_control"][0]
+
+
+def test_a_true_lift_is_found_and_none_is_not_claimed():
+    assert ctr(ab_report(traffic(lift=0.1), "salt", (0.5, 0.5)))["verdict"] == "better"
+    assert ctr(ab_report(traffic(lift=-0.1), "salt", (0.5, 0.5)))["verdict"] == "worse"
+    assert ctr(ab_report(traffic(), "salt", (0.5, 0.5)))["verdict"] == "no difference shown"
+
+
+def test_arms_whose_sizes_do_not_fit_the_shares_give_no_verdict():
+    told = ctr(ab_report(traffic(lift=0.1), "salt", (0.9, 0.1)))
+    assert told["sample_ratio_p"] == pytest.approx(1, abs=1)
+    wrong = [o for o in traffic(lift=0.1) if arm_of(o.user_id, "salt", (0.5, 0.5)) == 0 or o.user_id < "u2"]
+    assert ctr(ab_report(wrong, "salt", (0.5, 0.5)))["verdict"].startswith("none")
+
+
+def test_what_was_before_the_start_is_a_covariate_and_no_result():
+    before, during = traffic(impressions=40), traffic(at_s=1000, seed=1)
+    since = min(o.decision_time for o in during)
+    told = ab_report([*before, *during], "salt", (0.5, 0.5), since_ms=since)
+    assert (told["outcomes"], told["covariate_outcomes"]) == (len(during), len(before))
+    assert sum(told["metrics"]["ctr"]["users"]) == 400
+
+
+def test_every_metric_sums_its_own_events():
+    rows = [
+        outcome("impression", charge_micros=5),
+        outcome("click"),
+        outcome("click", late=True),
+        outcome("conversion", value_micros=70),
+    ]
+    assert {metric: user_sums(rows, metric) for metric in METRICS} == {
+        "ctr": {"u": (1.0, 1.0)},
+        "cvr": {"u": (1.0, 2.0)},
+        "revenue": {"u": (5.0, 1.0)},
+        "value": {"u": (70.0, 1.0)},
+    }
+
+
+def test_three_arms_are_each_set_against_the_first():
+    told = ab_report(traffic(), "salt", (1, 1, 1))["metrics"]["ctr"]["against_control"]
+    assert [each["arm"] for each in told] == [1, 2]
+
+
+def test_an_empty_arm_is_refused_by_name():
+    told = ab_report(traffic(users=1), "salt", (0.5, 0.5))["metrics"]["ctr"]["against_control"]
+    assert told == [{"arm": 1, "refusal": "an arm has fewer than two users"}]

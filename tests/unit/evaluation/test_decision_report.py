@@ -1,0 +1,107 @@
+"""Figures of recorded decisions and outcomes."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.outcomes import outcome
+from support.shards import Bench, LogBuilder, bodies, run
+
+from models.domain import events
+from models.domain.catalogue import Ad
+from models.domain.decision import Decision
+from models.domain.policy import Exploration, Policy
+from models.evaluation.decision_report import (
+    click_figures,
+    exposure_figures,
+    feedback_counts,
+    groups_of,
+    propensity_figures,
+)
+
+
+def labels(clicks, pctr=0.5, **fields):
+    return [outcome("click" if c else "no_click", n, pctr=pctr, **fields) for n, c in enumerate(clicks)]
+
+
+def randomised(requests=400, ads=10):
+    log = LogBuilder()
+    log.add(events.PolicyChange, policy=Policy(exploration=Exploration(randomized_share=1.0), slots=2))
+    bids = range(1, ads + 1)
+    log.add(events.AdUpsert, ads=tuple(Ad(ad_id=f"a{n}", campaign_id=f"c{n}", bid_micros=n) for n in bids))
+    for n in range(requests):
+        log.request(user_id=f"u{n}")
+    return bodies(run(Bench().shard(), log.records), Decision)
+
+
+def test_a_prediction_that_means_what_it_says_has_no_calibration_error():
+    told = click_figures(labels([1, 0, 1, 0]))
+    assert told["labels"] == 4
+    assert told["click"]["ece"] == 0
+    assert told["click"]["normalised_entropy"] == pytest.approx(1)
+
+
+def test_slices_and_windows_cover_all_labels():
+    rows = labels([1, 0, 1], segment="s1") + labels([0, 0], segment="s2", slot=1)
+    told = click_figures(rows, window_s=1.5)
+    assert {name: found["rows"] for name, found in told["slices"]["segment"].items()} == {"s1": 3, "s2": 2}
+    assert {name: found["rows"] for name, found in told["slices"]["slot"].items()} == {"0": 3, "1": 2}
+    assert sum(point["rows"] for point in told["curve"]) == 5
+
+
+def test_late_clicks_are_counted_and_not_judged():
+    told = click_figures([*labels([0, 1]), outcome("click", 9, late=True)])
+    assert (told["labels"], told["late_clicks"]) == (2, 1)
+
+
+def test_what_one_class_leaves_undefined_is_none():
+    told = click_figures(labels([0, 0]))
+    assert told["click"]["auc"] is None
+    assert told["click"]["normalised_entropy"] is None
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30))
+def test_no_figure_is_nan_whatever_the_labels(clicks):
+    told = click_figures(labels(clicks))
+    figures = [told["click"], *told["slices"]["segment"].values(), *told["curve"]]
+    assert all(v is None or np.isfinite(v) for found in figures for v in found.values())
+
+
+def test_no_labels_give_no_figures_and_no_error():
+    told = click_figures([outcome("impression")])
+    assert told["labels"] == 0
+    assert told["mean_label_delay_s"] is None
+
+
+def test_outcomes_are_counted_by_kind():
+    assert feedback_counts([outcome("click"), outcome("click"), outcome("hide")]) == {"click": 2, "hide": 1}
+
+
+def test_exposure_is_shared_out_to_the_groups_named():
+    rows = labels([1, 0, 0], ad_id="a") + labels([0], ad_id="b")
+    told = exposure_figures(rows, {"a": "x", "b": "y"})
+    assert [(g["group"], g["exposure_share"]) for g in told["groups"]] == [("x", 0.75), ("y", 0.25)]
+    assert told["ads_shown"] == 2
+
+
+def test_exact_propensities_pass_and_their_inverse_counts_the_candidates():
+    told = propensity_figures(randomised())
+    (sanity,) = told.values()
+    assert sanity["bad"] == 0
+    assert abs(sanity["inverse_per_candidate"] - 1) < 4 * sanity["standard_error"]
+
+
+def test_propensities_logged_twice_as_large_are_found_out():
+    replace = msgspec.structs.replace
+    wrong = [
+        replace(d, ads=tuple(replace(s, propensity=min(2 * s.propensity, 1.0)) for s in d.ads))
+        for d in randomised(100)
+    ]
+    (sanity,) = propensity_figures(wrong).values()
+    assert sanity["bad"] == 100
+    assert sanity["inverse_per_candidate"] < 0.6
+
+
+def test_ads_are_grouped_by_the_campaign_that_was_decided():
+    assert groups_of(randomised(20, ads=3)) == {f"a{n}": f"c{n}" for n in (1, 2, 3)}

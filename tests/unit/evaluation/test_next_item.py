@@ -1,0 +1,58 @@
+"""Next items in the order of time."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.evaluation.next_item import OnlineMarkov, OnlinePopularity, hit_figures, ranks_in_turn
+
+
+def test_a_users_first_event_is_not_ranked():
+    ranks = ranks_in_turn(OnlineMarkov, np.array([0, 1, 0]), np.array([0, 1, 1]), 2)
+    assert ranks.tolist()[:2] == [-1, -1]
+    assert ranks[2] >= 0
+
+
+def test_what_followed_an_item_before_ranks_first_after_it():
+    user, item = np.repeat(np.arange(5), 2), np.tile([3, 7], 5)
+    ranks = ranks_in_turn(OnlineMarkov, user, item, 10)
+    assert ranks[3::2].tolist() == [0, 0, 0, 0]
+
+
+def test_an_event_is_ranked_before_it_is_learned():
+    ranks = ranks_in_turn(OnlineMarkov, np.array([0, 0]), np.array([1, 4]), 5)
+    assert ranks[1] == 3  # nothing is known but that item 1 came, which is left out; ties by index
+
+
+def test_items_that_the_user_met_are_left_out_unless_kept():
+    user, item = np.zeros(4, np.int64), np.array([0, 0, 0, 1])
+    assert ranks_in_turn(OnlinePopularity, user, item, 2)[3] == 0
+    assert ranks_in_turn(OnlinePopularity, user, item, 2, seen="keep")[3] == 1
+
+
+def test_later_followers_count_less():
+    model = OnlineMarkov(4, order=2, decay=0.5)
+    model.learn(deque([0]), 1)
+    model.learn(deque([2, 0]), 3)
+    scores = model.scores(deque([0], maxlen=2))
+    assert scores[1] > scores[3] > scores[2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=60))
+def test_a_rank_never_depends_on_what_comes_later(events):
+    user, item = (np.array(column) for column in zip(*events, strict=True))
+    whole = ranks_in_turn(OnlineMarkov, user, item, 6)
+    half = len(events) // 2
+    assert ranks_in_turn(OnlineMarkov, user[:half], item[:half], 6).tolist() == whole[:half].tolist()
+    assert (whole < 6).all()
+
+
+def test_hit_figures_count_ranked_events_alone():
+    told = hit_figures(np.array([-1, 0, 9, 10]))
+    assert told["events"] == 3
+    assert told["hr@10"] == pytest.approx(2 / 3)
+    assert told["ndcg@10"] == pytest.approx((1 + 1 / np.log2(11)) / 3)
+    assert hit_figures(np.array([-1]))["hr@10"] is None
