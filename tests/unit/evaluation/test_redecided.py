@@ -28,7 +28,8 @@ def decision(number, propensities, user="u", ads=None):
     )  # fmt: skip
     return Decision(
         decision_id=f"d{number}", trigger="request", request_id="r", user_id=user, placement_id="",
-        segment="", event_time=0, ingest_time=0, ads=slots, candidates=9, filtered={}, activity={}, behavior_policy="b",
+        segment="", event_time=0, ingest_time=0, ads=slots, candidates=9, filtered={}, activity={},
+        behavior_policy="b",
         slate_propensity=float(np.prod(propensities)), model_hash="", catalogue_version="",
         adjustments_version=0, pacing_version=0, policy_version=0, rung="full",
     )  # fmt: skip
