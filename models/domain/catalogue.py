@@ -136,7 +136,7 @@ class Catalogue:
                 merged[row] = ad
         changed = np.array(sorted({rows[ad.ad_id] for ad in ads}), np.int64)
         active = _patched(self.active, len(merged), changed, np.ones(len(changed), np.bool_))
-        result = Catalogue(tuple(merged), active, self._next_version(msgspec.json.encode(ads)))
+        result = Catalogue(tuple(merged), active, self._next_version(_canonical(ads)))
         result.__dict__["row_of"] = rows
         self._hand_on(result, changed)
         return result
@@ -153,7 +153,7 @@ class Catalogue:
     def replaced(self, ads: Sequence[Ad]) -> Catalogue:
         """Return a catalogue of just these ads, as the next version of this one."""
         fresh = Catalogue().upsert(ads) if ads else Catalogue()
-        return replace(fresh, version=self._next_version(msgspec.json.encode(("replace", ads))))
+        return replace(fresh, version=self._next_version(b"replace" + _canonical(ads)))
 
     def to_bytes(self) -> bytes:
         """Return the catalogue as JSON."""
@@ -253,6 +253,21 @@ class Catalogue:
     def floor_micros(self) -> NDArray[np.int64]:
         """`[A]` least price of the ad's billed event."""
         return self._column("floor_micros")
+
+
+def _canonical(ads: Sequence[Ad]) -> bytes:
+    """Return bytes that are equal for equal ads.
+
+    Their JSON is not: msgspec tells defaults to be left out by identity, and an ad that came from another
+    process has equal ones.
+    """
+    astuple = msgspec.structs.astuple
+    return msgspec.json.encode(
+        [
+            (astuple(msgspec.structs.replace(ad, creatives=())), [astuple(c) for c in ad.creatives])
+            for ad in ads
+        ]
+    )
 
 
 class _Stored(msgspec.Struct):
