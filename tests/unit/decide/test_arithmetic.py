@@ -1,0 +1,119 @@
+"""The compiled appraisal of candidates says what the auction and the exploration define on arrays."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.decide.arithmetic import Ads, Logits, appraise, sigmoid
+from models.learning.compiled import CandidateParts
+from models.learning.exploration import log_rank_sd
+from models.policy.auction import CPM, Bids, admitted, rank_value, value_micros
+
+ADS = 40
+
+
+def some_ads(rng: np.random.Generator) -> Ads:
+    return Ads(
+        keys=rng.integers(1, 2**63, ADS).astype(np.uint64),
+        bid_type=rng.integers(0, 3, ADS).astype(np.int8),
+        bid_micros=rng.integers(0, 3_000_000, ADS),
+        quality=rng.uniform(0.1, 3, ADS),
+        floor_micros=rng.integers(0, 200_000, ADS),
+        campaign=rng.integers(0, 7, ADS).astype(np.int32),
+        mu=rng.uniform(0, 2, ADS),
+    )
+
+
+def some_logits(rng: np.random.Generator, rows: np.ndarray) -> Logits:
+    def part() -> np.ndarray:
+        return rng.normal(0, 0.5, rows.shape)
+
+    click = np.where(rows >= 0, rng.normal(-3, 2, rows.shape), -np.inf).astype(np.float32)
+    conversion = np.where(rows >= 0, rng.normal(-3, 2, rows.shape), -np.inf).astype(np.float32)
+    learned = CandidateParts(part(), part(), part(), part() ** 2, part())
+    return Logits(click, conversion, 0.3, part(), part() ** 2, learned)
+
+
+def some_batch(seed: int, decisions: int = 5) -> tuple[np.ndarray, Logits, Ads]:
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-1, ADS, (decisions, 12)).astype(np.int32)
+    return rows, some_logits(rng, rows), some_ads(rng)
+
+
+def bids_of(ads: Ads, rows: np.ndarray) -> Bids:
+    return Bids(
+        ads.bid_type[rows],
+        ads.bid_micros[rows],
+        ads.quality[rows],
+        ads.floor_micros[rows],
+        ads.campaign[rows],
+        ads.mu[rows],
+    )
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0, 5_000_000, 10**9]))
+@settings(max_examples=40, deadline=None)
+def test_offers_are_those_of_the_auction_and_the_exploration_to_the_last_bit(seed, reserve):
+    rows, logits, ads = some_batch(seed)
+    offers = appraise(rows, logits, ads, 0.25, reserve)
+    bids, there = bids_of(ads, rows), rows >= 0
+    value = value_micros(bids, offers.pctr, offers.pcvr)
+    allowed = there & admitted(bids, value, reserve)
+    sd = log_rank_sd(logits.learned.variance + logits.taste_variance, offers.pctr, 0.25, bids.bid_type == CPM)
+    assert (offers.value == np.where(there, value, 0.0)).all()
+    assert (offers.rank == np.where(allowed, rank_value(bids, value), -np.inf)).all()
+    assert (offers.deviation == np.where(there, sd, 0.0)).all()
+
+
+def test_the_click_probability_is_the_sigmoid_of_the_sum_of_the_parts():
+    rows, logits, ads = some_batch(1)
+    offers = appraise(rows, logits, ads, 0.25, 0)
+    learned = logits.learned
+    total = logits.click.astype(np.float64) + logits.bias + learned.ad + learned.campaign
+    total += learned.segment_category + logits.taste
+    expected = 1 / (1 + np.exp(-np.clip(total, -30, 30)))
+    np.testing.assert_allclose(offers.pctr[rows >= 0], expected[rows >= 0], rtol=1e-12)
+
+
+def test_log_ranks_are_minus_infinity_for_what_earns_nothing_or_is_not_admitted():
+    rows, logits, ads = some_batch(2)
+    free = ads._replace(bid_micros=np.zeros(ADS, np.int64), floor_micros=np.zeros(ADS, np.int64))
+    assert (appraise(rows, logits, free, 0.25, 0).log_rank == -np.inf).all()
+    assert (appraise(rows, logits, ads, 0.25, 10**15).log_rank == -np.inf).all()
+    offers = appraise(rows, logits, ads, 0.25, 0)
+    earning = offers.rank > 0
+    np.testing.assert_allclose(offers.log_rank[earning], np.log(offers.rank[earning]), rtol=1e-15)
+
+
+def test_no_candidate_offers_nothing():
+    rows, logits, ads = some_batch(3)
+    offers = appraise(rows, logits, ads, 0.25, 0)
+    for values in (offers.keys, offers.pctr, offers.pcvr, offers.bid_micros, offers.value):
+        assert (values[rows < 0] == 0).all()
+    assert (offers.rank[rows < 0] == -np.inf).all()
+
+
+def test_an_offer_does_not_depend_on_the_other_rows_of_the_batch():
+    rows, logits, ads = some_batch(4)
+    whole = appraise(rows, logits, ads, 0.25, 0)
+    for b in range(len(rows)):
+        one = slice(b, b + 1)
+        learned = CandidateParts(*(part[one] for part in logits.learned))
+        own = Logits(
+            logits.click[one],
+            logits.conversion[one],
+            logits.bias,
+            logits.taste[one],
+            logits.taste_variance[one],
+            learned,
+        )
+        alone = appraise(rows[one], own, ads, 0.25, 0)
+        for one_row, all_rows in zip(alone, whole, strict=True):
+            assert (one_row[0] == all_rows[b]).all()
+
+
+@pytest.mark.parametrize(("logit", "expected"), [(-np.inf, 0.0), (0.0, 0.5)])
+def test_the_sigmoid_of_minus_infinity_is_zero(logit, expected):
+    assert sigmoid(logit) == expected
+    assert 0.0 < sigmoid(-1000.0) < sigmoid(1000.0) < 1.0
