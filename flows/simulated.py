@@ -23,6 +23,7 @@ from models.domain.policy import Exploration, Policy
 from models.evaluation.core_policy import CorePolicy
 from models.evaluation.generate import generate_log
 from models.evaluation.simulate import BASELINES, MakePolicy
+from models.evaluation.vw import load_vowpal_wabbit
 from models.evaluation.world import World
 from models.evaluation.world_config import WorldConfig
 from models.learning.learner import Learner
@@ -60,12 +61,14 @@ def makers(names: Sequence[str], models: Models) -> dict[str, MakePolicy]:
     Raises
     ------
     SettingError
-        for a name that is none of POLICIES.
+        for a name that is none of POLICIES, or for `vw` where Vowpal Wabbit is not installed.
 
     """
     unknown = [name for name in names if name not in POLICIES and name not in BASELINES]
     if unknown:
         raise SettingError.expected("policies", got=unknown, expected=f"some of {POLICIES}", fix="drop them")
+    if "vw" in names:
+        load_vowpal_wabbit()
     return {name: BASELINES[name] if name in BASELINES else _core(name, models) for name in names}
 
 

@@ -73,9 +73,14 @@ class Ledger:
         return np.array([self.by_second.get(s, nothing)[column] for s in range(from_s, to_s)])
 
     def calibration_error(self, from_s: float = -np.inf, to_s: float = np.inf) -> float:
-        """Return the expected calibration error of the decisions' pctr against the true pctr."""
+        """Return the expected calibration error of the decisions' pctr against the true pctr.
+
+        Over all slots, seen or not: sum over bins of |sum of predicted - sum of true| / slots, the pctr being
+        that of an examined impression; nan where no slot was filled.
+        """
         cells = self.reliability(from_s, to_s)
-        return float(np.abs(cells[:, 1] - cells[:, 2]).sum() / max(cells[:, 0].sum(), 1.0))
+        slots = float(cells[:, 0].sum())
+        return float(np.abs(cells[:, 1] - cells[:, 2]).sum()) / slots if slots else float("nan")
 
     def reliability(self, from_s: float = -np.inf, to_s: float = np.inf) -> F64:
         """Return `[BINS, 3]`: slots, sum of predicted and sum of true pctr, by bin of the predicted."""

@@ -103,6 +103,8 @@ class Truth:
 
     def pairs(self, user: I64, ad: I64, time_ms: I64) -> tuple[F64, F64]:
         """Return pctr and pcvr `[B]` of users, ads and times given as rows of equal length."""
+        if not len(user):
+            return np.zeros(0), np.zeros(0)
         second = self.second(time_ms)
         match = (self.taste(user, second) * self.ads.topics[ad]).sum(axis=1)
         drifted = self.drift_seconds(second)

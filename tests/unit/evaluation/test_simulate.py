@@ -175,10 +175,10 @@ def test_the_ledger_keeps_one_row_per_second_whatever_the_traffic():
     assert world.ledger.by_ad[:, 0].sum() == pytest.approx(world.ledger.totals()["expected_impressions"])
 
 
-def test_an_empty_ledger_answers_with_zeros():
+def test_an_empty_ledger_answers_with_zeros_and_an_unknown_calibration():
     ledger = Ledger()
     assert set(ledger.totals().values()) == {0.0}
-    assert ledger.calibration_error() == 0
+    assert np.isnan(ledger.calibration_error())
     assert ledger.series("clicks", 0, 3).tolist() == [0, 0, 0]
 
 
