@@ -28,9 +28,12 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-TYPICAL_PCTR = 0.02
-TYPICAL_PCVR = 0.05
-"""Rates by which bids of different types are compared in retrieval; ranking uses the predicted ones."""
+TYPICAL_PCTR = 0.05
+TYPICAL_PCVR = 0.1
+"""Rates by which bids of different types are compared in retrieval; ranking uses the predicted ones.
+
+They are those of ads worth retrieving, not of all: a pcvr too low keeps out bids per conversion for good.
+"""
 
 
 @dataclass(frozen=True, eq=False)
