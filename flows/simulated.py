@@ -7,6 +7,7 @@ every policy that uses it starts from the same model.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -53,6 +54,11 @@ class Models:
                 collector.take([decode_record(codec, record)])
             train_log(collector.examples(), target, TrainOptions(minutes=self._minutes))
         return target
+
+
+def installed_policies() -> list[str]:
+    """Return all POLICIES, without Vowpal Wabbit where the extra ``bench`` is not installed."""
+    return [name for name in POLICIES if name != "vw" or find_spec("vowpalwabbit") is not None]
 
 
 def makers(names: Sequence[str], models: Models) -> dict[str, MakePolicy]:

@@ -39,23 +39,26 @@ def simulate(
     seconds: Annotated[int, typer.Option(help="How long each world runs, in its own time.", min=1)] = 600,
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,
     seeds: Annotated[int, typer.Option(help="Worlds per policy, for the intervals.", min=1)] = 1,
-    world: Annotated[Path | None, typer.Option(help="TOML file with the world's difficulty.")] = None,
-    policies: Annotated[str, typer.Option(help="Comma-separated names.")] = (
-        "random,popularity,static,river_lr,river_adpredictor,impulse,oracle"
-    ),
+    world: Annotated[
+        Path | None, typer.Option(help="TOML file with the world's difficulty.", exists=True, dir_okay=False)
+    ] = None,
+    policies: Annotated[
+        str | None, typer.Option(help="Comma-separated names; all, vw only where it is installed.")
+    ] = None,
     train_minutes: Annotated[float, typer.Option(help="CPU minutes for each world's model.")] = 2.0,
     history: Annotated[float, typer.Option(help="Seconds of log the model is trained on.")] = 600.0,
     folder: Annotated[Path, typer.Option(help="Where the worlds' models go.")] = Path("build/simulate"),
     as_json: AsJson = False,
 ) -> None:
     """Run policies side by side in the same simulated worlds."""
-    from flows.simulated import Models, makers
+    from flows.simulated import Models, installed_policies, makers
     from models.evaluation.simulate import run_policies, simulation_report
     from models.evaluation.world import World
     from models.evaluation.world_config import resized
 
     config = resized(read_world(world), users=users, ads=ads, seed=seed)
-    chosen = makers(policies.split(","), Models(folder, train_minutes, history))
+    names = installed_policies() if policies is None else [name.strip() for name in policies.split(",")]
+    chosen = makers(names, Models(folder, train_minutes, history))
     told: set[tuple[str, int]] = set()
 
     def progress(name: str, of_seed: int, _: World) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from support.shards import Bench
 
-from flows.simulated import GREEDY, POLICIES, Models, makers
+from flows.simulated import GREEDY, POLICIES, Models, installed_policies, makers
 from models.decide.shard import Place
 from models.domain.decision import Decision
 from models.domain.errors import SettingError
@@ -123,6 +123,13 @@ def test_a_missing_vowpal_wabbit_is_told_before_anything_is_trained(tmp_path, mo
     monkeypatch.setitem(__import__("sys").modules, "vowpalwabbit", None)
     with pytest.raises(SettingError, match="bench"):
         makers(["static", "vw"], Models(tmp_path, 0.1, 1.0))
+
+
+def test_all_policies_run_by_default_and_vowpal_wabbit_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr("flows.simulated.find_spec", lambda name: None)
+    assert installed_policies() == [name for name in POLICIES if name != "vw"]
+    monkeypatch.setattr("flows.simulated.find_spec", lambda name: object())
+    assert installed_policies() == list(POLICIES)
 
 
 @pytest.mark.slow
