@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from flows.commands import data, model, simulation, stream
+from flows.commands import data, evaluation, explain, model, simulation, stream
 from models.domain.errors import ImpulseError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (stream, data, model, simulation):
+for group in (stream, data, model, simulation, evaluation, explain):
     group.register(app)
 
 
