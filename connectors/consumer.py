@@ -90,7 +90,7 @@ def list_partitions(config: KafkaConfig, topic: str) -> list[int]:
     finally:
         consumer.close()
     if topic not in found:
-        raise LogError(f"topic {topic!r} does not exist. Fix: run `impulse topics` to create it")
+        raise LogError(f"topic {topic!r} does not exist. Fix: run `impulse topics --create`")
     return sorted(found[topic].partitions)
 
 

@@ -61,7 +61,7 @@ class Topics(_Section):
     dead_letters: str = "ads.events.v1.dlq"
     rollups: str = "ads.rollups.v1"
     partitions: int = Field(16, ge=1, le=4096, description="of the events topic, for `impulse topics`")
-    replication: int = Field(1, ge=1, le=32767)
+    replication: int = Field(-1, ge=-1, le=32767, description="-1: the cluster's default")
     retention_days: int = Field(7, ge=1)
 
     def by_stream(self) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,7 @@ import typer
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
-from connectors.consumer import ReadSettings
+from connectors.consumer import ReadSettings, list_partitions
 from connectors.mapping import read_mappings
 from connectors.recorder import record as record_topics
 from connectors.shutdown import stop_on_signals
@@ -38,6 +40,8 @@ def run(settings_file: SettingsFile = None) -> None:
     chosen = settings_of(settings_file)
     stop = threading.Event()
     stop_on_signals(stop)
+    names = chosen.topics
+    require_topics(chosen, (names.events, names.decisions, names.outcomes, names.dead_letters))
     run_flow(personalize.flow(chosen, stop), chosen)
 
 
@@ -46,6 +50,8 @@ def learn(settings_file: SettingsFile = None) -> None:
     chosen = settings_of(settings_file)
     stop = threading.Event()
     stop_on_signals(stop)
+    names = chosen.topics
+    require_topics(chosen, (names.outcomes, names.events, names.dead_letters))
     run_flow(learning.flow(chosen, stop), chosen)
 
 
@@ -54,19 +60,30 @@ def rollup(settings_file: SettingsFile = None) -> None:
     chosen = settings_of(settings_file)
     stop = threading.Event()
     stop_on_signals(stop)
+    require_topics(chosen, (chosen.topics.outcomes, chosen.topics.rollups, chosen.topics.dead_letters))
     run_flow(rolling_up.flow(chosen, stop), chosen)
 
 
 def ingest(
-    mapping: Annotated[Path, typer.Option(help="TOML file: which field of a raw topic is what.")],
+    mapping_file: Annotated[
+        Path, typer.Option("--mapping", help="TOML file: which field of a raw topic is what.")
+    ],
     settings_file: SettingsFile = None,
 ) -> None:
     """Map raw topics of another shape into the log, until SIGTERM or SIGINT."""
     chosen = settings_of(settings_file)
-    mappings = read_mappings(mapping)
+    mappings = read_mappings(mapping_file)
     stop = threading.Event()
     stop_on_signals(stop)
+    raw = (mapping.topic for mapping in mappings)
+    require_topics(chosen, (*raw, chosen.topics.events, chosen.topics.dead_letters))
     run_flow(ingesting.flow(chosen, mappings, stop), chosen)
+
+
+def require_topics(chosen: Settings, names: Iterable[str]) -> None:
+    """Raise LogError, with the fix, where a topic to read or write is missing: before the start."""
+    for name in names:
+        list_partitions(chosen.kafka.config(), name)
 
 
 def run_flow(dataflow: Dataflow, chosen: Settings) -> None:
@@ -98,7 +115,7 @@ def recovery_config(folder: Path | None) -> RecoveryConfig | None:
 def specs_of(chosen: Settings) -> list[TopicSpec]:
     """Return the topics that the settings name."""
     names = chosen.topics
-    return standard_topics(
+    specs = standard_topics(
         names.partitions,
         events=names.events,
         decisions=names.decisions,
@@ -107,6 +124,7 @@ def specs_of(chosen: Settings) -> list[TopicSpec]:
         rollups=names.rollups,
         retention_days=names.retention_days,
     )
+    return [replace(spec, replication=names.replication) for spec in specs]
 
 
 def topics(

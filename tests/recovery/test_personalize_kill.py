@@ -150,6 +150,7 @@ def test_killed_again_and_again_it_answers_every_request_as_if_nothing_had_happe
     assert run.read("DEAD_LETTERS") == []
 
 
+@pytest.mark.slow
 def test_stopped_by_sigterm_it_says_nothing_twice(run):
     run.ads()
     for _ in range(2):
