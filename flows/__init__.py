@@ -1,1 +1,5 @@
 """Wiring: the dataflows, their settings and the command line."""
+
+from .environment import prepare
+
+prepare()

@@ -37,7 +37,9 @@ def flow(settings: Settings | None = None, stop: threading.Event | None = None) 
         stop=stop,
     )
     sink = KafkaSink(config, settings.topics.by_stream(), linger_ms=settings.linger_ms)
-    return personalize(source, sink, Service.of(settings))
+    service = Service.of(settings)
+    service.warm_up()
+    return personalize(source, sink, service)
 
 
 def personalize(source: Source[LogRecord], sink: Sink[Keyed], service: Service) -> Dataflow:

@@ -13,6 +13,7 @@ from connectors.codec import EventCodec
 from models.decide.decider import Decider
 from models.decide.shard import Place, Shard, ShardBounds
 from models.decide.views import ViewBuilder
+from models.decide.warm_up import warm_up
 from models.domain.catalogue import Ad
 from models.domain.errors import ArtifactError
 from models.scorer.artifact import load as load_artifact
@@ -74,6 +75,10 @@ class Service:
     def new_shard(self, place: Place) -> Shard:
         """Return an empty shard."""
         return Shard(place, self.views, self.decider, self.bounds)
+
+    def warm_up(self) -> None:
+        """Compile every kernel, or load them from the cache, before the first record arrives."""
+        warm_up(self.new_shard)
 
     @classmethod
     def of(cls, settings: Settings, *, pinned: bool = False) -> Service:

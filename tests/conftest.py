@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import flows  # noqa: F401 - sets the environment before numba is imported
 from connectors.client import KafkaConfig
 from connectors.consumer import PartitionReader, ReadSettings
 from connectors.embedded_broker import EmbeddedBroker

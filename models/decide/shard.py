@@ -284,5 +284,5 @@ def _ahead(event: UserEvent, record: LogRecord, policy: Policy) -> BadRecord:
     return BadRecord(
         "future",
         f"event_time: got {event.event_time}, {ahead_s:.0f} s after the record's ingest time; "
-        f"expected at most {policy.future_s} s. Fix: set the producer's clock, or raise the policy's future_s.",
+        f"expected at most {policy.future_s} s. Fix: set the producer's clock, or raise future_s (policy).",
     )

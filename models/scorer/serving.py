@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.domain.catalogue import Ad, Catalogue
+from models.domain.catalogue import Ad, Catalogue, text_of
 from models.domain.errors import ArtifactError, ImpulseError
 from models.domain.ids import key64, label_key
 
@@ -202,14 +202,9 @@ def content_of(encoder: ContentEncoder | None) -> Content | None:
         return None
 
     def vectors(ads: Sequence[Ad]) -> F32:
-        return content_vectors(encoder, [ad_text(ad) for ad in ads], [ad.vector for ad in ads])
+        return content_vectors(encoder, [text_of(ad) for ad in ads], [ad.vector for ad in ads])
 
     return vectors
-
-
-def ad_text(ad: Ad) -> str:
-    """Return the text of an ad that a content encoder reads, in training and in serving."""
-    return f"{ad.title} {ad.text}".strip()
 
 
 def popularity_of(model: artifact.Artifact) -> PopularityScorer:

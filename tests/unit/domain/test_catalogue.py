@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from models.domain.catalogue import Ad, Catalogue
 from models.domain.errors import ArtifactError
 
-COLUMNS = ("keys", "category_keys", "bid_micros", "bid_type", "quality", "floor_micros", "campaign", "category")
+COLUMNS = (
+    "keys",
+    "category_keys",
+    "bid_micros",
+    "bid_type",
+    "quality",
+    "floor_micros",
+    "campaign",
+    "category",
+)
 
 ads = st.builds(
     Ad,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.domain.catalogue import Ad, Catalogue
+from models.domain.catalogue import Ad, Catalogue, text_of
 from models.domain.errors import ArtifactError, ImpulseError
 from models.domain.ids import key64
 from models.scorer import artifact
@@ -16,7 +16,7 @@ from models.scorer.config import ModelConfig
 from models.scorer.content import HashedText
 from models.scorer.interface import HistoryTable
 from models.scorer.popularity import PopularityScorer
-from models.scorer.serving import TransformerScorer, ad_text, open_scorer, popularity_of, warm_up
+from models.scorer.serving import TransformerScorer, open_scorer, popularity_of, warm_up
 from models.scorer.weights import blank_tensors
 
 KNOWN = 50
@@ -239,8 +239,8 @@ def test_a_model_with_content_reads_the_texts_of_ads(tmp_path):
 
 
 def test_the_text_of_an_ad_is_its_title_and_text():
-    assert ad_text(Ad(ad_id="a", campaign_id="c", title="Tea", text="green")) == "Tea green"
-    assert ad_text(Ad(ad_id="a", campaign_id="c")) == ""
+    assert text_of(Ad(ad_id="a", campaign_id="c", title="Tea", text="green")) == "Tea green"
+    assert text_of(Ad(ad_id="a", campaign_id="c")) == ""
 
 
 def test_a_trained_model_can_fall_back_to_its_popularity(folder):

@@ -1,0 +1,30 @@
+"""What must hold in a process before numpy, numba or torch is imported."""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def prepare() -> None:
+    """Set one OpenMP thread and the folder of compiled kernels; what is set already stays.
+
+    More OpenMP threads on busy cores fall to a twentieth of the speed of one. numba notices a change in
+    the file of a kernel, not in that of a kernel it calls, so the folder is named by all of them.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "impulse" / "kernels"
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / kernels_hash()))
+
+
+def kernels_hash() -> str:
+    """Return the hash of every source file that holds compiled code."""
+    digest = blake2b(digest_size=8)
+    for path in sorted((ROOT / "models").rglob("*.py")):
+        text = path.read_bytes()
+        if b"njit" in text:
+            digest.update(text)
+    return digest.hexdigest()
