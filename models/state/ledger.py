@@ -81,7 +81,8 @@ class Ledger:
     def mark_shown(self, followed: Followed, slot: int, time_ms: int, label_due_ms: int) -> None:
         """Note that an ad was shown and when its impression becomes a negative."""
         followed.shown_ms[slot] = time_ms
-        self._last_of[followed.decision.user_id, followed.decision.ads[slot].ad_id] = followed.offset
+        key = (followed.decision.user_id, followed.decision.ads[slot].ad_id)
+        self._last_of[key] = max(followed.offset, self._last_of.get(key, -1))
         heapq.heappush(self._unlabelled, (label_due_ms, followed.offset, slot))
 
     def next_due(self, now_ms: int) -> tuple[Followed, int, int] | None:

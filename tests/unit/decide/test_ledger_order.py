@@ -1,0 +1,34 @@
+"""Which decision an event without a decision id belongs to does not depend on when impressions came."""
+
+from support.shards import bodies, run
+
+from models.domain import events
+from models.domain.decision import Outcome
+
+
+def shown_out_of_order(log):
+    """Show one ad twice to a user; the impression of the first decision comes last."""
+    log.ads(1)
+    first = log.request()
+    second = log.request(after_s=100)
+    for decision in (second, first):
+        log.add(events.Impression, user_id="u", ad_id="a0", decision_id=decision)
+    return second
+
+
+def test_a_click_without_a_decision_joins_the_latest_decision_that_was_shown(bench, log):
+    latest = shown_out_of_order(log)
+    log.add(events.Click, user_id="u", ad_id="a0")
+    clicks = [o for o in bodies(run(bench.shard(), log.records), Outcome) if o.kind == "click"]
+    assert [click.decision_id for click in clicks] == [latest]
+
+
+def test_it_still_does_after_a_snapshot(bench, log):
+    latest = shown_out_of_order(log)
+    before, after = bench.shard(), bench.shard()
+    run(before, log.records)
+    after.load(before.dump())
+    told = len(log.records)
+    log.add(events.Click, user_id="u", ad_id="a0")
+    (click,) = bodies(run(after, log.records[told:]), Outcome)
+    assert click.decision_id == latest
