@@ -16,10 +16,10 @@ OutcomeKind = Literal["impression", "click", "no_click", "dwell", "swipe", "hide
 
 
 class Parts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The additive parts of a slot's click logit: pctr = sigmoid(sum of all of them).
+    """The additive parts of a slot's click logit: pctr is the sigmoid of the sum of all but the last.
 
-    ``base`` is the Transformer's logit, the others are learned online; ``exploration`` is the
-    difference that a Thompson draw made.
+    ``base`` is the Transformer's logit, the others are learned online. ``exploration`` is the shift that a
+    Thompson draw made: it moves the ad in the ranking and leaves pctr alone.
     """
 
     base: float
