@@ -12,6 +12,7 @@ says goes through the log like everything else; it is nevertheless a function of
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ from .settings import Settings, load_settings
 
 Lesson = Outcome | AdUpsert | Rejected
 KEY = "learner"
+
+logger = logging.getLogger(__name__)
 
 
 def flow(settings: Settings | None = None, stop: threading.Event | None = None) -> Dataflow:
@@ -89,7 +92,10 @@ _OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
 
 def _decode_outcome(record: LogRecord) -> Outcome | Rejected:
     try:
-        return _OUTCOMES.decode(record.value or b"")
+        outcome = _OUTCOMES.decode(record.value or b"")
+        if outcome.charge_micros < 0:
+            raise msgspec.ValidationError(f"charge_micros: got {outcome.charge_micros}, expected 0 or more")
+        return outcome
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Rejected(record, BadRecord("bad_outcome", str(error)), "learn")
 
@@ -128,7 +134,13 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         for value in values:
             if isinstance(value, AdUpsert):
                 self._pacer.follow(value.ads)
-        control: list[Control] = list(self._learner.learn(outcomes).adjustments)
+        learned = self._learner.learn(outcomes)
+        for alarm in learned.alarms:
+            logger.warning(
+                "clicks of %s|%s drifted: residual %.4f, was %.4f",
+                alarm.segment, alarm.category, alarm.after, alarm.before,
+            )  # fmt: skip
+        control: list[Control] = list(learned.adjustments)
         control += paced(self._pacer, outcomes)
         out = [output for change in control for output in copies(encode(change), self._partitions)]
         out += [to_dead_letter(v.record, v.error, v.stage) for v in values if isinstance(v, Rejected)]

@@ -19,6 +19,8 @@ from flows.service import publish_model
 from models.decide.examples import ExampleCollector
 from models.domain.errors import SettingError
 from models.domain.events import ModelSwitch
+from models.evaluation.tables import breakdown_table, plot_ranking, ranking_table
+from models.scorer.artifact import read_manifest
 from models.scorer.options import TrainOptions
 from models.scorer.sequences import LogExamples
 
@@ -26,6 +28,8 @@ from .output import AsJson, SettingsFile, console, say, settings_of
 
 if TYPE_CHECKING:
     from models.scorer.training import Report
+
+BREAKDOWNS = ("by_history_length", "by_target_training_count")
 
 Format = Literal["pairs", "sequences", "recbole"]
 
@@ -87,7 +91,7 @@ def progress_bar() -> Iterator[Callable[[Report], None]]:
             if time.monotonic() - last < 0.2:
                 return
             last = time.monotonic()
-            figures = f"epoch {report.epoch} loss {report.loss:.3f} validation {report.gain:.3f}"
+            figures = f"epoch {report.epoch} loss {report.loss:.3f} validation gain {report.gain:.3f}"
             progress.update(task, completed=report.share, figures=figures)
 
         yield listener
@@ -108,7 +112,10 @@ def evaluate_ranking(
     items: Annotated[Path | None, typer.Option(help="RecBole .item file with titles and categories.")] = None,
     seen: Annotated[Literal["keep", "drop"], typer.Option(help="Items of the user's past.")] = "drop",
     baselines: Annotated[bool, typer.Option("--baselines", help="Popularity and Markov too.")] = False,
-    table: Annotated[bool, typer.Option("--table", help="All baselines, trained too; plots beside.")] = False,
+    table: Annotated[
+        bool,
+        typer.Option("--table", help="All baselines, each trained as long; ranking.png beside the model."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Rank every user's last item among all items."""
@@ -116,10 +123,19 @@ def evaluate_ranking(
     from flows.jobs import evaluate_ranking as evaluate
 
     names: tuple[str, ...] = CHEAP_BASELINES if baselines or table else ()
+    minutes = 1.0
     if table:
         names = (*names, "mlp", "gru", "sasrec")
-    figures: dict[str, Any] = evaluate(model, interactions, format, seen=seen, baselines=names, items=items)
-    say(figures, as_json, "ranking")
+        minutes = float(read_manifest(model)["training"].get("cpu_minutes") or minutes)
+    figures: dict[str, Any] = evaluate(
+        model, interactions, format, seen=seen, baselines=names, items=items, baseline_minutes=minutes
+    )
+    if not table or as_json:
+        say(figures, as_json, "ranking")
+        return
+    plot_ranking(figures, model / "ranking.png")
+    for text in (ranking_table(figures), *(breakdown_table(figures, by) for by in BREAKDOWNS)):
+        typer.echo(text + "\n")
 
 
 def publish(

@@ -109,3 +109,9 @@ def test_stopped_and_resumed_it_goes_on_from_what_it_knew(told, ads, tmp_path):
     versions = [record.version for record in control(sink) if isinstance(record, Adjustments)]
     assert versions == sorted(set(versions))
     assert json.loads(sink.stream("control")[0].value)["type"] in ("adjustments", "pacing")
+
+
+def test_an_outcome_that_charges_less_than_nothing_is_a_dead_letter(told, ads):
+    told.add("impression", 901, ad_id="bad", campaign_id="c-bad", charge_micros=-1)
+    (letter,) = run(told, ads).stream("dead_letters")
+    assert reason(letter) == "bad_outcome"
