@@ -113,5 +113,5 @@ def test_stopped_and_resumed_it_goes_on_from_what_it_knew(told, ads, tmp_path):
 
 def test_an_outcome_that_charges_less_than_nothing_is_a_dead_letter(told, ads):
     told.add("impression", 901, ad_id="bad", campaign_id="c-bad", charge_micros=-1)
-    (letter,) = run(told, ads).stream("dead_letters")
+    (letter,) = run(told.records, ads).stream("dead_letters")
     assert reason(letter) == "bad_outcome"
