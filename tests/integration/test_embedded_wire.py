@@ -146,7 +146,7 @@ def test_latest_begins_at_the_end(config, embedded_topic):
 
 
 def test_a_missing_topic_refuses_to_start_and_names_the_fix(config):
-    with pytest.raises(LogError, match=r"'none.v1' does not exist. Fix: run `impulse topics`"):
+    with pytest.raises(LogError, match=r"'none.v1' does not exist. Fix: run `impulse topics --create`"):
         KafkaLogSource(config, "none.v1").list_parts()
 
 
