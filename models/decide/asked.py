@@ -21,7 +21,7 @@ from models.policy.why_not import Why, why_not
 from models.scorer.interface import I64
 
 from .compiled_view import CompiledView
-from .decider import Decider, Job, _eligible, _Scored, _scored, _with_segment
+from .decider import Decider, Job, Scored, find_eligible, score_candidates, with_segment
 from .profiles import Profiles
 from .segments import behavioural_segment
 from .view import View
@@ -101,25 +101,27 @@ class Asked(NamedTuple):
 
     def situation(self) -> Situation:
         """Return what the rules are asked with."""
-        context = _with_segment(self.job.context, self.segment)
+        context = with_segment(self.job.context, self.segment)
         job, exhausted = self.job, self.compiled.exhausted
         return Situation(job.placement_id, context, job.event.event_time, exhausted)
 
     def eligible(self) -> Eligibility:
         """Return the ads that may be shown."""
         segments = [self.segment]
-        return _eligible(self.compiled, self.profiles, [self.job], segments, self.rows, self.times)
+        return find_eligible(self.compiled, self.profiles, [self.job], segments, self.rows, self.times)
 
     def rules_against(self, row: int) -> list[Why]:
         """Return every rule that keeps the ad of a row out."""
         blocked = blocked_keys(self.profiles.caps, self.rows, self.times, self.compiled.caps)
         return why_not(self.compiled.rules, row, self.situation(), blocked)
 
-    def scored(self, eligibility: Eligibility) -> _Scored:
+    def scored(self, eligibility: Eligibility) -> Scored:
         """Return the candidates among eligible ads with their scores."""
-        return _scored(self.compiled, self.profiles, eligibility, [self.segment], self.rows, self.times)
+        return score_candidates(
+            self.compiled, self.profiles, eligibility, [self.segment], self.rows, self.times
+        )
 
-    def scored_alone(self, row: int) -> _Scored:
+    def scored_alone(self, row: int) -> Scored:
         """Return the scores of one ad, eligible or not, as its only candidate."""
         flags = np.zeros(len(self.compiled.view.catalogue), np.bool_)
         flags[row] = True

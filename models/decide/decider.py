@@ -57,7 +57,7 @@ class Job(NamedTuple):
         return self.event.placement_id if isinstance(self.event, Request) else "default"
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     """The candidates of B decisions `[B, K]` as rows of the catalogue, and everything known of them."""
 
     rows: I32
@@ -81,24 +81,26 @@ class Decider:
         segments = [
             job.context.segment or behavioural_segment(sums) for job, sums in zip(jobs, activity, strict=True)
         ]
-        eligibility = _eligible(compiled, profiles, jobs, segments, rows, times)
-        scored = _scored(compiled, profiles, eligibility, segments, rows, times)
+        eligibility = find_eligible(compiled, profiles, jobs, segments, rows, times)
+        scored = score_candidates(compiled, profiles, eligibility, segments, rows, times)
         return _Explained(compiled, jobs, activity, segments, eligibility, scored).decisions()
 
 
-def _eligible(
+def find_eligible(
     compiled: CompiledView, profiles: Profiles, jobs: list[Job], segments: list[str], rows: I64, times: I64
 ) -> Eligibility:
+    """Return which ads each of B users may see, and what kept the others out."""
     situations = [
         Situation(
-            job.placement_id, _with_segment(job.context, segment), job.event.event_time, compiled.exhausted
+            job.placement_id, with_segment(job.context, segment), job.event.event_time, compiled.exhausted
         )
         for job, segment in zip(jobs, segments, strict=True)
     ]
     return compiled.rules.eligible_batch(situations, blocked_keys(profiles.caps, rows, times, compiled.caps))
 
 
-def _with_segment(context: Context, segment: str) -> Context:
+def with_segment(context: Context, segment: str) -> Context:
+    """Return the context with the segment that holds for the decision."""
     if context.segment == segment:
         return context
     return Context(
@@ -110,14 +112,14 @@ def _with_segment(context: Context, segment: str) -> Context:
     )
 
 
-def _scored(
+def score_candidates(
     compiled: CompiledView,
     profiles: Profiles,
     eligibility: Eligibility,
     segments: list[str],
     rows: I64,
     times: I64,
-) -> _Scored:
+) -> Scored:
     """Retrieve and rank the candidates of B users and add the adjustments up."""
     view, scorer = compiled.view, compiled.view.scorer
     users = scorer.encode(profiles.history, rows)
@@ -130,10 +132,10 @@ def _scored(
     learned = compiled.weights.parts(found, segment_rows)
     logits = Logits(click, conversion, compiled.weights.bias[0], taste, taste_variance, learned)
     nu, reserve = view.policy.exploration.thompson_nu, view.policy.reserve_micros
-    return _Scored(found, logits, appraise(found, logits, compiled.ads, nu, reserve))
+    return Scored(found, logits, appraise(found, logits, compiled.ads, nu, reserve))
 
 
-def _filled(compiled: CompiledView, jobs: list[Job], ids: list[str], scored: _Scored) -> _Filled:
+def _filled(compiled: CompiledView, jobs: list[Job], ids: list[str], scored: Scored) -> _Filled:
     policy = compiled.view.policy
     seeds = [key64(id_) for id_ in ids]
     users = np.array([key64(job.event.user_id) for job in jobs], np.uint64)
@@ -175,7 +177,7 @@ class _Explained:
         activity: list[list[list[float]]],
         segments: list[str],
         eligibility: Eligibility,
-        scored: _Scored,
+        scored: Scored,
     ) -> None:
         self._compiled, self._jobs, self._activity = compiled, jobs, activity
         self._segments, self._eligibility = segments, eligibility

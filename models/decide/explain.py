@@ -18,7 +18,7 @@ from models.policy.eligibility import Eligibility
 from models.policy.why_not import Why
 
 from .asked import Asked
-from .decider import _Scored
+from .decider import Scored
 from .slate_trace import Contest, Place, Slate
 
 Status = Literal["unknown", "kept_out", "not_retrieved", "not_admitted", "outranked", "shown"]
@@ -123,7 +123,7 @@ def worth_of(asked: Asked, row: int) -> Worth:
     )
 
 
-def _parts(asked: Asked, scored: _Scored) -> Parts:
+def _parts(asked: Asked, scored: Scored) -> Parts:
     logits = scored.logits
     return Parts(
         base=float(logits.click[0, 0]),

@@ -21,7 +21,7 @@ from models.policy.diversity import close, favor_new, wants_new_ad
 from models.scorer.interface import I32
 
 from .asked import Asked
-from .decider import _Scored
+from .decider import Scored
 from .slates import is_new
 
 F64 = NDArray[np.float64]
@@ -57,7 +57,7 @@ class Slate:
     """The slots of one decision as they were filled, with the rank values that each was filled by."""
 
     asked: Asked
-    scored: _Scored
+    scored: Scored
     column: list[int]
     """`[S]` the candidate in each slot, -1 for none."""
     left: F64
@@ -66,7 +66,7 @@ class Slate:
     """`[S]` what the draw added to the winner's."""
 
     @classmethod
-    def of(cls, asked: Asked, scored: _Scored) -> Slate:
+    def of(cls, asked: Asked, scored: Scored) -> Slate:
         """Fill the slots as `slates.fill` does, and keep what each pick saw."""
         compiled, offers = asked.compiled, scored.offers
         exploration, rules, facets = compiled.view.policy.exploration, compiled.slate_rules, compiled.facets
@@ -119,7 +119,7 @@ class Slate:
         return float(deviation * normal_quantile(uniform(self.asked.seed, key, np.uint64(slot))))
 
 
-def _owed_to_new(asked: Asked, scored: _Scored, left: F64, column: NDArray[np.int64]) -> None:
+def _owed_to_new(asked: Asked, scored: Scored, left: F64, column: NDArray[np.int64]) -> None:
     """Leave only new ads for the last slot where the policy owes it to one, in place."""
     compiled = asked.compiled
     policy = compiled.view.policy

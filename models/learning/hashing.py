@@ -63,9 +63,12 @@ def mix64(x: np.uint64) -> np.uint64:
 
 @njit(cache=True)
 def uniform(seed: np.uint64, key: np.uint64, stream: np.uint64) -> float:
-    """Return a uniform draw in the open interval (0, 1), a multiple of 2^-53 plus 2^-54."""
+    """Return a uniform draw in the open interval (0, 1), a multiple of 2^-53 plus 2^-54.
+
+    The largest of them would round to 1, whose normal quantile is infinite: it is taken one step down.
+    """
     bits = mix64(seed ^ mix64(key ^ mix64(stream)))
-    return (float(bits >> uint64(11)) + 0.5) * 2.0**-53
+    return min((float(bits >> uint64(11)) + 0.5) * 2.0**-53, 1.0 - 2.0**-53)
 
 
 @njit(cache=True)

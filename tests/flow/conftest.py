@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.models import random_model
+from support.small_models import random_model
 
 from connectors.codec import EventCodec
 from flows.service import Service

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer
 from support.kafka_io import read_all
-from support.models import random_model
 from support.processes import Process, Processes
+from support.small_models import random_model
 
 from connectors.client import KafkaConfig
 from models.domain.ids import decision_id
