@@ -12,17 +12,16 @@ from pathlib import Path
 
 import msgspec
 
-from connectors.codec import EventCodec
 from flows.jobs import train_log
-from flows.operators import decode_record
 from flows.service import Service
 from flows.settings import load_settings
 from models.decide.examples import ExampleCollector
 from models.domain.errors import SettingError
 from models.domain.ids import content_hash
+from models.domain.log import Received
 from models.domain.policy import Exploration, Policy
 from models.evaluation.core_policy import CorePolicy
-from models.evaluation.generate import generate_log
+from models.evaluation.past import Past, record_past
 from models.evaluation.simulate import BASELINES, MakePolicy
 from models.evaluation.vw import load_vowpal_wabbit
 from models.evaluation.world import World
@@ -42,16 +41,21 @@ class Models:
 
     def __init__(self, folder: Path, minutes: float, history_s: float) -> None:
         self._folder, self._minutes, self._history_s = folder, minutes, history_s
+        self._last: tuple[WorldConfig, Past] | None = None
+
+    def past(self, config: WorldConfig) -> Past:
+        """Return what was recorded before a world; the last one is kept."""
+        if self._last is None or self._last[0] != config:
+            self._last = (config, record_past(config, self._history_s))
+        return self._last[1]
 
     def of(self, config: WorldConfig) -> Path:
         """Return the folder of a world's model."""
-        past = msgspec.structs.replace(config, start_s=config.start_s - self._history_s)
         budget = f"{self._minutes}|{self._history_s}".encode()
-        target = self._folder / content_hash(msgspec.json.encode(past) + budget)
+        target = self._folder / content_hash(msgspec.json.encode(config) + budget)
         if not target.exists():
-            codec, collector = EventCodec(), ExampleCollector()
-            for record in generate_log(past, self._history_s, partitions=1):
-                collector.take([decode_record(codec, record)])
+            collector = ExampleCollector()
+            collector.take(Received(record, event) for record, event in self.past(config).delivered)
             train_log(collector.examples(), target, TrainOptions(minutes=self._minutes))
         return target
 

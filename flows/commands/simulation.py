@@ -46,7 +46,7 @@ def simulate(
         str | None, typer.Option(help="Comma-separated names; all, vw only where it is installed.")
     ] = None,
     train_minutes: Annotated[float, typer.Option(help="CPU minutes for each world's model.")] = 2.0,
-    history: Annotated[float, typer.Option(help="Seconds of log the model is trained on.")] = 600.0,
+    history: Annotated[float, typer.Option(help="Seconds of log before that all have read.")] = 600.0,
     folder: Annotated[Path, typer.Option(help="Where the worlds' models go.")] = Path("build/simulate"),
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +58,8 @@ def simulate(
 
     config = resized(read_world(world), users=users, ads=ads, seed=seed)
     names = installed_policies() if policies is None else [name.strip() for name in policies.split(",")]
-    chosen = makers(names, Models(folder, train_minutes, history))
+    models = Models(folder, train_minutes, history)
+    chosen = makers(names, models)
     told: set[tuple[str, int]] = set()
 
     def progress(name: str, of_seed: int, _: World) -> None:
@@ -66,5 +67,6 @@ def simulate(
             told.add((name, of_seed))
             console.print(f"{name}, seed {of_seed}")
 
-    run = run_policies(config, chosen, seconds, seeds=range(seed, seed + seeds), progress=progress)
+    seeded = range(seed, seed + seeds)
+    run = run_policies(config, chosen, seconds, seeds=seeded, progress=progress, past_of=models.past)
     say(simulation_report(run), as_json, "simulated")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -18,6 +19,7 @@ from models.policy.auction import CPA, CPM
 from models.policy.caps import CompiledCaps, compile_caps
 from models.policy.diversity import Facets, SlateRules, facets_of, slate_rules
 from models.policy.eligibility import Rules
+from models.scorer.features import category_rows
 from models.scorer.interface import AdIndex
 from models.scorer.simd import TILE
 
@@ -96,34 +98,52 @@ class CompiledView:
         return log_worth(catalogue.bid_micros, catalogue.bid_type, catalogue.quality, self.mu)
 
     @cached_property
+    def model_category(self) -> I64:
+        """`[A]` row of each ad's category in the model's table of segments."""
+        segments = self.view.scorer.segments
+        return category_rows(self.view.catalogue.category_keys, segments.logits.shape[1])
+
+    @cached_property
     def _situations(self) -> _Situations:
         return _Situations(np.zeros((0, _padded(len(self.view.catalogue))), np.float32), {})
 
-    def situations(self, segments: list[str]) -> tuple[F32, I64, I64]:
-        """Return the retrieval biases `[S, A and padding]`, and the row `[B]` of each segment in them and in
-        the weights.
-        """
-        rows = self.weights.segment_rows(segments)
-        return (*self._situations.of(self, segments, rows.tolist()), rows)
+    def situations(self, segments: list[str]) -> Situations:
+        """Return what is known of the segments of B requests."""
+        rows, model_rows = self.weights.segment_rows(segments), self.view.scorer.segments.rows(segments)
+        keys = list(zip(rows.tolist(), model_rows.tolist(), strict=True))
+        return Situations(*self._situations.of(self, segments, keys), rows, model_rows)
+
+
+class Situations(NamedTuple):
+    """What is known of the segments of B requests."""
+
+    bias: F32
+    """`[S, A and padding]` retrieval biases."""
+    bias_row: I64
+    """`[B]` row of each request's segment in them,"""
+    weight_row: I64
+    """in the weights,"""
+    model_row: I64
+    """and in the model's table of segments."""
 
 
 class _Situations:
     """Retrieval biases by segment row, grown as segments are met."""
 
-    def __init__(self, bias: F32, row_of: dict[int, int]) -> None:
+    def __init__(self, bias: F32, row_of: dict[tuple[int, int], int]) -> None:
         self._bias = bias
         self._row_of = row_of
 
-    def of(self, compiled: CompiledView, segments: list[str], rows: list[int]) -> tuple[F32, I64]:
-        for segment, row in zip(segments, rows, strict=True):
-            if row not in self._row_of:
-                self._row_of[row] = len(self._bias)
+    def of(self, compiled: CompiledView, segments: list[str], keys: list[tuple[int, int]]) -> tuple[F32, I64]:
+        for segment, key in zip(segments, keys, strict=True):
+            if key not in self._row_of:
+                self._row_of[key] = len(self._bias)
                 fresh = np.zeros((1, self._bias.shape[1]), np.float32)
-                fresh[0, : len(compiled.value_bias)] = (
-                    compiled.weights.situation_bias(segment) + compiled.value_bias
-                )
+                of_model = compiled.view.scorer.segments.logits[key[1]][compiled.model_category]
+                learned = compiled.weights.situation_bias(segment)
+                fresh[0, : len(learned)] = learned + of_model + compiled.value_bias
                 self._bias = np.concatenate([self._bias, fresh])
-        return self._bias, np.array([self._row_of[row] for row in rows], np.int64)
+        return self._bias, np.array([self._row_of[key] for key in keys], np.int64)
 
 
 def _padded(ads: int) -> int:

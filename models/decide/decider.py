@@ -20,6 +20,7 @@ from models.policy.caps import blocked_keys
 from models.policy.creatives import choose_creative
 from models.policy.eligibility import Eligibility, Situation
 from models.scorer.interface import I32, I64
+from models.scorer.segments import add_segments
 from models.state.windows import NAMES
 
 from .arithmetic import Logits, Offers, appraise, gathered
@@ -123,13 +124,14 @@ def score_candidates(
     """Retrieve and rank the candidates of B users and add the adjustments up."""
     view, scorer = compiled.view, compiled.view.scorer
     users = scorer.encode(profiles.history, rows)
-    bias, bias_row, segment_rows = compiled.situations(segments)
+    at = compiled.situations(segments)
     found, _ = scorer.retrieve(
-        users, compiled.index, bias, bias_row, eligibility.words, view.policy.candidates
+        users, compiled.index, at.bias, at.bias_row, eligibility.words, view.policy.candidates
     )
     click, conversion = scorer.rank(profiles.history, rows, users, compiled.index, found)
+    add_segments(click, found, scorer.segments.logits, at.model_row, compiled.model_category)
     taste, taste_variance = profiles.tastes.read(rows, gathered(view.catalogue.category_keys, found), times)
-    learned = compiled.weights.parts(found, segment_rows)
+    learned = compiled.weights.parts(found, at.weight_row)
     logits = Logits(click, conversion, compiled.weights.bias[0], taste, taste_variance, learned)
     nu, reserve = view.policy.exploration.thompson_nu, view.policy.reserve_micros
     return Scored(found, logits, appraise(found, logits, compiled.ads, nu, reserve))

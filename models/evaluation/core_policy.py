@@ -52,6 +52,9 @@ class CorePolicy:
         self._policy = policy
         self._last: dict[int, LogRecord] = {}
 
+    def recall(self, decisions: Sequence[Decision]) -> None:
+        """Take no note of another policy's decisions: what they showed and what followed is in the log."""
+
     def decide_batch(self, batch: Sequence[Delivered]) -> list[Decision]:
         """Take in a batch of events and return the decisions that it causes."""
         items = [Received(record, event) for record, event in batch]

@@ -6,6 +6,8 @@ control records are copied into every partition.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from models.domain.events import CONTROL_TYPES, Event
@@ -36,14 +38,17 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 class Logbook:
-    """Gives events their place in a log of so many partitions; offsets are dense from 0.
+    """Gives events their place in a log of so many partitions; offsets are dense from `offsets`, or 0.
 
     A record's ingest time is its event time plus `delay_ms`, never before its predecessor's.
     """
 
-    def __init__(self, partitions: int = 1, topic: str = TOPIC, delay_ms: int = 5) -> None:
+    def __init__(
+        self, partitions: int = 1, topic: str = TOPIC, delay_ms: int = 5,
+        offsets: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
         self.topic = topic
-        self.offsets = [0] * partitions
+        self.offsets = list(offsets or [0] * partitions)
         self._delay_ms = delay_ms
         self._last_ms = [0] * partitions
         self._encoder = msgspec.json.Encoder()

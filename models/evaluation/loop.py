@@ -36,7 +36,12 @@ class LoopPolicy(Protocol):
 
     `decide_batch` is given every event, in log order, control records and feedback included, and returns
     the decisions that the batch calls for; each carries `decision_id(topic, partition, offset)`.
+    `recall` is given the decisions that another policy made in the past which it is about to read.
     """
+
+    def recall(self, decisions: Sequence[Decision]) -> None:
+        """Take note of another policy's decisions; their feedback comes with the batches that follow."""
+        ...
 
     def decide_batch(self, batch: Sequence[Delivered]) -> list[Decision]:
         """Take in a batch of events and return the decisions for its requests."""

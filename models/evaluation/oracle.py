@@ -46,6 +46,9 @@ class _Baseline:
         """Take in a batch of events and return the decisions for its requests."""
         return [made for record, event in batch if (made := self._take(record, event))]
 
+    def recall(self, decisions: Sequence[Decision]) -> None:
+        """Take no note of another policy's decisions; the feedback says enough."""
+
     def _take(self, record: LogRecord, event: object) -> Decision | None:
         if isinstance(event, Request):
             return self.decide(record, event)

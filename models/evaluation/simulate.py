@@ -17,9 +17,9 @@ from models.domain.errors import SettingError
 from .bootstrap import Interval, mean_interval
 from .draws import F64
 from .ledger import Ledger
-from .logbook import Logbook
 from .loop import Delivered, LoopPolicy
 from .oracle import OraclePolicy, PopularityPolicy, RandomPolicy
+from .past import NO_PAST, Past
 from .regret import recovery_after, regret_curve, regret_interval
 from .vw import VowpalWabbitPolicy
 from .world import World
@@ -47,7 +47,7 @@ BASELINES: dict[str, MakePolicy] = {
 
 def run_policy(
     config: WorldConfig, make: MakePolicy, seconds: int, *, tick_ms: int = TICK_MS, partitions: int = 1,
-    progress: Callable[[World], None] | None = None,
+    progress: Callable[[World], None] | None = None, past: Past = NO_PAST,
 ) -> World:  # fmt: skip
     """Let one policy decide in a new world for so long and return the world with its ledger.
 
@@ -58,10 +58,13 @@ def run_policy(
         come in later batches.
     progress
         Called after every batch.
+    past
+        What the policy reads before the world begins, a log of as many partitions.
 
     """
     world = World(config)
-    policy, logbook = make(world), Logbook(partitions, delay_ms=config.traffic.ingest_delay_ms)
+    policy, logbook = make(world), past.logbook(partitions, config.traffic.ingest_delay_ms)
+    past.tell(policy)
     end_ms = world.now_ms + seconds * 1000
     while world.now_ms < end_ms:
         happened = world.step(min(world.now_ms + tick_ms, end_ms))
@@ -103,8 +106,9 @@ def run_policies(
     config: WorldConfig, policies: Mapping[str, MakePolicy], seconds: int, *,
     seeds: Sequence[int] = (0, 1, 2), tick_ms: int = TICK_MS,
     progress: Callable[[str, int, World], None] | None = None,
+    past_of: Callable[[WorldConfig], Past] = lambda _: NO_PAST,
 ) -> Simulation:  # fmt: skip
-    """Run every policy, and the oracle, in the same worlds.
+    """Run every policy, and the oracle, in the same worlds, all of them after the same past.
 
     Raises
     ------
@@ -118,10 +122,13 @@ def run_policies(
             fix="give --seconds and --seed",
         )  # fmt: skip
     ledgers: dict[str, list[Ledger]] = {}
-    for name, make in {**policies, "oracle": policies.get("oracle", BASELINES["oracle"])}.items():
-        for seed in seeds:
+    everyone = {**policies, "oracle": policies.get("oracle", BASELINES["oracle"])}
+    for seed in seeds:
+        seeded = resized(config, seed=seed)
+        past = past_of(seeded)
+        for name, make in everyone.items():
             watch = (lambda world, n=name, s=seed: progress(n, s, world)) if progress else None
-            world = run_policy(resized(config, seed=seed), make, seconds, tick_ms=tick_ms, progress=watch)
+            world = run_policy(seeded, make, seconds, tick_ms=tick_ms, progress=watch, past=past)
             ledgers.setdefault(name, []).append(world.ledger)
     return Simulation(config, seconds, tuple(seeds), ledgers)
 

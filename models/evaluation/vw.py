@@ -8,6 +8,7 @@ whether a click followed, with the propensity that it had.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -79,10 +80,15 @@ class VowpalWabbitPolicy(PopularityPolicy):
         """Return the decision, and keep what learning from its impressions will need."""
         self._learn_until(request.event_time)
         decision = super().decide(record, request)
-        shared = self._shared(self.truth.users.row_of[request.user_id])
-        for slot in decision.ads:
-            self._open[decision.decision_id, slot.ad_id] = (shared, slot.propensity)
+        self.recall([decision])
         return decision
+
+    def recall(self, decisions: Sequence[Decision]) -> None:
+        """Keep what learning from the decisions' impressions will need; their propensities are exact."""
+        for decision in decisions:
+            shared = self._shared(self.truth.users.row_of[decision.user_id])
+            for slot in decision.ads:
+                self._open[decision.decision_id, slot.ad_id] = (shared, slot.propensity)
 
     def observe(self, event: object) -> None:
         """Queue impressions for learning, with the clicks that follow."""

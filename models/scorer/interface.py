@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from models.domain.catalogue import Catalogue
 
+from .segments import SegmentTable
+
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -75,6 +77,8 @@ class Scorer(Protocol):
     model_hash: str
     history_length: int
     """L that `encode` needs for an exact rebuild."""
+    segments: SegmentTable
+    """What the model adds to click logits by the request's segment; it is no part of `rank`."""
 
     def index(self, catalogue: Catalogue, previous: Any = None) -> Any:
         """Return the AdIndex of a catalogue, reusing the rows of ``previous`` that did not change."""

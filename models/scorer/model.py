@@ -16,6 +16,7 @@ from . import artifact
 from .config import ModelConfig
 from .content import ContentEncoder, restore
 from .cooccurrence import GraphOptions, ItemGraph
+from .segments import SegmentTable, stored_segments
 from .sequences import U64
 from .transformer import Transformer
 
@@ -34,6 +35,7 @@ class Model:
     encoder: ContentEncoder | None = None
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    segments: SegmentTable | None = None
 
     def save(self, directory: Path) -> str:
         """Write the artifact and return the model's hash."""
@@ -45,6 +47,8 @@ class Model:
             tensors |= {"neighbour_rows": self.graph.rows, "neighbour_weights": self.graph.weights}
         if self.encoder is not None:
             tensors |= self.encoder.tensors()
+        if self.segments is not None:
+            tensors |= self.segments.tensors()
         manifest = {
             "config": self.network.config.to_dict(),
             "neighbours": None if self.graph is None else self.graph.manifest(),
@@ -77,6 +81,7 @@ class Model:
             restore(stored.manifest["content"], stored.tensors),
             stored.manifest["training"],
             stored.manifest["metrics"],
+            stored_segments(stored.tensors, network.config.categories),
         )
 
 

@@ -15,6 +15,7 @@ from .ad_index import AdRows, CatalogueIndex, catalogue_index
 from .features import vocabulary_rows
 from .interface import HistoryTable
 from .retrieval import top_k
+from .segments import no_segments
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -40,6 +41,7 @@ class PopularityScorer:
     """
 
     history_length = 1
+    segments = no_segments()
 
     def __init__(
         self, keys: U64 | None = None, log_popularity: F32 | None = None, base_logit: float = -4.0

@@ -29,6 +29,7 @@ from .neighbours import Neighbours, boosts, neighbours_of, recent_rows
 from .popularity import PopularityScorer
 from .ranker import rank_candidates
 from .retrieval import top_k
+from .segments import SegmentTable, no_segments, stored_segments
 from .weights import Tensors, Towers, blank_tensors, encoder_weights, head_weights, tower_weights
 
 F32 = NDArray[np.float32]
@@ -55,6 +56,8 @@ class TransformerScorer:
     neighbours
         Item graph that boosts the followers of a user's last ads in retrieval. With it a user's vector
         carries, past its D columns, the rows of those ads.
+    segments
+        What the model knows of segments; None: nothing.
     hot_users
         Users whose keys and values are kept; None for what HOT_USERS_BYTES hold.
 
@@ -68,9 +71,11 @@ class TransformerScorer:
         *,
         content: Content | None = None,
         neighbours: Neighbours | None = None,
+        segments: SegmentTable | None = None,
         hot_users: int | None = None,
     ) -> None:
         self.model_hash = model_hash
+        self.segments = no_segments(config.categories) if segments is None else segments
         self.config = config
         self.history_length = config.history_length
         self._neighbours = neighbours
@@ -192,6 +197,7 @@ def open_scorer(directory: Path, *, hot_users: int | None = None) -> Transformer
         model.model_hash,
         content=content_of(restore(model.manifest["content"], model.tensors)),
         neighbours=neighbours_of(model.manifest["neighbours"], model.tensors, config.vocabulary),
+        segments=stored_segments(model.tensors, config.categories),
         hot_users=hot_users,
     )
 
