@@ -10,7 +10,7 @@ import pytest
 from support.shards import Bench
 
 from models.domain.decision import Decision
-from models.domain.events import AdUpsert, Impression, Request
+from models.domain.events import AdUpsert, Request, View
 from models.evaluation.core_policy import CorePolicy
 from models.evaluation.loop import Delivered
 from models.evaluation.oracle import RandomPolicy
@@ -95,7 +95,7 @@ def test_the_core_knows_its_users_from_the_past(past):
 
     run_policy(SMALL, make, 1, past=past)
     (shard,) = made[0].shards.values()
-    seen = {event.user_id for _, event in past.delivered if isinstance(event, Impression)}
+    seen = {event.user_id for _, event in past.delivered if isinstance(event, View)}
     assert all(shard.profiles.history.count[shard.rows.row(user)] > 0 for user in seen)
     assert shard.counts["late"] == 0
 
