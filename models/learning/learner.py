@@ -188,7 +188,7 @@ class Learner:
         age_ms = max(outcome.event_time - outcome.decision_time, 0)
         self._patience.note_click(age_ms)
         self._sampler.correct(outcome, 1.0, age_ms)
-        self._position.correct(outcome.slot, adjusted_logit(outcome), age_ms)
+        self._position.correct(outcome.slot, adjusted_logit(outcome))
         if outcome.adjustments_version >= self._reset_version:
             self._guard.correct(*self._predictions(outcome))
         return self._watch(outcome, 1.0)

@@ -1,12 +1,13 @@
-"""Position bias: the log examination of each slot, learned from every label beside the model's own errors.
+"""Position bias: the log examination of each slot, read off every impression and click.
 
 An examination model (Richardson et al., WWW '07): P(click | slot s) = e_s * pctr with e_0 = 1, and pctr that
-of an ad in the first slot. Slots hold the ads by rank value, so the errors of the logged logit z must not
-pass for the slots': a level and a slope on z are learned beside log e_s, all by Gaussian beliefs as in
-`bayes`, linearised at z' = z + level + slope * (z - centre)::
+of an ad in the first slot. Slots hold the ads by rank value, so slots are compared among ads that looked
+alike: impressions are counted by slot and by bin of the logged logit, and the counts are fitted by
 
-    p = e_s * sigmoid(z')        d logit(p) / d log e_s = 1 / (1 - p)
-                                 d logit(p) / d z'      = (1 - sigmoid(z')) / (1 - p)
+    clicks[s, b] ~ Poisson(e_s * rate_b * shown[s, b])
+
+with e and rate in turn (iterative proportional fitting; for two slots the estimator of Mantel and Haenszel
+'59). A rate per bin takes any error of the model's own, so none of it passes for a slot's.
 """
 
 from __future__ import annotations
@@ -18,18 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bayes import sigmoid
-
 F64 = NDArray[np.float64]
 
-_FIRST_SLOT = 2
 _SLOTS = 20
-_LEVEL_VARIANCE = 0.5
-_SLOPE_VARIANCE = 0.25
-_SLOT_VARIANCE = 0.5
-_WANDER_S = 600.0
+_BINS = 24
+_LOWEST, _PER_LOGIT = -7.0, 3.0
+_PRIOR_CLICKS = 10.0
+"""Clicks that an examination of 1 is worth before any is seen."""
+_ROUNDS = 30
 _TIME_CONSTANT_S = 6 * 3600.0
-_CENTRE_RATE = 0.01
+_FADE_EVERY_MS = 1000
+_LEAST = -8.0
 
 
 def examination_of(log_examination: Sequence[float], slot: int) -> float:
@@ -48,82 +48,64 @@ def examination_shift(logit: float, log_e: float) -> float:
 
 
 class PositionBias:
-    """Beliefs about (level, slope, log e_1, log e_2, ...): means `[D]` and a full covariance `[D, D]`.
-
-    The covariance matters: slots and level move together, and a diagonal one would hold for ever what the
-    first labels taught it wrongly. Level and slope wander, as the model that they are about is corrected.
-    """
+    """Fading counts by slot and bin of the logit, ``shown`` and ``clicks`` `[S, B]`, and what they tell."""
 
     def __init__(self, least_labels: int = 1000) -> None:
         self.labels = 0
         self._least_labels = least_labels
-        self._centre: float | None = None
         self._last_ms: int | None = None
-        self._mean = np.zeros(_FIRST_SLOT)
-        self._covariance = np.diag(np.array([_LEVEL_VARIANCE, _SLOPE_VARIANCE]))
+        self._shown = np.zeros((_SLOTS, _BINS))
+        self._clicks = np.zeros((_SLOTS, _BINS))
 
     def learn(self, slot: int, logit: float, label: float, time_ms: int) -> None:
-        """Learn one label; ``logit`` is the logged one, for the first slot."""
+        """Count one labelled impression; ``logit`` is the logged one, for the first slot."""
         self.labels += 1
-        if self._centre is None:
-            self._centre = logit
-        self._centre += _CENTRE_RATE * (logit - self._centre)
-        self._grow(min(slot, _SLOTS - 1))
-        self._wander(time_ms)
-        x, p = self._point(slot, logit)
-        step, h = self._covariance @ x, p * (1.0 - p)
-        gain = 1.0 / (1.0 + h * float(x @ step))
-        self._mean += step * (gain * (label - p))
-        self._covariance -= np.outer(step, step * (h * gain))
+        self._fade(time_ms)
+        self._shown[_cell(slot, logit)] += 1.0
+        self._clicks[_cell(slot, logit)] += label
 
-    def correct(self, slot: int, logit: float, age_ms: int) -> None:
-        """Turn a 0 learned ``age_ms`` ago into a 1; the covariance after an update is its gain."""
-        if self._centre is None or slot >= len(self._mean) - 1:
-            return
-        fade = math.exp(-max(age_ms, 0) / (1000.0 * _TIME_CONSTANT_S))
-        self._mean += self._covariance @ self._point(slot, logit)[0] * fade
+    def correct(self, slot: int, logit: float) -> None:
+        """Count the click of an impression that was, or will be, learned as unanswered."""
+        self._clicks[_cell(slot, logit)] += 1.0
 
     def logits(self) -> tuple[float, ...]:
         """Return log e of slots 0.., none above 0; empty until enough labels have been seen."""
         if self.labels < self._least_labels:
             return ()
-        return (0.0, *(round(min(max(mean, -8.0), 0.0), 3) for mean in self._mean[_FIRST_SLOT:].tolist()))
+        slots = int(np.flatnonzero(self._shown.any(axis=1)).max(initial=0)) + 1
+        examination = fit_examination(self._shown[:slots], self._clicks[:slots])
+        return tuple(round(min(max(math.log(e), _LEAST), 0.0), 3) for e in examination.tolist())
 
-    def _grow(self, slot: int) -> None:
-        """Make room for the slots up to this one."""
-        more = slot + 1 - (len(self._mean) - 1)
-        if more > 0:
-            old = self._covariance
-            self._mean = np.concatenate([self._mean, np.zeros(more)])
-            self._covariance = np.eye(len(self._mean)) * _SLOT_VARIANCE
-            self._covariance[: len(old), : len(old)] = old
-
-    def _wander(self, time_ms: int) -> None:
-        elapsed_s = max(time_ms - (time_ms if self._last_ms is None else self._last_ms), 0) / 1000.0
-        self._last_ms = max(time_ms, self._last_ms or time_ms)
-        for place, most in ((0, _LEVEL_VARIANCE), (1, _SLOPE_VARIANCE)):
-            known = self._covariance[place, place]
-            self._covariance[place, place] = max(known, min(most, known + most * elapsed_s / _WANDER_S))
-
-    def _point(self, slot: int, logit: float) -> tuple[F64, float]:
-        """Return the gradient `[D]` of logit(p) by each belief, and p."""
-        place = min(slot, _SLOTS - 1) + _FIRST_SLOT - 1
-        away = min(max(logit - (self._centre or 0.0), -4.0), 4.0)
-        z = logit + float(self._mean[0]) + float(self._mean[1]) * away
-        log_e = float(self._mean[place]) if slot > 0 else 0.0
-        p = sigmoid(z + examination_shift(z, log_e))
-        steep = (1.0 - sigmoid(z)) / (1.0 - p)
-        x = np.zeros(len(self._mean))
-        x[0], x[1] = steep, steep * away
-        if slot > 0:
-            x[place] = 1.0 / (1.0 - p)
-        return x, p
+    def _fade(self, time_ms: int) -> None:
+        if self._last_ms is None:
+            self._last_ms = time_ms
+        elapsed_ms = time_ms - self._last_ms
+        if elapsed_ms >= _FADE_EVERY_MS:
+            factor = math.exp(-elapsed_ms / (1000.0 * _TIME_CONSTANT_S))
+            self._shown *= factor
+            self._clicks *= factor
+            self._last_ms = time_ms
 
     def values(self) -> list[Any]:
         """Return the state as plain values."""
-        return [self.labels, self._centre, self._last_ms, self._mean.tolist(), self._covariance.tolist()]
+        return [self.labels, self._last_ms, self._shown.tolist(), self._clicks.tolist()]
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        self.labels, self._centre, self._last_ms, mean, covariance = values
-        self._mean, self._covariance = np.array(mean), np.array(covariance)
+        self.labels, self._last_ms, shown, clicks = values
+        self._shown, self._clicks = np.array(shown), np.array(clicks)
+
+
+def fit_examination(shown: F64, clicks: F64) -> F64:
+    """Return the examination `[S]` of slots, that of the first one 1, from counts `[S, B]`."""
+    examination = np.ones(len(shown))
+    for _ in range(_ROUNDS):
+        rate = clicks.sum(axis=0) / np.maximum(examination @ shown, 1e-9)
+        found = (clicks.sum(axis=1) + _PRIOR_CLICKS) / (shown @ rate + _PRIOR_CLICKS)
+        examination = found / found[0]
+    return examination
+
+
+def _cell(slot: int, logit: float) -> tuple[int, int]:
+    place = int((min(max(logit, -20.0), 20.0) - _LOWEST) * _PER_LOGIT)
+    return min(slot, _SLOTS - 1), min(max(place, 0), _BINS - 1)

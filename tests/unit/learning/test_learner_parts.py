@@ -14,7 +14,7 @@ from models.learning.event_clock import MAX_LEAP_MS, EventClock
 from models.learning.guard import Guard
 from models.learning.packing import pack, unpack
 from models.learning.patience import Patience
-from models.learning.position import PositionBias, examination_shift
+from models.learning.position import PositionBias, examination_shift, fit_examination
 from models.learning.vocabulary import Vocabulary
 
 
@@ -166,6 +166,35 @@ def test_position_bias_forgets_how_wrong_the_model_was_at_first():
     assert bias.logits() == pytest.approx((0.0, np.log(0.7), np.log(0.5)), abs=0.2)
 
 
+def test_position_bias_is_found_where_clicks_come_as_corrections_of_unanswered_impressions():
+    rng, bias, waiting = np.random.default_rng(5), PositionBias(), []
+    for n in range(60_000):
+        slot, logit = n % 3, rng.normal(-1.0, 1.0)
+        bias.learn(slot, logit, 0.0, n)
+        if rng.random() < (1.0, 0.8, 0.6)[slot] / (1 + np.exp(-logit - 0.5)):
+            waiting.append((slot, logit))
+        if len(waiting) > 50:
+            bias.correct(*waiting.pop(0))
+    assert bias.logits() == pytest.approx((0.0, np.log(0.8), np.log(0.6)), abs=0.1)
+
+
+def test_examination_is_fitted_beside_rates_that_differ_by_bin():
+    rate, examination = np.array([0.3, 0.05, 0.01]), np.array([1.0, 0.7, 0.4])
+    shown = np.array([[1e6, 2e6, 1e6], [5e5, 2e6, 3e6], [0.0, 1e6, 9e6]])
+    found = fit_examination(shown, shown * rate * examination[:, None])
+    assert found == pytest.approx(examination, rel=1e-3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(-30, 30), st.booleans()), min_size=10, max_size=80))
+def test_examination_stays_in_bounds_whatever_is_clicked(rows):
+    bias = PositionBias(least_labels=10)
+    for n, (slot, logit, clicked) in enumerate(rows):
+        bias.learn(slot, logit, 0.0, n)
+        if clicked:
+            bias.correct(slot, logit)
+    assert all(-8.0 <= logit <= 0.0 for logit in bias.logits()) and bias.logits()[0] == 0.0
+
+
 def test_a_slot_examined_always_shifts_nothing_and_a_rare_click_shifts_by_log_e():
     assert examination_shift(-1.0, 0.0) == 0.0
     assert examination_shift(-12.0, -0.7) == pytest.approx(-0.7, abs=1e-4)
@@ -184,7 +213,7 @@ def test_position_bias_survives_as_plain_values():
     back.restore(bias.values())
     for one in (bias, back):
         one.learn(2, -1.5, 1.0, 50)
-        one.correct(1, -1.5, 10)
+        one.correct(1, -1.5)
     assert back.logits() == bias.logits()
 
 
