@@ -111,15 +111,12 @@ def fit_log(
     encoder = default_encoder(examples.ads) if encoder is None else encoder
     content = ads_content(encoder, examples.ads)
     split = from_log(examples, content, Buckets())
-    network = ModelConfig(
-        vocabulary=len(split.vocabulary),
-        **{
-            "content_dim": content.shape[1],
-            "slots": SLOTS,
-            "dropout": default_dropout(split),
-            **(config or {}),
-        },
-    )
+    switches = {
+        "content_dim": content.shape[1],
+        "slots": SLOTS if len(split.train.labels) else 0,
+        "dropout": default_dropout(split),
+    }
+    network = ModelConfig(vocabulary=len(split.vocabulary), **{**switches, **(config or {})})
     return _fit(split, network, encoder, options, listener, checkpoints, clock, started)
 
 

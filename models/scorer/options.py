@@ -87,8 +87,8 @@ class TrainOptions:
         """Return the options with what was left open filled in.
 
         Clicks on shown ads are few and mostly chance, so a log with impressions is learned slowly, held to
-        small weights, and not read often enough to be learned by heart; an ad's own vector moves a tenth as fast as those of its category and content, which
-        many ads share.
+        small weights, and not read often enough to be learned by heart; an ad's own vector moves a tenth as
+        fast as those of its category and content, which many ads share.
         """
         suited = FOR_IMPRESSIONS if impressions else FOR_SEQUENCES
         return replace(self, **{name: value for name, value in suited.items() if getattr(self, name) is None})

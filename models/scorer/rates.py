@@ -86,7 +86,7 @@ def label_rates(dataset: Dataset, slots: int) -> LabelRates:
     conversions = of_ads(labels.conversion.astype(np.float64), rate * due)
     rate = min(rate, 0.5)
     return LabelRates(
-        click=float(flat[0] * np.exp(of_slot[0])),
+        click=min(float(flat[0] * np.exp(of_slot[0])), 0.99),
         conversion=rate,
         slot_log_ratio=of_slot - of_slot[0],
         click_log_ratio=of_ads(click, expected),
@@ -112,7 +112,7 @@ def fit_delay(delay_s: F64, age_s: F64) -> tuple[float, float]:
 
     def loss(log_parameters: F64) -> float:
         shape, scale = np.exp(np.clip(log_parameters, -3, 16))
-        power = (d / scale) ** shape
+        power = _power(d / scale, float(shape))
         density = np.log(shape) - np.log(scale) + (shape - 1) * np.log(d / scale) - power
         held = 5.0 * (log_parameters[0] ** 2) + 0.05 * (log_parameters[1] - start) ** 2
         return float(held - (density - np.log(arrived(age, float(shape), float(scale)))).sum())
@@ -129,5 +129,11 @@ def arrived(age_s: F64, shape: float, scale: float) -> F64:
     """Return the share of conversions that has come by an age: 1 - exp(-(age / scale)^shape)."""
     if scale <= 0:
         return np.ones(len(age_s))
-    share: F64 = -np.expm1(-((np.maximum(age_s, 1e-3) / scale) ** shape))
+    share: F64 = -np.expm1(-_power(np.maximum(age_s, 1e-3) / scale, shape))
     return np.maximum(share, 1e-6)
+
+
+def _power(x: F64, shape: float) -> F64:
+    """Return x^shape, at most e^50."""
+    power: F64 = np.exp(np.minimum(shape * np.log(x), 50.0))
+    return power

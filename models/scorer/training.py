@@ -8,6 +8,7 @@ of five minutes and one of fifteen both end well. Time is the process's CPU time
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -142,7 +143,7 @@ class _Run:
         self.folder: Path | None = None
         self.saved_s = spent_s
         self.validation_s = 0.0
-        self.epoch_batches = 1
+        self.epoch_batches = math.inf  # not known before the first
         self.curve: list[tuple[int, float, float]] = []
 
     def resume(self, folder: Path) -> None:
@@ -298,8 +299,15 @@ def start_from_rates(model: Transformer, dataset: Dataset) -> None:
         model.slot_logits.copy_(torch.from_numpy(rates.slot_log_ratio))
         model.shortcut_scale.copy_(torch.tensor([1.0, 0.0]))
         model.shortcut_offset.copy_(torch.tensor([rates.click, rates.conversion]).logit())
-        model.head_out.weight.zero_()
-        model.ad.weight.zero_()
+        parts = (
+            model.head_out,
+            model.ad,
+            getattr(model, "category_out", None),
+            getattr(model, "content", None),
+        )
+        for part in parts:
+            if part is not None:
+                part.weight.zero_()
 
 
 def _optimizer(model: Transformer, options: TrainOptions) -> torch.optim.AdamW:
