@@ -143,7 +143,6 @@ def _fit(
     clock: Clock,
     started: float,
 ) -> Model:
-    options = options.for_data(bool(config.slots))
     graph = build(split.train.ad, _steps(split.train), len(split.vocabulary) + 1)
     trained = train(
         split,
@@ -162,7 +161,7 @@ def _fit(
         "steps": trained.steps,
         "epochs": trained.epochs,
         "parameters": parameter_count(trained.model),
-        "options": options.to_dict(),
+        "options": options.to_dict() | options.pace(bool(config.slots)).to_dict(),
         "curve": trained.curve,
         "cpu_minutes": (clock() - started) / 60,
     }

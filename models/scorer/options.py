@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from models.domain.errors import SettingError
 
-FOR_SEQUENCES = {"learning_rate": 1e-2, "weight_decay": 0.01, "ad_rate": 1.0}
-FOR_IMPRESSIONS = {"learning_rate": 5e-3, "weight_decay": 0.3, "ad_rate": 0.1, "passes": 6.0}
+
+class Pace(NamedTuple):
+    """How fast a network learns: AdamW's figures, the ads' share of the learning rate, most passes."""
+
+    learning_rate: float
+    weight_decay: float
+    ad_rate: float
+    passes: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the figures as JSON-ready values, None for no limit."""
+        return {name: value if math.isfinite(value) else None for name, value in self._asdict().items()}
+
+
+FOR_SEQUENCES = Pace(learning_rate=1e-2, weight_decay=0.01, ad_rate=1.0, passes=math.inf)
+FOR_IMPRESSIONS = Pace(learning_rate=5e-3, weight_decay=0.3, ad_rate=0.1, passes=6.0)
 
 
 @dataclass(frozen=True)
@@ -24,7 +39,7 @@ class TrainOptions:
         Exact number of steps instead: the run is then reproducible to the last bit.
     learning_rate, weight_decay, ad_rate
         AdamW's, and the learning rate of the ads' own vectors in units of it. None: what suits the data, see
-        `for_data`.
+        `pace`.
     passes
         Most passes over the data, however large the budget; the learning rate then ends at 0 with them.
         None: what suits the data, which for sequences is no limit.
@@ -83,15 +98,16 @@ class TrainOptions:
                 got = getattr(self, field)
                 raise SettingError.expected(f"training.{field}", got=got, expected=expected, fix="change it")
 
-    def for_data(self, impressions: bool) -> TrainOptions:
-        """Return the options with what was left open filled in.
+    def pace(self, impressions: bool) -> Pace:
+        """Return the pace asked for, with what was left open filled in.
 
         Clicks on shown ads are few and mostly chance, so a log with impressions is learned slowly, held to
         small weights, and not read often enough to be learned by heart; an ad's own vector moves a tenth as
         fast as those of its category and content, which many ads share.
         """
         suited = FOR_IMPRESSIONS if impressions else FOR_SEQUENCES
-        return replace(self, **{name: value for name, value in suited.items() if getattr(self, name) is None})
+        asked = {name: getattr(self, name) for name in Pace._fields}
+        return suited._replace(**{name: value for name, value in asked.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON-ready values."""

@@ -7,7 +7,7 @@ by the method of moments: N has variance E + E^2 / k. Legend: A ads (or rows of 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,7 @@ def shrunk_log_ratios(events: F64, expected: F64, levels: list[I64]) -> F64:
     ratio = np.full(len(events), events.sum() / max(expected.sum(), 1e-12)) if events.sum() else 1.0
     for group in levels:
         count = int(group.max(initial=0)) + 1
-        seen = np.bincount(group, events, count)
-        foreseen = np.bincount(group, expected * ratio, count)
+        seen, foreseen = (_f64(np.bincount(group, x, count)) for x in (events, expected * ratio))
         k = 1.0 / spread(seen, foreseen)
         ratio = ratio * ((seen + k) / (foreseen + k))[group]
     return np.log(ratio)
@@ -78,8 +77,8 @@ def label_rates(dataset: Dataset, slots: int) -> LabelRates:
 
     def of_ads(events: F64, foreseen: F64) -> F64:
         known = labels.ad > 0
-        sums = (np.bincount(labels.ad[known], x[known], rows) for x in (events, foreseen))
-        ratios = shrunk_log_ratios(*sums, levels)
+        seen, due = (np.bincount(labels.ad[known], x[known], rows) for x in (events, foreseen))
+        ratios = shrunk_log_ratios(_f64(seen), _f64(due), levels)
         ratios[0] = 0
         return ratios
 
@@ -96,8 +95,12 @@ def label_rates(dataset: Dataset, slots: int) -> LabelRates:
 
 def _log_ratios(group: I64, events: F64, expected: F64, groups: int) -> F64:
     """Return the shrunk log ratio of each group `[G]`."""
-    sums = (np.bincount(group, x, groups) for x in (events, expected))
-    return shrunk_log_ratios(*sums, [np.arange(groups)])
+    seen, foreseen = (_f64(np.bincount(group, x, groups)) for x in (events, expected))
+    return shrunk_log_ratios(seen, foreseen, [np.arange(groups)])
+
+
+def _f64(counts: NDArray[Any]) -> F64:
+    return counts.astype(np.float64)
 
 
 def fit_delay(delay_s: F64, age_s: F64) -> tuple[float, float]:

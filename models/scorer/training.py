@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,17 +27,17 @@ from .batches import Batch, Pieces
 from .checkpoint import Progress, State
 from .config import ModelConfig
 from .datasets import Split
+from .impressions import Shown
 from .losses import (
     Catalogue,
     NegativeSampler,
     NextItems,
-    Shown,
     impression_loss,
     log_counts,
     next_item_loss,
     stand_in_loss,
 )
-from .options import TrainOptions
+from .options import Pace, TrainOptions
 from .rates import label_rates
 from .sequences import Dataset
 from .transformer import Transformer
@@ -111,7 +112,6 @@ def train(
 
     """
     _check(split, config, options)
-    options = options.for_data(bool(config.slots))
     run = _Run(split, build_model(config, split.train, options.seed, network), options, clock, spent_s)
     if checkpoints is not None:
         run.resume(checkpoints)
@@ -130,7 +130,8 @@ class _Run:
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
         self.model, config = model.to(self.device), model.config
-        self.optimizer = _optimizer(self.model, options)
+        self.pace = options.pace(bool(config.slots))
+        self.optimizer = _optimizer(self.model, self.pace)
         counts = torch.from_numpy(split.train.counts)
         self.sampler = NegativeSampler(counts, options.negative_power, options.seed, self.device)
         hidden = options.id_dropout if config.use_category or config.content_dim else 0.0
@@ -162,10 +163,8 @@ class _Run:
             return self.state.progress.step / self.options.steps
         budget = self.options.minutes * 60 - FINISHING * self.validation_s
         spent = (self.clock() - self.started) / max(budget, 1.0)
-        if self.options.passes is None:
-            return spent
         progress = self.state.progress
-        return max(spent, (progress.epoch + progress.batch / self.epoch_batches) / self.options.passes)
+        return max(spent, (progress.epoch + progress.batch / self.epoch_batches) / self.pace.passes)
 
     def steps(self) -> Iterator[Report]:
         self.model.train()
@@ -196,7 +195,7 @@ class _Run:
                 yield batch.to(self.device)
 
     def step(self, batch: Batch, share: float) -> float:
-        rate = self.options.learning_rate * schedule(share, self.options.warmup)
+        rate = self.pace.learning_rate * schedule(share, self.options.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         with self._autocast():
@@ -299,26 +298,20 @@ def start_from_rates(model: Transformer, dataset: Dataset) -> None:
         model.slot_logits.copy_(torch.from_numpy(rates.slot_log_ratio))
         model.shortcut_scale.copy_(torch.tensor([1.0, 0.0]))
         model.shortcut_offset.copy_(torch.tensor([rates.click, rates.conversion]).logit())
-        parts = (
-            model.head_out,
-            model.ad,
-            getattr(model, "category_out", None),
-            getattr(model, "content", None),
-        )
-        for part in parts:
-            if part is not None:
-                part.weight.zero_()
+        for name in ("head_out", "ad", "category_out", "content"):
+            if hasattr(model, name):
+                model.get_parameter(f"{name}.weight").zero_()
 
 
-def _optimizer(model: Transformer, options: TrainOptions) -> torch.optim.AdamW:
+def _optimizer(model: Transformer, pace: Pace) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.ndim > 1 and p is not model.ad.weight]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": [model.ad.weight], "weight_decay": options.weight_decay, "share": options.ad_rate},
-        {"params": matrices, "weight_decay": options.weight_decay, "share": 1.0},
+    groups: list[dict[str, Any]] = [
+        {"params": [model.ad.weight], "weight_decay": pace.weight_decay, "share": pace.ad_rate},
+        {"params": matrices, "weight_decay": pace.weight_decay, "share": 1.0},
         {"params": vectors, "weight_decay": 0.0, "share": 1.0},
     ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=True)
+    return torch.optim.AdamW(groups, lr=pace.learning_rate, betas=BETAS, fused=True)
 
 
 def _check(split: Split, config: ModelConfig, options: TrainOptions) -> None:

@@ -166,6 +166,7 @@ class Transformer(nn.Module):
     cos: Tensor
     sin: Tensor
     log_popularity: Tensor
+    conversion_bias: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

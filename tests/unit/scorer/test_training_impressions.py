@@ -152,7 +152,7 @@ def test_a_large_budget_does_not_buy_more_passes_over_a_log():
     model = fit_log(examples(users=40), options, config={"d_model": 16})
     assert model.training["epochs"] <= 2
     assert model.training["options"]["passes"] == 2
-    assert model.training["options"]["learning_rate"] == TrainOptions().for_data(True).learning_rate
+    assert model.training["options"]["learning_rate"] == TrainOptions().pace(True).learning_rate
 
 
 def test_a_log_without_impressions_is_trained_as_sequences_are():
