@@ -27,10 +27,10 @@ from models.domain.events import (
     Request,
     UserEvent,
 )
-from models.domain.ids import decision_id, known_key64
+from models.domain.ids import decision_id, known_key64, label_key
 from models.domain.log import LogRecord, Received, Rejected
 from models.domain.policy import Policy
-from models.scorer.sequences import AdTable, LogExamples
+from models.scorer.sequences import NEVER, AdTable, LogExamples
 from models.state.seen import SeenIds
 from models.state.watermark import Timeliness, Watermark
 
@@ -45,8 +45,12 @@ class _Shown:
     position: int
     ad_key: int
     time_ms: int
-    clicked: bool = False
-    converted: bool = False
+    slot: int
+    clicked_ms: int = NEVER
+    converted_ms: int = NEVER
+
+    def can_convert(self) -> bool:
+        return self.clicked_ms != NEVER and self.converted_ms == NEVER
 
 
 @dataclass
@@ -112,11 +116,12 @@ class ExampleCollector:
         key = (event.decision_id, event.ad_id)
         if isinstance(event, Impression) and event.decision_id in self._positions:
             position = self._positions[event.decision_id]
-            self._shown.setdefault(key, _Shown(user, position, known_key64(event.ad_id), event.event_time))
-        elif isinstance(event, Click) and key in self._shown:
-            self._shown[key].clicked = True
-        elif isinstance(event, Conversion) and key in self._shown:
-            self._shown[key].converted = self._shown[key].clicked
+            ad_key, slot = known_key64(event.ad_id), event.slot or 0
+            self._shown.setdefault(key, _Shown(user, position, ad_key, event.event_time, slot))
+        elif isinstance(event, Click) and (shown := self._shown.get(key)) and shown.clicked_ms == NEVER:
+            shown.clicked_ms = event.event_time
+        elif isinstance(event, Conversion) and (shown := self._shown.get(key)) and shown.can_convert():
+            shown.converted_ms = event.event_time
 
     def _user(self, user_id: str) -> int:
         user = self._users.setdefault(user_id, len(self._users))
@@ -156,16 +161,20 @@ class ExampleCollector:
             impression_position=np.array([s.position for s in shown], np.int64),
             impression_ad_key=np.array([s.ad_key for s in shown], np.uint64),
             impression_time_ms=np.array([s.time_ms for s in shown], np.int64),
-            click=np.array([s.clicked for s in shown], np.bool_),
-            conversion=np.array([s.converted for s in shown], np.bool_),
+            click=np.array([s.clicked_ms != NEVER for s in shown], np.bool_),
+            conversion=np.array([s.converted_ms != NEVER for s in shown], np.bool_),
+            slot=np.array([s.slot for s in shown], np.int64),
+            click_time_ms=np.array([s.clicked_ms for s in shown], np.int64),
+            conversion_time_ms=np.array([s.converted_ms for s in shown], np.int64),
         )
 
 
 def ad_table(catalogue: Catalogue) -> AdTable:
-    """Return the ads of a catalogue as training takes them: key, category, text and vector."""
+    """Return the ads of a catalogue as training takes them: key, category, text, vector, campaign."""
     texts = tuple(text_of(ad) for ad in catalogue.ads)
     widths = {len(ad.vector) for ad in catalogue.ads}
     vector = None
     if len(widths) == 1 and widths != {0}:
         vector = np.array([ad.vector for ad in catalogue.ads], np.float32)
-    return AdTable(catalogue.keys, catalogue.category_keys, texts, vector)
+    campaign = np.fromiter((label_key(ad.campaign_id) for ad in catalogue.ads), np.uint64, len(texts))
+    return AdTable(catalogue.keys, catalogue.category_keys, texts, vector, campaign)

@@ -33,7 +33,7 @@ class AdRows(NamedTuple):
     queries: F32
     """`[R, H Ep]` queries of the target attention, scaled, heads padded."""
     halves: F32
-    """`[R, M]` the ad's own part of the second stage's first layer."""
+    """`[R, M + 1]` the ad's own part of the second stage's first layer, and of the conversion logit."""
     known: I64
     """`[R]` rows of the model's ad table, 0 for an unknown ad."""
 
@@ -54,7 +54,7 @@ class CatalogueIndex:
     queries: F32
     """`[A, H Ep]`"""
     halves: F32
-    """`[A, M]`"""
+    """`[A, M + 1]`"""
     known: I64
     """`[A]` row of the model's ad table."""
     scan: ScanIndex

@@ -71,9 +71,13 @@ class Pieces:
 
     def epoch(self, length: int, tokens: int, rng: np.random.Generator) -> Iterator[Batch]:
         """Yield the batches of one pass over the sequences."""
+        for start, stop in self.pass_over(length, tokens, rng):
+            yield self.batch(start, stop, rng)
+
+    def pass_over(self, length: int, tokens: int, rng: np.random.Generator) -> list[tuple[I64, I64]]:
+        """Return the starts and stops of each batch's pieces in one pass over the sequences."""
         start, stop = cut(self.dataset.offsets, length, rng)
-        for rows in plan(stop - start, tokens, rng):
-            yield self.batch(start[rows], stop[rows], rng)
+        return [(start[rows], stop[rows]) for rows in plan(stop - start, tokens, rng)]
 
     def batch(self, start: I64, stop: I64, rng: np.random.Generator) -> Batch:
         """Return the batch of these pieces."""

@@ -34,6 +34,8 @@ class ModelConfig:
         Whether an event's embedding (and, for the category, the ad tower) has this part.
     content_dim
         Length of the ads' content vectors; 0 for none.
+    slots
+        Slots whose examination training tells from the ads' appeal; 0 where the data has no impressions.
     dropout
         Of embeddings and residual branches, in training only; `fitting.default_dropout` fits it to the data.
 
@@ -56,6 +58,7 @@ class ModelConfig:
     use_dwell: bool = True
     use_gap: bool = True
     content_dim: int = 0
+    slots: int = 0
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -76,6 +79,7 @@ class ModelConfig:
             (not power, "rotary_length", "a power of two"),
             (self.rotary_length < 2 * self.window, "rotary_length", "at least 2 * window"),
             (self.content_dim < 0, "content_dim", "0 or more"),
+            (self.slots < 0, "slots", "0 or more"),
             (min(self.categories, self.dwell_buckets, self.gap_buckets) < 2, "categories", "2 or more"),
             (not 0 <= self.dropout < 1, "dropout", "in [0, 1)"),
         ]

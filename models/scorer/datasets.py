@@ -12,6 +12,7 @@ import numpy as np
 from models.domain.events import KINDS
 
 from .features import category_rows, event_rows, vocabulary_rows
+from .rates import arrived, fit_delay
 from .sequences import (
     F32,
     I64,
@@ -193,8 +194,32 @@ def _log_dataset(examples: LogExamples, vocabulary: U64, content: F32, buckets: 
     kind = examples.kind.astype(np.int64)
     labels = _labels(examples, vocabulary, buckets)
     return Dataset(
-        examples.offsets, ad, category, kind, dwell, gap, target, category_of, vectors, labels, content
-    )
+        examples.offsets, ad, category, kind, dwell, gap, target, category_of, vectors, labels, content,
+        _campaigns(vocabulary, examples.ads),
+    )  # fmt: skip
+
+
+def _campaigns(vocabulary: U64, ads: AdTable) -> I64:
+    """Return the number of each table row's campaign `[V + 1]`, 0 where it is unknown."""
+    numbers = np.zeros(len(vocabulary) + 1, np.int64)
+    if ads.campaign_key is not None:
+        numbers[vocabulary_rows(vocabulary, ads.key)] = (
+            np.unique(ads.campaign_key, return_inverse=True)[1] + 1
+        )
+    numbers[0] = 0
+    return numbers
+
+
+def _maturity(examples: LogExamples) -> F32:
+    """Return the share of an impression's conversions `[I]` that the log lasted long enough to see."""
+    click, conversion = examples.click_time_ms, examples.conversion_time_ms
+    if click is None or conversion is None:
+        return np.ones(len(examples.click), np.float32)
+    end = max(int(examples.time_ms.max()), int(examples.impression_time_ms.max(initial=0)))
+    age_s = (end - np.where(examples.click, click, examples.impression_time_ms)) / 1000
+    rows = examples.conversion
+    law = fit_delay((conversion - click)[rows] / 1000, age_s[rows])
+    return arrived(age_s, *law).astype(np.float32)
 
 
 def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets) -> Labels:
@@ -211,6 +236,8 @@ def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets) -> Labels:
         content_row=np.where(known, place, -1),
         click=examples.click,
         conversion=examples.conversion,
+        slot=np.zeros(len(known), np.int64) if examples.slot is None else examples.slot,
+        maturity=_maturity(examples),
     )
 
 

@@ -22,6 +22,9 @@ from .training import VALIDATION_USERS, Clock, Listener, train
 from .transformer import parameter_count
 from .validation import blend_and_measure, label_metrics
 
+SLOTS = 20
+"""Slots told apart in training; later ones count as the last (a decision has at most 20)."""
+
 
 def items_table(interactions: Interactions, items: dict[str, tuple[str, str]] | None = None) -> AdTable:
     """Return the items of a file as ads; ``items`` maps an id to (category, text)."""
@@ -49,9 +52,12 @@ def ads_content(encoder: ContentEncoder | None, ads: AdTable) -> F32:
 def default_dropout(split: Split) -> float:
     """Return the dropout for data of this density: 0.6 - 0.2 log10(events per ad), within 0.1 and 0.5.
 
-    Sparse data is learned by heart sooner: about 0.1 at 300 events per ad, 0.4 at 10.
+    Sparse data is learned by heart sooner: about 0.1 at 300 events per ad, 0.4 at 10. In a log with
+    impressions the events that count are their clicks.
     """
-    density = max(len(split.train.ad), 1) / max(len(split.vocabulary), 1)
+    labels = split.train.labels
+    events = int(labels.click.sum()) if len(labels) else len(split.train.ad)
+    density = max(events, 1) / max(len(split.vocabulary), 1)
     return round(min(max(0.6 - 0.2 * math.log10(density), 0.1), 0.5), 3)
 
 
@@ -105,10 +111,12 @@ def fit_log(
     encoder = default_encoder(examples.ads) if encoder is None else encoder
     content = ads_content(encoder, examples.ads)
     split = from_log(examples, content, Buckets())
-    network = ModelConfig(
-        vocabulary=len(split.vocabulary),
-        **{"content_dim": content.shape[1], "dropout": default_dropout(split), **(config or {})},
-    )
+    switches = {
+        "content_dim": content.shape[1],
+        "slots": SLOTS if len(split.train.labels) else 0,
+        "dropout": default_dropout(split),
+    }
+    network = ModelConfig(vocabulary=len(split.vocabulary), **{**switches, **(config or {})})
     return _fit(split, network, encoder, options, listener, checkpoints, clock, started)
 
 
@@ -153,7 +161,7 @@ def _fit(
         "steps": trained.steps,
         "epochs": trained.epochs,
         "parameters": parameter_count(trained.model),
-        "options": options.to_dict(),
+        "options": options.to_dict() | options.pace(bool(config.slots)).to_dict(),
         "curve": trained.curve,
         "cpu_minutes": (clock() - started) / 60,
     }

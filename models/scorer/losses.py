@@ -6,17 +6,20 @@ Legend: B pieces, T events, M positions with a target, K shared negatives, I imp
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from .batches import Batch
 from .fused import softmax_loss
-from .sequences import Dataset, Labels
+from .impressions import Shown, joint_losses, label_ads, label_losses, shown_logits
+from .sequences import I64, Dataset
 from .transformer import Ads, Transformer
-from .validation import catalogue_of, label_ads, last_band
+from .validation import catalogue_of, last_band
 
 STAND_IN_POSITIONS = 32
 STAND_IN_NEGATIVES = 4
@@ -66,84 +69,38 @@ def hide_ids(ads: Ads, share: float) -> Ads:
     return ads._replace(ad=ads.ad.masked_fill(hidden, 0))
 
 
-class ShownStates(NamedTuple):
-    """What the network knew at the decisions behind a batch's impressions.
+class Targets(NamedTuple):
+    """Users' vectors `[M, D]`, the ads to foresee from them `[M]`, and the bias of table rows."""
 
-    ``u`` `[I, D]`, the last W hidden states ``band`` `[I, W, D]` and which of them are real `[I, W]`.
-    """
-
-    labels: Labels
-    u: Tensor
-    band: Tensor
-    seen: Tensor
-
-    @classmethod
-    def of(cls, model: Transformer, h: Tensor, batch: Batch, dataset: Dataset) -> ShownStates:
-        """Gather the states from the hidden states ``h`` `[B, T, D]` of the batch."""
-        band, seen = last_band(h, batch.shown.row, batch.shown.end, model.config.window)
-        u = torch.where((batch.shown.end >= 0)[:, None], band[:, -1], model.start)  # [I, D]
-        return cls(dataset.labels.take(batch.shown.label), u, band, seen)
-
-
-def next_item_pairs(
-    model: Transformer, h: Tensor, batch: Batch, shown: ShownStates | None
-) -> tuple[Tensor, Tensor]:
-    """Return users' vectors `[M, D]` and the ads to foresee from them `[M]`.
-
-    These are the events after each event, users' first ads (from the start vector), and clicked
-    impressions (from the state at their decisions).
-    """
-    users = [h[batch.wanted], model.start.expand(len(batch.first), -1)]
-    targets = [batch.target[batch.wanted], batch.first]
-    if shown is not None:
-        clicked = torch.from_numpy(shown.labels.click).to(h.device)  # [I]
-        users.append(shown.u[clicked])
-        targets.append(torch.from_numpy(shown.labels.ad).to(h.device)[clicked])
-    return torch.cat(users), torch.cat(targets)
+    users: Tensor
+    ad: Tensor
+    bias: Callable[[Tensor], Tensor]
 
 
 def next_item_loss(
-    model: Transformer,
-    users: Tensor,
-    target: Tensor,
-    catalogue: Catalogue,
-    sampler: NegativeSampler,
-    negatives: int,
+    model: Transformer, targets: Targets, catalogue: Catalogue, sampler: NegativeSampler, negatives: int
 ) -> Tensor:
-    """Return the mean sampled-softmax loss with logQ correction (Bengio & Senécal 2008).
-
-    ``users`` `[M, D]` and ``target`` `[M]` come from `next_item_pairs`; 0 where there is no target.
-    """
+    """Return the mean sampled-softmax loss with logQ correction (Bengio & Senécal 2008), 0 of no target."""
+    users, target, bias = targets
     if len(target) == 0:
         return users.sum() * 0
     drawn = sampler.draw(negatives)  # [K]
     true_ads, other_ads = catalogue.take(target), catalogue.take(drawn)
     expected = sampler.log_q + math.log(negatives)  # [V + 1] log expected count of a row
-    positive = (users * model.ad_vectors(true_ads)).sum(-1) + model.ad_bias(true_ads) - expected[target]
-    offset = model.ad_bias(other_ads) - expected[drawn]  # [K]
+    positive = (users * model.ad_vectors(true_ads)).sum(-1) + bias(true_ads.ad) - expected[target]
+    offset = bias(other_ads.ad) - expected[drawn]  # [K]
     hits = target[:, None].int() == drawn.int()  # [M, K]
     return softmax_loss(users, model.ad_vectors(other_ads), offset, positive, hits).mean()
 
 
-def impression_loss(model: Transformer, shown: ShownStates, dataset: Dataset, id_dropout: float) -> Tensor:
+def impression_loss(model: Transformer, shown: Shown, dataset: Dataset, id_dropout: float) -> Tensor:
     """Return the cross-entropy of click, plus that of click and conversion together (ESMM, Ma et al. 2018).
 
     p(conversion) = pctr * pcvr is learned on all impressions, so pcvr has no selection bias.
     """
-    device = shown.u.device
-    ads = hide_ids(label_ads(dataset, shown.labels, device), id_dropout)
-    v, bias = model.ad_vectors(ads)[:, None], model.ad_bias(ads)[:, None]
-    logits = model.rank(shown.u, shown.band, shown.seen, v, bias)[:, 0].float()  # [I, 2]
-    click = torch.from_numpy(shown.labels.click).to(device).float()
-    conversion = torch.from_numpy(shown.labels.conversion).to(device).float()
-    return F.binary_cross_entropy_with_logits(logits[:, 0], click) + joint_loss(logits, conversion)
-
-
-def joint_loss(logits: Tensor, conversion: Tensor) -> Tensor:
-    """Return the cross-entropy of conversion under p = pctr * pcvr, from logits `[I, 2]`."""
-    log_p = F.logsigmoid(logits).sum(-1)  # [I]
-    log_not = torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))  # [I]
-    return -(conversion * log_p + (1 - conversion) * log_not).mean()
+    ads = hide_ids(label_ads(dataset, shown.labels, shown.u.device), id_dropout)
+    click, both = label_losses(shown_logits(model, shown, ads), model, shown.labels)
+    return click.mean() + both.mean()
 
 
 def stand_in_loss(
@@ -167,4 +124,46 @@ def stand_in_loss(
     label = torch.zeros(logits.shape[:2], device=h.device)
     label[:, 0] = 1
     click = F.binary_cross_entropy_with_logits(logits[..., 0], label)
-    return click + joint_loss(logits.flatten(0, 1), label.flatten())
+    all_came = torch.ones(label.numel(), device=h.device)
+    return click + joint_losses(logits.flatten(0, 1), label.flatten(), all_came).mean()
+
+
+def log_counts(counts: I64) -> Tensor:
+    """Return centred log counts `[V + 1]`; row 0, the unknown ad, has the lowest."""
+    logs = torch.from_numpy(counts).double().add(0.5).log()  # [V + 1]
+    logs[0] = logs[1:].min()
+    return (logs - logs[1:].mean()).float()
+
+
+class NextItems:
+    """Who is to foresee what: events after events, users' first ads, and clicks from their decisions.
+
+    In a log with impressions an ad is clicked as often as it is shown and liked, and met elsewhere for
+    reasons of its own. So how often it was shown is added to its bias for clicks, and what users did on their
+    own has popularities of its own; what remains is the ad's appeal when shown.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        rows = len(dataset.category_of)
+        self.clicks = len(dataset.labels) > 0
+        organic, shown = dataset.ad[dataset.target], dataset.labels.ad
+        self.organic, self.shown = (
+            log_counts(np.bincount(ads, minlength=rows)).to(device) for ads in (organic, shown)
+        )
+        self.organic[0] = self.shown[0] = 0.0  # a hidden id is any ad, not a rare one
+
+    def of(self, model: Transformer, h: Tensor, batch: Batch, shown: Shown) -> list[Targets]:
+        """Return the targets of a batch: of the users' own accord, and clicked impressions."""
+        users = torch.cat((h[batch.wanted], model.start.expand(len(batch.first), -1)))
+        ad = torch.cat((batch.target[batch.wanted], batch.first))
+        if not self.clicks:
+            return [Targets(users, ad, lambda rows: model.bias_scale * model.log_popularity[rows])]
+        clicked = torch.from_numpy(shown.labels.click).to(h.device)  # [I]
+        target = torch.from_numpy(shown.labels.ad).to(h.device)[clicked]
+        return [
+            Targets(model.organic_scale * users, ad, lambda rows: self.organic[rows]),
+            Targets(
+                shown.u[clicked], target,
+                lambda rows: model.bias_scale * model.log_popularity[rows] + self.shown[rows],
+            ),
+        ]  # fmt: skip

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.domain.errors import SettingError
+
+
+class Pace(NamedTuple):
+    """How fast a network learns: AdamW's figures, the ads' share of the learning rate, most passes."""
+
+    learning_rate: float
+    weight_decay: float
+    ad_rate: float
+    passes: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the figures as JSON-ready values, None for no limit."""
+        return {name: value if math.isfinite(value) else None for name, value in self._asdict().items()}
+
+
+FOR_SEQUENCES = Pace(learning_rate=1e-2, weight_decay=0.01, ad_rate=1.0, passes=math.inf)
+FOR_IMPRESSIONS = Pace(learning_rate=5e-3, weight_decay=0.3, ad_rate=0.1, passes=6.0)
 
 
 @dataclass(frozen=True)
@@ -19,8 +37,14 @@ class TrainOptions:
         learning rate falls linearly to 0 at their end. Ignored where ``steps`` is given.
     steps
         Exact number of steps instead: the run is then reproducible to the last bit.
-    learning_rate, warmup, weight_decay, clip
-        AdamW; ``warmup`` is the share of the budget with a rising rate; ``clip`` the gradient's norm.
+    learning_rate, weight_decay, ad_rate
+        AdamW's, and the learning rate of the ads' own vectors in units of it. None: what suits the data, see
+        `pace`.
+    passes
+        Most passes over the data, however large the budget; the learning rate then ends at 0 with them.
+        None: what suits the data, which for sequences is no limit.
+    warmup, clip
+        Share of the budget with a rising learning rate; the gradient's norm.
     tokens
         Padded inputs per batch; ``piece`` is the longest piece of a sequence.
     negatives, negative_power
@@ -43,9 +67,11 @@ class TrainOptions:
     steps: int | None = None
     seed: int = 0
     device: str = "cpu"
-    learning_rate: float = 1e-2
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    ad_rate: float | None = None
+    passes: float | None = None
     warmup: float = 0.05
-    weight_decay: float = 0.01
     clip: float = 1.0
     tokens: int = 2048
     piece: int = 200
@@ -53,7 +79,7 @@ class TrainOptions:
     negative_power: float = 0.5
     id_dropout: float = 0.1
     heads_weight: float = 1.0
-    labels: int = 512
+    labels: int = 4096
     validations: int = 5
     patience: int = 3
     checkpoint_every_s: float = 60.0
@@ -71,6 +97,17 @@ class TrainOptions:
             if wrong:
                 got = getattr(self, field)
                 raise SettingError.expected(f"training.{field}", got=got, expected=expected, fix="change it")
+
+    def pace(self, impressions: bool) -> Pace:
+        """Return the pace asked for, with what was left open filled in.
+
+        Clicks on shown ads are few and mostly chance, so a log with impressions is learned slowly, held to
+        small weights, and not read often enough to be learned by heart; an ad's own vector moves a tenth as
+        fast as those of its category and content, which many ads share.
+        """
+        suited = FOR_IMPRESSIONS if impressions else FOR_SEQUENCES
+        asked = {name: getattr(self, name) for name in Pace._fields}
+        return suited._replace(**{name: value for name, value in asked.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON-ready values."""

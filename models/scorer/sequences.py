@@ -23,6 +23,9 @@ U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
+NEVER = -1
+"""Time of what did not happen."""
+
 POSITIVE_KINDS = ("click", "dwell", "view", "conversion")
 """Kinds of events whose ad the next-item loss learns to foresee."""
 
@@ -63,13 +66,14 @@ class AdTable:
     """The ads or items that a model is trained with; all `[A]`, in any order, keys distinct.
 
     ``text`` feeds the content encoder; ``vector`` `[A, F]` (or None) is an embedding of image, audio
-    or video that the catalogue brings.
+    or video that the catalogue brings. Rates of few events are shrunk to their campaign's.
     """
 
     key: U64
     category_key: U64
     text: tuple[str, ...] = ()
     vector: F32 | None = None
+    campaign_key: U64 | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +104,11 @@ class LogExamples:
     conversion: Bools
     """`[I]` whether a conversion followed the click; never without a click."""
     data_hash: str = ""
+    slot: I64 | None = None
+    """`[I]` slot of the decision, 0 first; None where the log does not tell."""
+    click_time_ms: I64 | None = None
+    """`[I]` event time of the click, NEVER without one; so is ``conversion_time_ms``. None: unknown."""
+    conversion_time_ms: I64 | None = None
 
     def __post_init__(self) -> None:
         self._require(len(self.offsets) > 1 and len(self.ad_key) > 0, "no user has any event", "sequences")
@@ -139,7 +148,8 @@ class LogExamples:
 class Labels:
     """Impressions as table rows, each `[I]`, for the second stage.
 
-    ``content_row`` indexes `Dataset.ads_content`, -1 for an ad without content.
+    ``content_row`` indexes `Dataset.ads_content`, -1 for an ad without content; ``maturity`` is the share of
+    a click's conversions that the log lasted long enough to see.
     """
 
     user: I64
@@ -149,6 +159,8 @@ class Labels:
     content_row: I64
     click: Bools
     conversion: Bools
+    slot: I64
+    maturity: F32
 
     def __len__(self) -> int:
         return len(self.user)
@@ -161,7 +173,7 @@ class Labels:
     def none(cls) -> Labels:
         """Return no impressions."""
         rows, flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
-        return cls(rows, rows, rows, rows, rows, flags, flags)
+        return cls(rows, rows, rows, rows, rows, flags, flags, rows, np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +197,8 @@ class Dataset:
     labels: Labels = field(default_factory=Labels.none)
     ads_content: F32 = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     """`[A, F]` content of every ad that may be shown, known or not; labels index it."""
+    campaign_of: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """`[V + 1]` number of each row's campaign; empty where none is known."""
 
     @property
     def counts(self) -> I64:

@@ -161,7 +161,7 @@ class TransformerScorer:
 
 @njit(cache=True)
 def _tower_rows(towers: Towers, ad: I64, category: I64, content: F32) -> tuple[F32, F32, F32]:
-    """Return vectors `[R, Dp]`, target queries `[R, H Ep]` and halves `[R, M]` of ads."""
+    """Return vectors `[R, Dp]`, target queries `[R, H Ep]` and halves `[R, M + 1]` of ads."""
     count, width = len(ad), towers.ad.shape[1]
     features, queries, inner = content.shape[1], towers.query.shape[1], towers.half.shape[1]
     v = np.zeros(count * width, np.float32)
@@ -174,10 +174,12 @@ def _tower_rows(towers: Towers, ad: I64, category: I64, content: F32) -> tuple[F
             v[r * width + d] += towers.ad[ad[r], d] + towers.category_out[category[r], d]
     multiply(v, 0, width, towers.query, 0, width, queries, q, 0, queries, count)
     multiply(v, 0, width, towers.half, 0, width, inner, half, 0, inner, count)
+    halves = np.empty((count, inner + 1), np.float32)
     for r in range(count):
         for m in range(inner):
-            half[r * inner + m] += towers.half_bias[m]
-    return v.reshape(count, width), q.reshape(count, queries), half.reshape(count, inner)
+            halves[r, m] = half[r * inner + m] + towers.half_bias[m]
+        halves[r, inner] = towers.conversion[ad[r]]
+    return v.reshape(count, width), q.reshape(count, queries), halves
 
 
 def open_scorer(directory: Path, *, hot_users: int | None = None) -> TransformerScorer:

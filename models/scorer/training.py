@@ -8,11 +8,13 @@ of five minutes and one of fifteen both end well. Time is the process's CPU time
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +27,18 @@ from .batches import Batch, Pieces
 from .checkpoint import Progress, State
 from .config import ModelConfig
 from .datasets import Split
+from .impressions import Shown
 from .losses import (
     Catalogue,
     NegativeSampler,
-    ShownStates,
+    NextItems,
     impression_loss,
+    log_counts,
     next_item_loss,
-    next_item_pairs,
     stand_in_loss,
 )
-from .options import TrainOptions
+from .options import Pace, TrainOptions
+from .rates import label_rates
 from .sequences import Dataset
 from .transformer import Transformer
 from .validation import validation_gain
@@ -126,11 +130,13 @@ class _Run:
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
         self.model, config = model.to(self.device), model.config
-        self.optimizer = _optimizer(self.model, options)
+        self.pace = options.pace(bool(config.slots))
+        self.optimizer = _optimizer(self.model, self.pace)
         counts = torch.from_numpy(split.train.counts)
         self.sampler = NegativeSampler(counts, options.negative_power, options.seed, self.device)
         hidden = options.id_dropout if config.use_category or config.content_dim else 0.0
         self.catalogue = Catalogue.of(split.train, self.device, hidden)
+        self.targets = NextItems(split.train, self.device)
         self.pieces = Pieces(split.train, options.labels)
         self.holdout = split.holdout.sample(VALIDATION_USERS)
         self.state = State(self.model, self.optimizer, self.sampler.generator, {}, Progress(cpu_s=spent_s))
@@ -138,6 +144,7 @@ class _Run:
         self.folder: Path | None = None
         self.saved_s = spent_s
         self.validation_s = 0.0
+        self.epoch_batches = math.inf  # not known before the first
         self.curve: list[tuple[int, float, float]] = []
 
     def resume(self, folder: Path) -> None:
@@ -155,7 +162,9 @@ class _Run:
         if self.options.steps is not None:
             return self.state.progress.step / self.options.steps
         budget = self.options.minutes * 60 - FINISHING * self.validation_s
-        return (self.clock() - self.started) / max(budget, 1.0)
+        spent = (self.clock() - self.started) / max(budget, 1.0)
+        progress = self.state.progress
+        return max(spent, (progress.epoch + progress.batch / self.epoch_batches) / self.pace.passes)
 
     def steps(self) -> Iterator[Report]:
         self.model.train()
@@ -178,15 +187,17 @@ class _Run:
     def _epoch(self) -> Iterator[Batch]:
         progress = self.state.progress
         rng = np.random.default_rng((self.options.seed, progress.epoch))
-        batches = self.pieces.epoch(self.options.piece, self.options.tokens, rng)
-        for number, batch in enumerate(batches):
+        pieces = self.pieces.pass_over(self.options.piece, self.options.tokens, rng)
+        self.epoch_batches = len(pieces)
+        for number, (start, stop) in enumerate(pieces):
+            batch = self.pieces.batch(start, stop, rng)
             if number >= progress.batch:
                 yield batch.to(self.device)
 
     def step(self, batch: Batch, share: float) -> float:
-        rate = self.options.learning_rate * schedule(share, self.options.warmup)
+        rate = self.pace.learning_rate * schedule(share, self.options.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         with self._autocast():
             loss = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -198,17 +209,17 @@ class _Run:
     def loss(self, batch: Batch) -> Tensor:
         h = self.model.hidden(batch.events)  # [B, T, D]
         with torch.autocast(self.device.type, enabled=False):
-            h, model = h.float(), self.model
-            shown = None
-            if len(batch.shown.label):
-                shown = ShownStates.of(model, h, batch, self.split.train)
-            users, target = next_item_pairs(model, h, batch, shown)
-            count = self.options.negatives
-            loss = next_item_loss(model, users, target, self.catalogue, self.sampler, count)
-            return loss + self.options.heads_weight * self._heads_loss(h, batch, shown)
+            h, train = h.float(), self.split.train
+            labels = train.labels.take(batch.shown.label)
+            shown = Shown.of(self.model, h, batch.shown.row, batch.shown.end, labels)
+            groups = self.targets.of(self.model, h, batch, shown)
+            drawn = (self.catalogue, self.sampler, self.options.negatives)
+            count = max(sum(len(group.ad) for group in groups), 1)
+            losses = [len(group.ad) / count * next_item_loss(self.model, group, *drawn) for group in groups]
+            return torch.stack(losses).sum() + self.options.heads_weight * self._heads_loss(h, batch, shown)
 
-    def _heads_loss(self, h: Tensor, batch: Batch, shown: ShownStates | None) -> Tensor:
-        if shown is not None:
+    def _heads_loss(self, h: Tensor, batch: Batch, shown: Shown) -> Tensor:
+        if len(shown.labels):
             return impression_loss(self.model, shown, self.split.train, self.catalogue.id_dropout)
         if len(self.split.train.labels) == 0 and self.state.progress.step % STAND_IN_EVERY == 0:
             return stand_in_loss(self.model, h, batch, self.catalogue, self.sampler)
@@ -263,23 +274,44 @@ def schedule(share: float, warmup: float) -> float:
 def build_model(
     config: ModelConfig, dataset: Dataset, seed: int, network: type[Transformer] = Transformer
 ) -> Transformer:
-    """Return a fresh network, seeded, with the data's log popularity in its bias."""
+    """Return a fresh network, seeded, with what counting tells in its biases."""
     torch.manual_seed(seed)
     model = network(config)
-    logs = torch.from_numpy(dataset.counts).double().add(0.5).log()  # [V + 1]
-    logs[0] = logs[1:].min()
-    model.log_popularity.copy_((logs - logs[1:].mean()).float())
+    if config.slots:
+        start_from_rates(model, dataset)
+    else:
+        model.log_popularity.copy_(log_counts(dataset.counts))
     return model
 
 
-def _optimizer(model: Transformer, options: TrainOptions) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim > 1]
+def start_from_rates(model: Transformer, dataset: Dataset) -> None:
+    """Begin where counting ends, so that the network learns what is left: who likes what.
+
+    Ads' biases are their click rates and stay as they are: shrunk, which the same clicks would undo. Ads'
+    own vectors and the second stage's say begin at 0: an ad is its category and content until proven.
+    """
+    rates = label_rates(dataset, model.config.slots)
+    model.log_popularity.copy_(torch.from_numpy(rates.click_log_ratio))
+    model.conversion_bias.copy_(torch.from_numpy(rates.conversion_log_odds))
+    model.bias_scale.requires_grad_(False)
+    with torch.no_grad():
+        model.slot_logits.copy_(torch.from_numpy(rates.slot_log_ratio))
+        model.shortcut_scale.copy_(torch.tensor([1.0, 0.0]))
+        model.shortcut_offset.copy_(torch.tensor([rates.click, rates.conversion]).logit())
+        for name in ("head_out", "ad", "category_out", "content"):
+            if hasattr(model, name):
+                model.get_parameter(f"{name}.weight").zero_()
+
+
+def _optimizer(model: Transformer, pace: Pace) -> torch.optim.AdamW:
+    matrices = [p for p in model.parameters() if p.ndim > 1 and p is not model.ad.weight]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": options.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+    groups: list[dict[str, Any]] = [
+        {"params": [model.ad.weight], "weight_decay": pace.weight_decay, "share": pace.ad_rate},
+        {"params": matrices, "weight_decay": pace.weight_decay, "share": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "share": 1.0},
     ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=True)
+    return torch.optim.AdamW(groups, lr=pace.learning_rate, betas=BETAS, fused=True)
 
 
 def _check(split: Split, config: ModelConfig, options: TrainOptions) -> None:

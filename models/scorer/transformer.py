@@ -31,13 +31,16 @@ State dict (float32; biases and tables exist only where their switch is on)
 | head_in.weight, head_in.bias           | [M, 4D], [M] | on concat(u, v, attended, u * v), ReLU after it    |
 | head_out.weight, head_out.bias         | [2, M], [2]  | rows: click, conversion given click                |
 | shortcut_scale, shortcut_offset        | [2]          | logits += scale * (u . v + b) + offset             |
+| conversion_bias                        | [V+1]        | slots S > 0: buffer, added to the conversion logit |
+| slot_logits, organic_scale             | [S], []      | slots S > 0: training only                         |
 
 Maths: x = sqrt(D) * sum of the event's embeddings. Rotary: pair (i, i + E/2) of each head is rotated by
 2 pi k_i p / length at absolute position p (`ModelConfig.cycles`): (a, b) -> (a cos - b sin, b cos + a sin).
 Attention logits are scaled by 1 / sqrt(E). Position t attends to t-W+1..t. Target attention runs over the
 final hidden states of the last W events, H heads, no positions; without events it attends to nothing (0).
 
-Changes since the first version: none.
+Trained on a log of impressions (slots S > 0), log_popularity is an ad's log click rate beyond what its
+category and slots foretell, shrunk (rates.py), and bias_scale is 1.
 """
 
 from __future__ import annotations
@@ -163,6 +166,7 @@ class Transformer(nn.Module):
     cos: Tensor
     sin: Tensor
     log_popularity: Tensor
+    conversion_bias: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -199,6 +203,10 @@ class Transformer(nn.Module):
         self.head_out = nn.Linear(config.head_width, 2)
         self.shortcut_scale = nn.Parameter(torch.zeros(2))
         self.shortcut_offset = nn.Parameter(torch.zeros(2))
+        if config.slots:
+            self.slot_logits = nn.Parameter(torch.zeros(config.slots))
+            self.organic_scale = nn.Parameter(torch.ones(()))
+            self.register_buffer("conversion_bias", torch.zeros(config.vocabulary + 1))
 
     def embed(self, events: Events) -> Tensor:
         """Return the events' embeddings `[B, T, D]`; each depends on its event alone."""
@@ -239,6 +247,20 @@ class Transformer(nn.Module):
         """Return the ads' biases b `[A]`: log popularity times its learned scale."""
         return self.bias_scale * self.log_popularity[ads.ad]
 
+    def ad_rates(self, ads: Ads) -> Tensor:
+        """Return what is added to the ads' logits `[A, 2]`: what the log says of their conversions."""
+        if not self.config.slots:
+            return torch.zeros(2, device=ads.ad.device)
+        rates = self.conversion_bias[ads.ad]
+        return torch.stack((torch.zeros_like(rates), rates), -1)
+
+    def slot_bias(self, slot: Tensor) -> Tensor:
+        """Return the slots' logits `[I]`: log odds of being looked at, against slot 0; training only."""
+        if not self.config.slots:
+            return torch.zeros(slot.shape, device=slot.device)
+        slot = slot.clamp(max=self.config.slots - 1)
+        return torch.where(slot > 0, self.slot_logits[slot], 0.0)
+
     def rank(self, u: Tensor, h: Tensor, seen: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """Return click and conversion-given-click logits `[B, K, 2]` of K candidates per user.
 
@@ -254,23 +276,30 @@ class Transformer(nn.Module):
             `[B, K, D]`, `[B, K]` vectors and biases of the candidates.
 
         """
-        attended = self._target_attention(h, seen, v)  # [B, K, D]
-        users = u[:, None].expand_as(v)  # [B, K, D]
-        x = torch.cat((users, v, attended, users * v), dim=-1)  # [B, K, 4D]
-        logits = self.head_out(F.relu(self.head_in(x)))  # [B, K, 2]
-        retrieval = (users * v).sum(-1) + bias  # [B, K]
+        seen = seen[:, None].expand(-1, v.shape[1], -1)  # [B, K, W]
+        return self.head(u[:, None].expand_as(v), v, self.target_attention(h, seen, v), bias)
+
+    def head(self, u: Tensor, v: Tensor, attended: Tensor, bias: Tensor) -> Tensor:
+        """Return the logits `[..., 2]` of users and ads `[..., D]` with what they attended to and biases."""
+        x = torch.cat((u, v, attended, u * v), dim=-1)  # [..., 4D]
+        logits = self.head_out(F.relu(self.head_in(x)))  # [..., 2]
+        retrieval = (u * v).sum(-1) + bias  # [...]
         return logits + self.shortcut_scale * retrieval[..., None] + self.shortcut_offset
 
-    def _target_attention(self, h: Tensor, seen: Tensor, v: Tensor) -> Tensor:
+    def target_attention(self, h: Tensor, seen: Tensor, v: Tensor) -> Tensor:
+        """Return `[B, K, D]`: each of ``v`` `[B, K, D]` attends to what it has ``seen`` of ``h`` `[B, W, D]`.
+
+        ``seen`` is `[B, K, W]`; the result is 0 where nothing is seen.
+        """
         heads = self.config.heads
         q, k, value = (
             layer(x).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, K or W, E]
             for layer, x in ((self.target_query, v), (self.target_key, h), (self.target_value, h))
         )
-        none = ~seen.any(-1)  # [B]
-        mask = seen | none[:, None]  # [B, W]; a user without events would divide by 0
-        out = F.scaled_dot_product_attention(q, k, value, attn_mask=mask[:, None, None])  # [B, H, K, E]
-        return out.transpose(1, 2).flatten(2) * (~none)[:, None, None]
+        none = ~seen.any(-1, keepdim=True)  # [B, K, 1]
+        mask = seen | none  # [B, K, W]; nothing seen would divide by 0
+        out = F.scaled_dot_product_attention(q, k, value, attn_mask=mask[:, None])  # [B, H, K, E]
+        return out.transpose(1, 2).flatten(2).masked_fill(none, 0)
 
 
 def _initialise(module: nn.Module) -> None:

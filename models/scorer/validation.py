@@ -5,6 +5,7 @@ Legend: B users of a chunk, V known ads, D width, I impressions, W band.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +14,14 @@ from torch import Tensor
 
 from . import batches
 from .cooccurrence import ItemGraph, recent_events
-from .datasets import Holdout, impression_windows
+from .datasets import Holdout
+from .impressions import Shown, label_ads, shown_logits
 from .metrics import auc, calibration_error, grouped_auc, logloss, ndcg, target_ranks
 from .sequences import F32, I64, Dataset, Labels
-from .transformer import Ads, Transformer
+from .transformer import Ads, Events, Transformer
 
 CHUNK = 256
+TOKENS = 8192
 BLENDS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 """Multipliers of the graph's score that `fit_blend` tries."""
 
@@ -72,9 +75,11 @@ def validation_ndcg(model: Transformer, holdout: Holdout) -> float:
 
 
 def validation_gain(model: Transformer, holdout: Holdout) -> float:
-    """Return what training tries to raise: minus the log loss of clicks where there are any, else NDCG@10."""
-    metrics = label_metrics(model, holdout, most=2000)
-    return -metrics["click_logloss"] if metrics else validation_ndcg(model, holdout)
+    """Return what training tries to raise: minus the log loss of clicks and conversions, else NDCG@10."""
+    metrics = label_metrics(model, holdout)
+    if not metrics:
+        return validation_ndcg(model, holdout)
+    return -metrics["click_logloss"] - metrics["conversion_logloss"]
 
 
 def blend_and_measure(
@@ -98,37 +103,46 @@ def blend_and_measure(
     return replace(graph, blend=BLENDS[best]), metrics
 
 
-def label_ads(dataset: Dataset, labels: Labels, device: torch.device) -> Ads:
-    """Return the shown ads `[I]` as the tower sees them."""
-    content = np.zeros((len(labels), dataset.ads_content.shape[1]), np.float32)
-    has = labels.content_row >= 0
-    content[has] = dataset.ads_content[labels.content_row[has]]
-    rows, category = (torch.from_numpy(x).to(device) for x in (labels.ad, labels.category))
-    return Ads(rows, category, torch.from_numpy(content).to(device))
-
-
 @torch.no_grad()
 def impression_logits(model: Transformer, dataset: Dataset, labels: Labels) -> F32:
     """Return click and conversion logits `[I, 2]` of shown ads, each from the history at its decision."""
     training, device = model.training, model.start.device
     model.eval()
-    out = []
-    for begin in range(0, len(labels), CHUNK):
-        part = labels.take(np.arange(begin, min(begin + CHUNK, len(labels))))
-        out.append(_chunk_logits(model, dataset, part, device))
+    out = torch.zeros(len(labels), 2)
+    for rows, events, row, end in shown_windows(dataset, labels, model.config.history_length):
+        h = model.hidden(type(events)(*(column.to(device) for column in events)))  # [B, T, D]
+        part = labels.take(rows)
+        shown = Shown.of(model, h, row.to(device), end.to(device), part)
+        out[rows] = shown_logits(model, shown, label_ads(dataset, part, device)).cpu()
     model.train(training)
-    return torch.cat(out).float().cpu().numpy() if out else np.zeros((0, 2), np.float32)
+    return out.numpy()
 
 
-def _chunk_logits(model: Transformer, dataset: Dataset, part: Labels, device: torch.device) -> Tensor:
-    windows = impression_windows(dataset, part, model.config.history_length)
-    events, count = batches.tails(windows, np.arange(len(part)), model.config.history_length)
-    h = model.hidden(type(events)(*(column.to(device) for column in events)))  # [I, T, D]
-    count = count.to(device)
-    band, seen = last_band(h, torch.arange(len(part), device=device), count - 1, model.config.window)
-    u = torch.where((count > 0)[:, None], band[:, -1], model.start)
-    ads = label_ads(dataset, part, device)
-    return model.rank(u, band, seen, model.ad_vectors(ads)[:, None], model.ad_bias(ads)[:, None])[:, 0]
+def shown_windows(
+    dataset: Dataset, labels: Labels, length: int
+) -> Iterator[tuple[I64, Events, Tensor, Tensor]]:
+    """Yield batches of impressions: which `[I]`, events `[B, T]`, and each one's row and last place in them.
+
+    A user's impressions within ``length`` positions share a window with ``length`` events before the first.
+    """
+    order = np.lexsort((labels.position, labels.user))
+    group = np.stack((labels.user, labels.position // length))[:, order]
+    bounds = np.append(np.flatnonzero((np.diff(group, axis=1, prepend=-1) != 0).any(0)), len(order))
+    first, last = labels.position[order[bounds[:-1]]], labels.position[order[bounds[1:] - 1]]
+    start = np.maximum(first - length, 0)
+    for pick in np.array_split(
+        np.argsort(last - start, kind="stable"), int((last - start).sum()) // TOKENS + 1
+    ):
+        row = np.repeat(np.arange(len(pick)), (bounds[1:] - bounds[:-1])[pick])
+        rows = np.concatenate([order[bounds[p] : bounds[p + 1]] for p in pick])
+        step = np.arange(max(int((last - start)[pick].max()), 1))
+        at = (dataset.offsets[labels.user[order[bounds[pick]]]] + start[pick])[:, None] + step  # [B, T]
+        events = batches.gather(
+            dataset, np.minimum(at, len(dataset.ad) - 1), step < (last - start)[pick][:, None]
+        )
+        position = labels.position[rows]
+        end = np.where(position > 0, position - 1 - start[pick][row], -1)
+        yield rows, events, torch.from_numpy(row), torch.from_numpy(end)
 
 
 def last_band(h: Tensor, row: Tensor, end: Tensor, window: int) -> tuple[Tensor, Tensor]:
@@ -148,6 +162,7 @@ def label_metrics(model: Transformer, holdout: Holdout, most: int = 20_000) -> d
     step = -(-len(dataset.labels) // most)
     labels = dataset.labels.take(np.arange(0, len(dataset.labels), step))
     logits = impression_logits(model, dataset, labels).astype(np.float64)
+    logits[:, 0] += model.slot_bias(torch.from_numpy(labels.slot)).detach().numpy()
     p = 1 / (1 + np.exp(-logits))
     both = p[:, 0] * p[:, 1]
     return {

@@ -90,6 +90,8 @@ class Towers(NamedTuple):
     """`[Dp, M]` part of the second stage's first layer that reads v."""
     half_bias: F32
     """`[M]`"""
+    conversion: F32
+    """`[V+1]` added to the conversion logit."""
 
 
 def encoder_weights(config: ModelConfig, tensors: Tensors) -> Encoder:
@@ -145,7 +147,9 @@ def tower_weights(config: ModelConfig, tensors: Tensors) -> Towers:
     if config.content_dim:
         matrix = _tensor(tensors, "content.weight", (d, config.content_dim))
         content = _pad(matrix.T, config.content_dim, padded(d))
-    scale = _tensor(tensors, "bias_scale", ())
+    scale, conversion = _tensor(tensors, "bias_scale", ()), np.zeros(rows, np.float32)
+    if config.slots:
+        conversion = _tensor(tensors, "conversion_bias", (rows,))
     return Towers(
         ad=_pad(_tensor(tensors, "ad.weight", (rows, d)), rows, padded(d)),
         category_out=out,
@@ -154,6 +158,7 @@ def tower_weights(config: ModelConfig, tensors: Tensors) -> Towers:
         query=_to_heads(config, _tensor(tensors, "target_query.weight", (d, d))) * _query_scale(config),
         half=_pad(_head_in(config, tensors)[1].T, padded(d), width),
         half_bias=_pad(_tensor(tensors, "head_in.bias", (config.head_width,)), width),
+        conversion=conversion,
     )
 
 

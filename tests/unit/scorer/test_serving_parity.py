@@ -45,6 +45,7 @@ CONFIGS = {
         use_category=False, use_kind=False, use_dwell=False, use_gap=False,
     ),
     "content": ModelConfig(vocabulary=30, d_model=16, window=4, rotary_length=16, content_dim=5),
+    "of a log": ModelConfig(vocabulary=30, d_model=16, window=4, rotary_length=16, slots=3),
 }  # fmt: skip
 
 
@@ -61,7 +62,9 @@ def network(config, seed=0):
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-        net.log_popularity.normal_()
+        for buffer in net.buffers():
+            if buffer.shape == (config.vocabulary + 1,):
+                buffer.normal_()
     keys = np.sort(np.array([key64(ad.ad_id) for ad in ADS[: config.vocabulary]], np.uint64))
     tensors = {name: value.numpy().copy() for name, value in net.state_dict().items()}
     return net, keys, {**tensors, "vocabulary_keys": keys}
@@ -198,7 +201,8 @@ def torch_logits(net, config, keys, sequence):
             u, hidden[:, width - seen :] = whole[:, -1], whole[:, -seen:]
         mask = (torch.arange(width) >= width - seen)[None]
         ads = torch_ads(config, keys, ADS)
-        return net.rank(u, hidden, mask, net.ad_vectors(ads)[None], net.ad_bias(ads)[None])[0].numpy()
+        logits = net.rank(u, hidden, mask, net.ad_vectors(ads)[None], net.ad_bias(ads)[None])[0]
+        return (logits + net.ad_rates(ads)).numpy()
 
 
 def test_retrieval_finds_the_ads_that_the_network_scores_highest():

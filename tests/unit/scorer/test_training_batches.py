@@ -22,7 +22,8 @@ def dataset(lengths, targets=None, labels=None):
 def labels(user, position):
     n = len(user)
     zeros, flags = np.zeros(n, np.int64), np.zeros(n, np.bool_)
-    return Labels(np.array(user), np.array(position), zeros, zeros, zeros, flags, flags)
+    mature = np.ones(n, np.float32)
+    return Labels(np.array(user), np.array(position), zeros, zeros, zeros, flags, flags, zeros, mature)
 
 
 lengths_strategy = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(lambda x: sum(x) > 0)

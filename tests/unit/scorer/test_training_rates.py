@@ -1,0 +1,110 @@
+"""Rates of few events: how they are shrunk, and how late conversions come."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.scorer.rates import arrived, fit_delay, label_rates, shrunk_log_ratios, spread
+from models.scorer.sequences import Dataset, Labels
+
+
+def counted(truth, expected, seed=0):
+    """Events by chance, given true ratios."""
+    return np.random.default_rng(seed).poisson(truth * expected).astype(float)
+
+
+def test_the_spread_of_true_ratios_is_told_from_chance():
+    rng = np.random.default_rng(1)
+    expected = np.full(4000, 20.0)
+    truth = rng.gamma(1 / 0.2, 0.2, 4000)
+    assert spread(counted(truth, expected), expected) == pytest.approx(0.2, rel=0.1)
+    assert spread(counted(np.ones(4000), expected), expected) < 0.01
+
+
+def test_a_group_with_few_events_stays_near_its_parent_and_one_with_many_does_not():
+    expected = np.array([0.5, 500.0, 40.0, 40.0, 40.0, 40.0])
+    events = np.array([2.0, 1000.0, 20.0, 80.0, 10.0, 70.0])
+    few, many = np.exp(shrunk_log_ratios(events, expected, [np.arange(6)]))[:2]
+    overall = events.sum() / expected.sum()
+    assert few / overall == pytest.approx(1, abs=0.3)
+    assert many == pytest.approx(2.0, rel=0.02)
+
+
+def test_an_ad_never_shown_has_the_ratio_of_its_campaign():
+    rng = np.random.default_rng(2)
+    campaign = np.repeat(np.arange(50), 4)
+    expected = np.where(np.arange(200) % 4 == 0, 0.0, 30.0)
+    events = counted(np.exp(rng.normal(0, 0.8, 50))[campaign], expected)
+    ratios = shrunk_log_ratios(events, expected, [campaign, np.arange(200)])
+    family = shrunk_log_ratios(events, expected, [campaign])
+    assert ratios[::4] == pytest.approx(family[::4])
+    assert np.std(ratios[::4]) > 0.5
+
+
+def test_shrunk_ratios_are_nearer_to_the_truth_than_counted_ones():
+    rng = np.random.default_rng(3)
+    campaign, own = np.repeat(np.arange(200), 5), np.arange(1000)
+    truth = np.exp(rng.normal(0, 0.25, 200)[campaign] + rng.normal(0, 0.35, 1000))
+    expected = np.full(1000, 12.0)
+    events = counted(truth, expected)
+
+    def error(levels):
+        return np.sqrt(np.mean((shrunk_log_ratios(events, expected, levels) - np.log(truth)) ** 2))
+
+    counts = np.sqrt(np.mean((np.log((events + 0.5) / expected) - np.log(truth)) ** 2))
+    assert error([campaign, own]) < error([own]) < counts
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30))
+def test_ratios_are_finite_whatever_was_counted(events):
+    counts = np.array(events, float)
+    for expected in (np.zeros(len(events)), np.full(len(events), 1e-3), np.full(len(events), 1e6)):
+        assert np.isfinite(shrunk_log_ratios(counts, expected, [np.arange(len(events))])).all()
+
+
+@pytest.mark.parametrize(("shape", "scale"), [(1.0, 120.0), (0.7, 200.0)])
+def test_the_law_of_delays_is_found_although_the_log_ended(shape, scale):
+    rng = np.random.default_rng(4)
+    age, delay = rng.uniform(0, 600, 20_000), scale * rng.weibull(shape, 20_000)
+    seen = delay < age
+    law = fit_delay(delay[seen], age[seen])
+    assert arrived(age, *law).mean() == pytest.approx(seen.mean(), rel=0.06)
+    assert delay[seen].mean() < delay.mean()  # what one would take for the mean without
+
+
+def test_few_delays_say_nothing_and_count_as_none():
+    law = fit_delay(np.ones(10), np.full(10, 5.0))
+    assert arrived(np.array([0.0, 1e-9, 3.0]), *law).tolist() == [1.0, 1.0, 1.0]
+
+
+def impressions(count=40_000, seed=5):
+    """Impressions of 20 ads in 3 slots, the second looked at half as often, the third a quarter."""
+    rng = np.random.default_rng(seed)
+    ad, slot = rng.integers(1, 21, count), rng.integers(0, 3, count)
+    appeal = np.exp(rng.normal(0, 0.4, 21))
+    click = rng.random(count) < 0.1 * appeal[ad] * 0.5**slot
+    conversion = click & (rng.random(count) < 0.3 * 0.5)
+    zeros = np.zeros(count, np.int64)
+    half = np.full(count, 0.5, np.float32)
+    labels = Labels(zeros, zeros, ad, zeros, zeros - 1, click, conversion, slot, half)
+    none = np.zeros(0, np.int64)
+    empty = (none, none, none, none, none, none.astype(bool))
+    content = np.zeros((21, 0), np.float32)
+    return Dataset(np.zeros(2, np.int64), *empty, np.zeros(21, np.int64), content, labels), appeal
+
+
+def test_counting_tells_slots_from_ads():
+    dataset, appeal = impressions()
+    rates = label_rates(dataset, slots=5)
+    assert rates.slot_log_ratio[:3] == pytest.approx(np.log([1, 0.5, 0.25]), abs=0.1)
+    assert np.corrcoef(rates.click_log_ratio[1:], np.log(appeal[1:]))[0, 1] > 0.95
+    assert rates.click_log_ratio[0] == 0
+    clicks = dataset.labels.click[dataset.labels.slot == 0].mean()
+    assert rates.click == pytest.approx(clicks, rel=0.02)
+
+
+def test_a_conversion_rate_counts_the_conversions_still_to_come():
+    dataset, _ = impressions()
+    assert label_rates(dataset, slots=5).conversion == pytest.approx(0.3, rel=0.1)
