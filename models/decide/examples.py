@@ -27,7 +27,7 @@ from models.domain.events import (
     Request,
     UserEvent,
 )
-from models.domain.ids import decision_id, known_key64, label_key
+from models.domain.ids import NO_KEY, decision_id, known_key64, label_key
 from models.domain.log import LogRecord, Received, Rejected
 from models.domain.policy import Policy
 from models.scorer.sequences import NEVER, AdTable, LogExamples
@@ -46,6 +46,7 @@ class _Shown:
     ad_key: int
     time_ms: int
     slot: int
+    segment: int
     clicked_ms: int = NEVER
     converted_ms: int = NEVER
 
@@ -69,7 +70,7 @@ class ExampleCollector:
         self._partitions: dict[int, _Partition] = defaultdict(_Partition)
         self._users: dict[str, int] = {}
         self._sequences: list[list[SequenceEntry]] = []
-        self._positions: dict[str, int] = {}
+        self._asked: dict[str, tuple[int, int]] = {}
         self._shown: dict[tuple[str, str], _Shown] = {}
 
     def take(self, batch: Iterable[Received | Rejected]) -> None:
@@ -103,7 +104,8 @@ class ExampleCollector:
         user = self._user(event.user_id)
         if isinstance(event, Request):
             asked = decision_id(record.topic, record.partition, record.offset)
-            self._positions[asked] = len(self._sequences[user])
+            segment = event.context.segment
+            self._asked[asked] = (len(self._sequences[user]), label_key(segment) if segment else NO_KEY)
             return
         self._label(event, user)
         entry = sequence_entry(event, self._upserts.get(event.ad_id))
@@ -114,10 +116,10 @@ class ExampleCollector:
         if isinstance(event, Request) or event.decision_id is None:
             return
         key = (event.decision_id, event.ad_id)
-        if isinstance(event, Impression) and event.decision_id in self._positions:
-            position = self._positions[event.decision_id]
+        if isinstance(event, Impression) and event.decision_id in self._asked:
+            position, segment = self._asked[event.decision_id]
             ad_key, slot = known_key64(event.ad_id), event.slot or 0
-            self._shown.setdefault(key, _Shown(user, position, ad_key, event.event_time, slot))
+            self._shown.setdefault(key, _Shown(user, position, ad_key, event.event_time, slot, segment))
         elif isinstance(event, Click) and (shown := self._shown.get(key)) and shown.clicked_ms == NEVER:
             shown.clicked_ms = event.event_time
         elif isinstance(event, Conversion) and (shown := self._shown.get(key)) and shown.can_convert():
@@ -166,6 +168,7 @@ class ExampleCollector:
             slot=np.array([s.slot for s in shown], np.int64),
             click_time_ms=np.array([s.clicked_ms for s in shown], np.int64),
             conversion_time_ms=np.array([s.converted_ms for s in shown], np.int64),
+            segment_key=np.array([s.segment for s in shown], np.uint64),
         )
 
 

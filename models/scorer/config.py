@@ -36,6 +36,8 @@ class ModelConfig:
         Length of the ads' content vectors; 0 for none.
     slots
         Slots whose examination training tells from the ads' appeal; 0 where the data has no impressions.
+    segments
+        Segments of users that training counts clicks of; 0 where the data names none.
     dropout
         Of embeddings and residual branches, in training only; `fitting.default_dropout` fits it to the data.
 
@@ -59,6 +61,7 @@ class ModelConfig:
     use_gap: bool = True
     content_dim: int = 0
     slots: int = 0
+    segments: int = 0
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -80,6 +83,7 @@ class ModelConfig:
             (self.rotary_length < 2 * self.window, "rotary_length", "at least 2 * window"),
             (self.content_dim < 0, "content_dim", "0 or more"),
             (self.slots < 0, "slots", "0 or more"),
+            (self.segments < 0, "segments", "0 or more"),
             (min(self.categories, self.dwell_buckets, self.gap_buckets) < 2, "categories", "2 or more"),
             (not 0 <= self.dropout < 1, "dropout", "in [0, 1)"),
         ]

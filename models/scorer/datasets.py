@@ -5,11 +5,12 @@ Legend: N events, U users, A ads or items, V known ads (rows 1..V), F content wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from models.domain.events import KINDS
+from models.domain.ids import NO_KEY
 
 from .features import category_rows, event_rows, vocabulary_rows
 from .rates import arrived, fit_delay
@@ -27,6 +28,8 @@ from .sequences import (
     item_keys,
 )
 
+MOST_SEGMENTS = 256
+"""Segments of their own; the others count as unknown."""
 EVENT_COLUMNS = ("ad", "category", "kind", "dwell", "gap", "target")
 LARGEST_SCORES = 50_000_000
 """Scores of held-out users times ads that are held in memory at once."""
@@ -73,6 +76,8 @@ class Split:
     holdout: Holdout
     vocabulary: U64
     data_hash: str
+    segments: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Keys of the segments that the impressions' rows stand for, ascending."""
 
 
 def table_of(vocabulary: U64, ads: AdTable, content: F32, categories: int) -> tuple[I64, F32]:
@@ -143,11 +148,21 @@ def from_log(examples: LogExamples, content: F32, buckets: Buckets, holdout_shar
     shown &= examples.impression_position <= lengths[examples.impression_user]
     used = np.concatenate((examples.ad_key[early], examples.impression_ad_key[shown]))
     vocabulary = np.unique(used[used != 0])
-    whole = _log_dataset(examples, vocabulary, content, buckets)
+    segments = _segments(examples, shown)
+    whole = _log_dataset(examples, vocabulary, content, buckets, segments)
     labels = whole.labels
     train = replace(_cut(whole, early), labels=labels.take(np.flatnonzero(shown)))
     later = replace(whole, labels=labels.take(np.flatnonzero(~shown)))
-    return Split(train, _log_holdout(later), vocabulary, _hash(examples))
+    return Split(train, _log_holdout(later), vocabulary, _hash(examples), segments)
+
+
+def _segments(examples: LogExamples, shown: Bools) -> U64:
+    """Return the keys of the segments that most impressions were asked for in, ascending."""
+    if examples.segment_key is None:
+        return np.zeros(0, np.uint64)
+    keys, count = np.unique(examples.segment_key[shown], return_counts=True)
+    often = keys[np.argsort(-count, kind="stable")]
+    return np.sort(often[often != NO_KEY][:MOST_SEGMENTS])
 
 
 def _log_holdout(later: Dataset) -> Holdout:
@@ -176,7 +191,9 @@ def _prefixes(examples: LogExamples, holdout_share: float) -> tuple[Bools, int]:
     return latest - user * (high - low + 1) + low <= split, split
 
 
-def _log_dataset(examples: LogExamples, vocabulary: U64, content: F32, buckets: Buckets) -> Dataset:
+def _log_dataset(
+    examples: LogExamples, vocabulary: U64, content: F32, buckets: Buckets, segments: U64
+) -> Dataset:
     category, dwell, gap = event_rows(
         examples.category_key,
         examples.dwell_ms.astype(np.int64),
@@ -192,7 +209,7 @@ def _log_dataset(examples: LogExamples, vocabulary: U64, content: F32, buckets: 
     category_of, vectors = table_of(vocabulary, chosen, content[known], buckets.categories)
     target = examples.targets() & (ad > 0)
     kind = examples.kind.astype(np.int64)
-    labels = _labels(examples, vocabulary, buckets)
+    labels = _labels(examples, vocabulary, buckets, segments)
     return Dataset(
         examples.offsets, ad, category, kind, dwell, gap, target, category_of, vectors, labels, content,
         _campaigns(vocabulary, examples.ads),
@@ -222,7 +239,7 @@ def _maturity(examples: LogExamples) -> F32:
     return arrived(age_s, *law).astype(np.float32)
 
 
-def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets) -> Labels:
+def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets, segments: U64) -> Labels:
     order = np.argsort(examples.ads.key)
     place = np.searchsorted(examples.ads.key[order], examples.impression_ad_key)
     place = order[np.minimum(place, len(order) - 1)] if len(order) else place * 0
@@ -238,7 +255,16 @@ def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets) -> Labels:
         conversion=examples.conversion,
         slot=np.zeros(len(known), np.int64) if examples.slot is None else examples.slot,
         maturity=_maturity(examples),
+        segment=_segment_rows(examples, segments),
     )
+
+
+def _segment_rows(examples: LogExamples, segments: U64) -> I64:
+    """Return the row `[I]` of each impression's segment; one past the last where it is unknown."""
+    if examples.segment_key is None:
+        return np.zeros(len(examples.click), np.int64)
+    rows = vocabulary_rows(segments, examples.segment_key) - 1
+    return np.where(rows >= 0, rows, len(segments))
 
 
 def _cut(dataset: Dataset, keep: Bools) -> Dataset:

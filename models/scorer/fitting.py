@@ -114,6 +114,7 @@ def fit_log(
     switches = {
         "content_dim": content.shape[1],
         "slots": SLOTS if len(split.train.labels) else 0,
+        "segments": len(split.segments),
         "dropout": default_dropout(split),
     }
     network = ModelConfig(vocabulary=len(split.vocabulary), **{**switches, **(config or {})})
@@ -165,4 +166,4 @@ def _fit(
         "curve": trained.curve,
         "cpu_minutes": (clock() - started) / 60,
     }
-    return Model(trained.model, split.vocabulary, graph, encoder, training, metrics)
+    return Model(trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments)

@@ -37,9 +37,14 @@ class Shown(NamedTuple):
 
 
 def shown_logits(model: Transformer, shown: Shown, ads: Ads) -> Tensor:
-    """Return click and conversion logits `[I, 2]` of impressions, one ad each, as `Transformer.rank` does."""
+    """Return click and conversion logits `[I, 2]` of impressions, one ad each.
+
+    As `Transformer.rank` does, with what the requests' segments say of a click.
+    """
     v = model.ad_vectors(ads)  # [I, D]
-    return model.head(shown.u, v, attended(model, shown, v), model.ad_bias(ads)).float() + model.ad_rates(ads)
+    logits = model.head(shown.u, v, attended(model, shown, v), model.ad_bias(ads)).float()
+    of_segment = model.segment_bias(torch.from_numpy(shown.labels.segment).to(v.device), ads)  # [I]
+    return logits + model.ad_rates(ads) + torch.stack((of_segment, torch.zeros_like(of_segment)), -1)
 
 
 def attended(model: Transformer, shown: Shown, v: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from . import artifact
 from .config import ModelConfig
 from .content import ContentEncoder, restore
 from .cooccurrence import GraphOptions, ItemGraph
-from .segments import SegmentTable, stored_segments
+from .segments import SEGMENT_KEYS, stored_segments
 from .sequences import U64
 from .transformer import Transformer
 
@@ -26,7 +26,8 @@ class Model:
     """Everything that `impulse train` makes.
 
     ``vocabulary`` `[V]` uint64 ascending: row i of the ad table is key i - 1. ``training`` and
-    ``metrics`` go into the manifest as they are.
+    ``metrics`` go into the manifest as they are. ``segments`` `[S]` are the keys of the rows of the network's
+    ``segment_logits``.
     """
 
     network: Transformer
@@ -35,7 +36,7 @@ class Model:
     encoder: ContentEncoder | None = None
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    segments: SegmentTable | None = None
+    segments: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def save(self, directory: Path) -> str:
         """Write the artifact and return the model's hash."""
@@ -47,8 +48,8 @@ class Model:
             tensors |= {"neighbour_rows": self.graph.rows, "neighbour_weights": self.graph.weights}
         if self.encoder is not None:
             tensors |= self.encoder.tensors()
-        if self.segments is not None:
-            tensors |= self.segments.tensors()
+        if len(self.segments):
+            tensors[SEGMENT_KEYS] = self.segments
         manifest = {
             "config": self.network.config.to_dict(),
             "neighbours": None if self.graph is None else self.graph.manifest(),
@@ -81,7 +82,7 @@ class Model:
             restore(stored.manifest["content"], stored.tensors),
             stored.manifest["training"],
             stored.manifest["metrics"],
-            stored_segments(stored.tensors, network.config.categories),
+            stored_segments(stored.tensors, network.config.categories).keys,
         )
 
 

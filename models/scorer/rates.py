@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from .sequences import Dataset
+from .sequences import Dataset, Labels
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -60,10 +60,12 @@ class LabelRates(NamedTuple):
     """`[V + 1]` clicks beyond those of the slots and the category."""
     conversion_log_odds: F64
     """`[V + 1]` conversions of clicks beyond the mean rate."""
+    segment_log_odds: F64
+    """`[S + 1, C]` clicks of a segment in a category beyond all segments'; the last row, for none, is 0."""
 
 
-def label_rates(dataset: Dataset, slots: int) -> LabelRates:
-    """Count clicks and conversions by slot, category, campaign and ad."""
+def label_rates(dataset: Dataset, slots: int, segments: int = 0) -> LabelRates:
+    """Count clicks and conversions by slot, category, segment, campaign and ad."""
     labels, rows = dataset.labels, len(dataset.category_of)
     click, slot = labels.click.astype(np.float64), np.minimum(labels.slot, slots - 1)
     flat = np.full(len(labels), max(click.mean(), 1e-6))
@@ -71,6 +73,8 @@ def label_rates(dataset: Dataset, slots: int) -> LabelRates:
     expected = flat * np.exp(of_slot)[slot]
     categories = int(labels.category.max()) + 1
     expected *= np.exp(_log_ratios(labels.category, click, expected, categories))[labels.category]
+    of_cell = _cell_ratios(labels, click, expected, segments)
+    expected *= np.exp(of_cell[labels.segment, labels.category])
     due = click * labels.maturity
     rate = max(float(labels.conversion.sum()), 0.5) / max(float(due.sum()), 1.0)
     levels = [dataset.campaign_of, np.arange(rows)] if len(dataset.campaign_of) else [np.arange(rows)]
@@ -90,7 +94,20 @@ def label_rates(dataset: Dataset, slots: int) -> LabelRates:
         slot_log_ratio=of_slot - of_slot[0],
         click_log_ratio=of_ads(click, expected),
         conversion_log_odds=conversions / (1 - rate),
+        segment_log_odds=of_cell / (1 - min(float(flat[0]), 0.5)),
     )
+
+
+def _cell_ratios(labels: Labels, click: F64, expected: F64, segments: int) -> F64:
+    """Return the shrunk log ratios `[S + 1, C]` of segments' clicks by category."""
+    categories = int(labels.category.max()) + 1
+    ratios = np.zeros((segments + 1, categories))
+    known = np.flatnonzero(labels.segment < segments)
+    if len(known):
+        cell = labels.segment[known] * categories + labels.category[known]
+        found = _log_ratios(cell, click[known], expected[known], segments * categories)
+        ratios[:segments] = found.reshape(segments, categories)
+    return ratios
 
 
 def _log_ratios(group: I64, events: F64, expected: F64, groups: int) -> F64:

@@ -1,8 +1,8 @@
 """What a model knows of segments: a logit per segment and category beside the network.
 
-The network reads what a user did; the segment comes with the request. Both matter most for users of whom
-little is known. The table is fitted after training, with the network's logit as offset
-(`segment_fit`): a random effect per cell, as in GLMix (Zhang et al., KDD '16).
+The network reads what a user did; the segment comes with the request, and tells most of users of whom little
+else is known. The table is counted before training (`rates.label_rates`), shrunk: a random effect per cell,
+as in GLMix (Zhang et al., KDD '16). The network then learns what is left.
 
 Legend: S segments, C rows of categories (`features.category_bucket`), A ads, B decisions, K candidates.
 """
@@ -25,7 +25,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-KEYS, LOGITS = "segment_keys", "segment_logits"
+SEGMENT_KEYS, SEGMENT_LOGITS = "segment_keys", "segment_logits"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +58,6 @@ class SegmentTable:
         """Return the row `[B]` of each segment."""
         return np.fromiter((self.row(segment) for segment in segments), np.int64, count=len(segments))
 
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that `stored_segments` reads back."""
-        return {KEYS: self.keys, LOGITS: self.logits}
-
 
 def no_segments(categories: int = 2) -> SegmentTable:
     """Return the table of a model that knows no segment."""
@@ -70,9 +66,9 @@ def no_segments(categories: int = 2) -> SegmentTable:
 
 def stored_segments(tensors: Mapping[str, NDArray[Any]], categories: int) -> SegmentTable:
     """Return the table among a model's tensors; ArtifactError where it does not fit the model."""
-    if KEYS not in tensors:
+    if SEGMENT_KEYS not in tensors:
         return no_segments(categories)
-    table = SegmentTable(tensors[KEYS], np.ascontiguousarray(tensors[LOGITS]))
+    table = SegmentTable(tensors[SEGMENT_KEYS], np.ascontiguousarray(tensors[SEGMENT_LOGITS]))
     if table.logits.shape[1] != categories:
         raise ArtifactError.expected(
             "categories of the segment table", got=table.logits.shape[1], expected=str(categories),

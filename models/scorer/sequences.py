@@ -109,6 +109,8 @@ class LogExamples:
     click_time_ms: I64 | None = None
     """`[I]` event time of the click, NEVER without one; so is ``conversion_time_ms``. None: unknown."""
     conversion_time_ms: I64 | None = None
+    segment_key: U64 | None = None
+    """`[I]` stable key of the segment that the request named, NO_KEY for none."""
 
     def __post_init__(self) -> None:
         self._require(len(self.offsets) > 1 and len(self.ad_key) > 0, "no user has any event", "sequences")
@@ -149,7 +151,7 @@ class Labels:
     """Impressions as table rows, each `[I]`, for the second stage.
 
     ``content_row`` indexes `Dataset.ads_content`, -1 for an ad without content; ``maturity`` is the share of
-    a click's conversions that the log lasted long enough to see.
+    a click's conversions that the log lasted long enough to see, ``segment`` the row of the request's.
     """
 
     user: I64
@@ -161,6 +163,7 @@ class Labels:
     conversion: Bools
     slot: I64
     maturity: F32
+    segment: I64
 
     def __len__(self) -> int:
         return len(self.user)
@@ -173,7 +176,7 @@ class Labels:
     def none(cls) -> Labels:
         """Return no impressions."""
         rows, flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
-        return cls(rows, rows, rows, rows, rows, flags, flags, rows, np.zeros(0, np.float32))
+        return cls(rows, rows, rows, rows, rows, flags, flags, rows, np.zeros(0, np.float32), rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -290,7 +290,10 @@ def start_from_rates(model: Transformer, dataset: Dataset) -> None:
     Ads' biases are their click rates and stay as they are: shrunk, which the same clicks would undo. Ads'
     own vectors and the second stage's say begin at 0: an ad is its category and content until proven.
     """
-    rates = label_rates(dataset, model.config.slots)
+    rates = label_rates(dataset, model.config.slots, model.config.segments)
+    if model.config.segments:
+        odds = torch.from_numpy(rates.segment_log_odds)
+        model.segment_logits[:, : odds.shape[1]] = odds
     model.log_popularity.copy_(torch.from_numpy(rates.click_log_ratio))
     model.conversion_bias.copy_(torch.from_numpy(rates.conversion_log_odds))
     model.bias_scale.requires_grad_(False)

@@ -166,6 +166,7 @@ class Transformer(nn.Module):
     cos: Tensor
     sin: Tensor
     log_popularity: Tensor
+    segment_logits: Tensor
     conversion_bias: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
@@ -207,6 +208,8 @@ class Transformer(nn.Module):
             self.slot_logits = nn.Parameter(torch.zeros(config.slots))
             self.organic_scale = nn.Parameter(torch.ones(()))
             self.register_buffer("conversion_bias", torch.zeros(config.vocabulary + 1))
+        if config.segments:
+            self.register_buffer("segment_logits", torch.zeros(config.segments + 1, config.categories))
 
     def embed(self, events: Events) -> Tensor:
         """Return the events' embeddings `[B, T, D]`; each depends on its event alone."""
@@ -260,6 +263,12 @@ class Transformer(nn.Module):
             return torch.zeros(slot.shape, device=slot.device)
         slot = slot.clamp(max=self.config.slots - 1)
         return torch.where(slot > 0, self.slot_logits[slot], 0.0)
+
+    def segment_bias(self, segment: Tensor, ads: Ads) -> Tensor:
+        """Return what the requests' segments say of the ads' categories, logits `[I]`; no part of `rank`."""
+        if not self.config.segments:
+            return torch.zeros(segment.shape, device=segment.device)
+        return self.segment_logits[segment, ads.category]
 
     def rank(self, u: Tensor, h: Tensor, seen: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """Return click and conversion-given-click logits `[B, K, 2]` of K candidates per user.

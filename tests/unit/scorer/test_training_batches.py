@@ -23,7 +23,7 @@ def labels(user, position):
     n = len(user)
     zeros, flags = np.zeros(n, np.int64), np.zeros(n, np.bool_)
     mature = np.ones(n, np.float32)
-    return Labels(np.array(user), np.array(position), zeros, zeros, zeros, flags, flags, zeros, mature)
+    return Labels(np.array(user), np.array(position), zeros, zeros, zeros, flags, flags, zeros, mature, zeros)
 
 
 lengths_strategy = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(lambda x: sum(x) > 0)

@@ -1,5 +1,7 @@
 """Rates of few events: how they are shrunk, and how late conversions come."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,7 +90,7 @@ def impressions(count=40_000, seed=5):
     conversion = click & (rng.random(count) < 0.3 * 0.5)
     zeros = np.zeros(count, np.int64)
     half = np.full(count, 0.5, np.float32)
-    labels = Labels(zeros, zeros, ad, zeros, zeros - 1, click, conversion, slot, half)
+    labels = Labels(zeros, zeros, ad, zeros, zeros - 1, click, conversion, slot, half, zeros)
     none = np.zeros(0, np.int64)
     empty = (none, none, none, none, none, none.astype(bool))
     content = np.zeros((21, 0), np.float32)
@@ -108,3 +110,20 @@ def test_counting_tells_slots_from_ads():
 def test_a_conversion_rate_counts_the_conversions_still_to_come():
     dataset, _ = impressions()
     assert label_rates(dataset, slots=5).conversion == pytest.approx(0.3, rel=0.1)
+
+
+def test_counting_tells_what_a_segment_likes_beyond_everyone():
+    dataset, _ = impressions()
+    rng, count = np.random.default_rng(6), len(dataset.labels)
+    segment, category = rng.integers(0, 3, count), rng.integers(1, 3, count)
+    likes = np.array([[1.0, 3.0, 0.5], [1.0, 0.5, 3.0], [1.0, 1.0, 1.0]])
+    click = rng.random(count) < 0.05 * likes[segment, category]
+    labels = replace(dataset.labels, segment=segment, category=category, click=click)
+    odds = label_rates(replace(dataset, labels=labels), slots=5, segments=2).segment_log_odds
+    assert odds.shape == (3, 3) and not odds[2].any() and not odds[:, 0].any()
+    assert odds[0, 1] > 0.5 > -0.5 > odds[0, 2] and odds[1, 2] > 0.5 > -0.5 > odds[1, 1]
+
+
+def test_a_log_without_segments_has_no_rates_of_them():
+    dataset, _ = impressions()
+    assert label_rates(dataset, slots=5).segment_log_odds.shape == (1, 1)
