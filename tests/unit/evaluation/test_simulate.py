@@ -14,7 +14,8 @@ from models.evaluation.ledger import BINS, Ledger, calibration_bin
 from models.evaluation.logbook import Logbook
 from models.evaluation.loop import Delivered, Rules
 from models.evaluation.oracle import LoggingPolicy, OraclePolicy, RandomPolicy, best, draw_slate
-from models.evaluation.simulate import BASELINES, run_policies, run_policy, simulation_report
+from models.evaluation.simulate import BASELINES, run_policies, run_policy
+from models.evaluation.simulation_report import simulation_report
 from models.evaluation.world import World
 from models.evaluation.world_config import Drift, Inventory, Sizes, Traffic, WorldConfig
 
@@ -53,7 +54,9 @@ def test_the_report_is_json_with_a_value_and_an_interval_for_each_figure(compari
         for figure in ("ctr", "cvr", "regret", "revenue_micros"):
             assert policy[figure]["low"] <= policy[figure]["value"] <= policy[figure]["high"]
         assert len(policy["regret_curve"]) == 2
-        assert len(policy["recovery_s"]) == 2
+        assert len(policy["regret_curve_low"]) == len(policy["regret_curve_high"]) == 2
+        assert set(policy["recovery_s"]) == {"value", "low", "high"}
+        assert policy["recovery"]["cuts"] == 0
 
 
 def test_expected_click_rates_stay_near_the_counted_ones(comparison):
