@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -31,6 +32,7 @@ from models.evaluation.outcomes import labelled
 from models.evaluation.redecided import estimates
 from models.evaluation.report import render_report
 from models.evaluation.report_data import ReportData
+from models.evaluation.thompson import slot_chances
 
 _SAMPLES = 5
 _UPSERT = msgspec.json.Decoder(AdUpsert)
@@ -117,15 +119,18 @@ def _notes(figures: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def bandit_figures(file: Path, policy: str, against: Path | None, replicates: int) -> dict[str, Any]:
+def bandit_figures(
+    file: Path, policy: str, against: Path | None, replicates: int, prior: Path | None = None
+) -> dict[str, Any]:
     """Return the estimated click rate of a policy on an Open Bandit log.
 
     ``uniform`` shows every item alike; ``best`` the item with the best mean in the other fold of users;
-    ``logged`` is the policy that made the log, whose estimates must agree with its own mean.
+    ``thompson`` samples from the Beta parameters of ``prior`` (`read_prior`); ``logged`` is the policy that
+    made the log, whose estimates must agree with its own mean.
     """
     log = read_open_bandit(file)
     q = item_means(log.item, log.click, log.user, len(log.item_features))
-    target, value = _bandit_policy(log, policy, q)
+    target, value = _bandit_policy(log, policy, q, prior)
     rows = np.arange(len(log.item))
     data = BanditData(log.click, log.propensity, target, log.user, q[rows, log.item], value)
     figures = {"policy": policy, "items": len(log.item_features), **estimates(data, replicates=replicates)}
@@ -138,7 +143,7 @@ def bandit_figures(file: Path, policy: str, against: Path | None, replicates: in
 
 
 def _bandit_policy(
-    log: BanditLog, policy: str, q: NDArray[np.float64]
+    log: BanditLog, policy: str, q: NDArray[np.float64], prior: Path | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the policy's chance of each logged item, and its expected reward by the model, each `[N]`."""
     match policy:
@@ -146,5 +151,32 @@ def _bandit_policy(
             return np.full(len(log.item), 1 / q.shape[1]), q.mean(axis=1)
         case "best":
             return (q.argmax(axis=1) == log.item).astype(np.float64), q.max(axis=1)
+        case "thompson":
+            chances = slot_chances(*read_prior(prior, q.shape[1]), slots=int(log.position.max()))
+            mine = chances[log.position - 1]
+            return mine[np.arange(len(log.item)), log.item], (mine * q).sum(axis=1)
         case _:
             return log.propensity, q[np.arange(len(log.item)), log.item]
+
+
+def read_prior(file: Path | None, items: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the Beta parameters ``alpha`` and ``beta`` `[items]` of a TOML file.
+
+    Raises
+    ------
+    SettingError
+        where there is no file, or it holds not as many numbers of each as there are items.
+
+    """
+    try:
+        found = {} if file is None else tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"prior {file}: {error}. Fix: write alpha = [...] and beta = [...].") from None
+    lists = [found.get(name) for name in ("alpha", "beta")]
+    if not all(isinstance(each, list) and len(each) == items for each in lists):
+        raise SettingError.expected(
+            "--prior", got=f"{file}", expected=f"a TOML file with alpha and beta, {items} numbers each",
+            fix="give the parameters of every item, in the order of item ids",
+        )  # fmt: skip
+    alpha, beta = (np.array(each, dtype=np.float64) for each in lists)
+    return alpha, beta

@@ -81,8 +81,10 @@ def evaluate_policy(
 def evaluate_bandit(
     file: Annotated[Path, typer.Argument(help="A campaign of the Open Bandit Dataset: CSV, plain or gzip.")],
     policy: Annotated[
-        Literal["uniform", "best", "logged"], typer.Option(help="Policy to evaluate on the log.")
+        Literal["uniform", "best", "thompson", "logged"],
+        typer.Option(help="Policy to evaluate on the log; thompson needs --prior."),
     ] = "uniform",
+    prior: Annotated[Path | None, typer.Option(help="TOML file: alpha and beta per item.")] = None,
     against: Annotated[Path | None, typer.Option(help="Log of another policy; its own value beside.")] = None,
     replicates: Replicates = 1000,
     report: Report = None,
@@ -91,7 +93,7 @@ def evaluate_bandit(
     """Estimate a policy's click rate from an Open Bandit log: IPS, SNIPS, DM and DR with their gates."""
     from flows.judged import bandit_figures
 
-    figures = bandit_figures(file, policy, against, replicates)
+    figures = bandit_figures(file, policy, against, replicates, prior)
     _finish(figures, as_json, report, f"Open Bandit, {policy} policy")
 
 
