@@ -20,6 +20,7 @@ from models.domain.decision import Decision, Outcome
 from models.domain.errors import SettingError
 from models.domain.events import AdUpsert
 from models.evaluation.calibration import reliability
+from models.evaluation.decision_page import decision_page
 from models.evaluation.decision_report import (
     click_figures,
     exposure_figures,
@@ -30,8 +31,6 @@ from models.evaluation.decision_report import (
 from models.evaluation.offpolicy import BanditData, item_means, on_policy
 from models.evaluation.outcomes import labelled
 from models.evaluation.redecided import estimates
-from models.evaluation.report import render_report
-from models.evaluation.report_data import ReportData
 from models.evaluation.thompson import slot_chances
 
 _SAMPLES = 5
@@ -95,28 +94,10 @@ def advertisers_in(log: Path) -> dict[str, str]:
 
 
 def decision_report(found: Judged, figures: Mapping[str, Any]) -> str:
-    """Return the HTML report: figures, calibration, some decisions with their reasons."""
-    click = figures.get("click", {})
-    summary = {"decisions": f"{len(found.decisions):,}", "outcomes": f"{len(found.outcomes):,}"}
-    summary |= {name: f"{value:.4g}" for name, value in click.items() if value is not None}
+    """Return the HTML report: figures in time and by slice, calibration, some decisions with reasons."""
     data = labelled(found.outcomes) if found.outcomes else None
-    return render_report(
-        ReportData(
-            title="Decisions and what followed",
-            summary=summary,
-            calibration=reliability(data.predicted, data.label) if data is not None else None,
-            decisions=list(islice((d for d in found.decisions if d.ads), _SAMPLES)),
-            notes=_notes(figures),
-        )
-    )
-
-
-def _notes(figures: Mapping[str, Any]) -> list[str]:
-    notes = ["Every prediction was made before its label was known. Late clicks are counted, not judged."]
-    for policy, sanity in figures.get("propensities", {}).items():
-        told = ", ".join(f"{name} {value}" for name, value in sanity.items() if value is not None)
-        notes.append(f"Propensities of {policy}: {told}.")
-    return notes
+    calibration = reliability(data.predicted, data.label) if data is not None and len(data.label) else None
+    return decision_page(figures, calibration, list(islice((d for d in found.decisions if d.ads), _SAMPLES)))
 
 
 def bandit_figures(

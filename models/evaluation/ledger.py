@@ -28,8 +28,8 @@ FIELDS = (
     "new_impressions", "new_clicks", "new_value_micros",
 )  # fmt: skip
 """Sums per second. ``impressions``, ``clicks``, ``conversions`` as they happened, ``expected_`` in truth;
-``value_micros`` expected and ``revenue_micros`` counted, both at bids; ``new_`` (expected) of ads that came after
-the start and are younger than NEW_AD_S."""
+``value_micros`` expected and ``revenue_micros`` counted, both at bids; ``new_`` (expected) of ads that came
+after the start and are younger than NEW_AD_S."""
 
 
 class Ledger:

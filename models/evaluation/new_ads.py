@@ -28,7 +28,7 @@ class NewAds:
     tried_share: float
     """Of ads that came `TRIED_S` before the end: those that had FIRST_IMPRESSIONS by the end."""
     tried_after_s: float
-    """Median seconds from an ad's coming to FIRST_IMPRESSIONS impressions, infinite if half never had them."""
+    """Median seconds from an ad's coming to FIRST_IMPRESSIONS impressions; infinite if half had not."""
 
 
 def new_ads(ledger: Ledger, oracle: Ledger, start_s: float) -> NewAds:

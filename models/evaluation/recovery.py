@@ -85,7 +85,9 @@ class Recovery:
             return "no shift with time enough around it"
         if self.jump < LEAST_JUMP:
             return f"no jump: the regret rose by {self.jump:.3f}, less than {LEAST_JUMP}"
-        return "" if np.isfinite(self.seconds.value) else f"not back within {len(self.excess) + SMOOTH_S - 1} s"
+        return (
+            "" if np.isfinite(self.seconds.value) else f"not back within {len(self.excess) + SMOOTH_S - 1} s"
+        )
 
 
 def cut(values: Sequence[F64], oracles: Sequence[F64], shifts: Sequence[int]) -> Cuts:
@@ -97,9 +99,12 @@ def cut(values: Sequence[F64], oracles: Sequence[F64], shifts: Sequence[int]) ->
     horizon = min((after for _, after, _ in kept), default=0)
     before = min((min(BEFORE_S, max(gap // 2, 1)) for _, _, gap in kept), default=0)
     spans = [slice(s - before, s + horizon) for s, _, _ in kept]
-    empty = np.zeros((0, before + horizon))
-    parts = [np.array([x[span] for x in series for span in spans]) for series in (values, oracles)]
-    return Cuts(*(p if len(p) else empty for p in parts), before=before)
+
+    def parts(series: Sequence[F64]) -> F64:
+        rows = [x[span] for x in series for span in spans]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), before + horizon)
+
+    return Cuts(parts(values), parts(oracles), before)
 
 
 def recovery(

@@ -28,7 +28,9 @@ def render_report(data: ReportData) -> str:
     source = resources.files("models.evaluation").joinpath("templates/report.html.j2").read_text("utf-8")
     page = environment.from_string(source)
     samples = [_sample(decision) for decision in data.decisions]
-    drawn = [(chart, Markup(_own_ids(f"chart{i}", charts.draw(chart)))) for i, chart in enumerate(data.charts)]
+    drawn = [
+        (chart, Markup(_own_ids(f"chart{i}", charts.draw(chart)))) for i, chart in enumerate(data.charts)
+    ]
     return page.render(
         data=data, figures=_figures(data), charts=drawn, samples=samples, best=best_row(data.policies)
     )

@@ -19,6 +19,7 @@ from .ledger import Ledger
 from .logbook import Logbook
 from .loop import Delivered, LoopPolicy
 from .oracle import OraclePolicy, PopularityPolicy, RandomPolicy
+from .referee import Referee
 from .vw import VowpalWabbitPolicy
 from .world import World
 from .world_config import WorldConfig, resized
@@ -56,31 +57,49 @@ def run_policy(
         Called after every batch.
 
     """
+    return judged_run(config, make, seconds, tick_ms=tick_ms, partitions=partitions, progress=progress)[0]
+
+
+def judged_run(
+    config: WorldConfig, make: MakePolicy, seconds: int, *, tick_ms: int = TICK_MS, partitions: int = 1,
+    progress: Callable[[World], None] | None = None,
+) -> tuple[World, Referee]:  # fmt: skip
+    """Do as `run_policy`, and return the referee of every decision beside the world."""
     world = World(config)
+    referee = Referee(world.state)
     policy, logbook = make(world), Logbook(partitions, delay_ms=config.traffic.ingest_delay_ms)
     end_ms = world.now_ms + seconds * 1000
     while world.now_ms < end_ms:
         happened = world.step(min(world.now_ms + tick_ms, end_ms))
         batch = [Delivered(record, event) for event in happened for record in logbook.append(event)]
-        world.react(policy.decide_batch(batch))
+        decisions = policy.decide_batch(batch)
+        referee.follow(batch, decisions)
+        world.react(decisions)
         if progress:
             progress(world)
-    return world
+    return world, referee
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The ledgers of a run: one per policy and seed."""
+    """The books of a run: a ledger and a referee per policy and seed."""
 
     config: WorldConfig
     seconds: int
     seeds: tuple[int, ...]
     ledgers: dict[str, list[Ledger]] = field(default_factory=dict)
+    referees: dict[str, list[Referee]] = field(default_factory=dict)
 
     def series(self, name: str, what: str = "value_micros") -> list[F64]:
         """Return a field of the ledgers per second `[seconds]`, one array per seed."""
         first = int(np.floor(self.config.start_s))
         return [ledger.series(what, first, first + self.seconds) for ledger in self.ledgers[name]]
+
+    def judged(self, name: str) -> tuple[list[F64], list[F64]]:
+        """Return the judged decisions' value per second, and that of the best slates in their place."""
+        first = int(np.floor(self.config.start_s))
+        pairs = [referee.series(first, first + self.seconds) for referee in self.referees[name]]
+        return [value for value, _ in pairs], [bound for _, bound in pairs]
 
     def per_seed(self, name: str, figure: Callable[[dict[str, float]], float]) -> Interval:
         """Return a figure of the totals, averaged over the seeds with its interval."""
@@ -113,10 +132,12 @@ def run_policies(
             "simulation", got=f"{len(seeds)} seeds, {seconds} s", expected="at least one seed and one second",
             fix="give --seconds and --seed",
         )  # fmt: skip
-    ledgers: dict[str, list[Ledger]] = {}
-    for name, make in {**policies, "oracle": policies.get("oracle", BASELINES["oracle"])}.items():
-        for seed in seeds:
+    run = Simulation(config, seconds, tuple(seeds))
+    for seed in seeds:
+        for name, make in {**policies, "oracle": policies.get("oracle", BASELINES["oracle"])}.items():
             watch = (lambda world, n=name, s=seed: progress(n, s, world)) if progress else None
-            world = run_policy(resized(config, seed=seed), make, seconds, tick_ms=tick_ms, progress=watch)
-            ledgers.setdefault(name, []).append(world.ledger)
-    return Simulation(config, seconds, tuple(seeds), ledgers)
+            of_seed = resized(config, seed=seed)
+            world, referee = judged_run(of_seed, make, seconds, tick_ms=tick_ms, progress=watch)
+            run.ledgers.setdefault(name, []).append(world.ledger)
+            run.referees.setdefault(name, []).append(referee)
+    return run

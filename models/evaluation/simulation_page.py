@@ -33,7 +33,10 @@ def simulation_page(report: Mapping[str, Any]) -> str:
 
 def brief(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the report without its curves, for a screen."""
-    curves = ("regret_curve", "regret_curve_low", "regret_curve_high", "recovery", "calibration")
+    curves = (
+        "regret_curve", "regret_in_place_curve", "regret_in_place_low", "regret_in_place_high", "recovery",
+        "calibration",
+    )  # fmt: skip
     told = {
         name: {key: value for key, value in found.items() if key not in curves}
         for name, found in report["policies"].items()
@@ -71,14 +74,14 @@ def _regret(report: Mapping[str, Any], policies: Policies) -> Lines:
     width = report["curve_bin_s"]
     curves, bands = {}, {}
     for name, found in policies.items():
-        ys, low, high = (_numbers(found[f"regret_curve{end}"]) for end in ("", "_low", "_high"))
+        ys, low, high = (_numbers(found[f"regret_in_place_{end}"]) for end in ("curve", "low", "high"))
         curves[name] = ((np.arange(len(ys)) + 0.5) * width, ys)
         if np.isfinite(low).any():
             bands[name] = (low, high)
     return Lines(
         "Regret over time",
-        "Share of the oracle's value that is lost, per 10 s; bands: 95 % intervals over seeds. "
-        "Dashed: interests shift.",
+        "Share of the best slate's value that is lost, decision by decision in the state that the policy "
+        "led to, per 10 s; bands: 95 % intervals over seeds. Dashed: interests shift.",
         "seconds", "regret", curves, bands, marks=report["shifts_s"], level=0.0,
     )  # fmt: skip
 
@@ -114,7 +117,7 @@ def _calibration(policies: Policies) -> Lines:
         curves[name] = (cells[:, 0], cells[:, 1] - cells[:, 0])
     return Lines(
         "Calibration after the warm-up",
-        "True minus predicted click rate of slots by what was predicted (bins with 0.2 % of the slots and more).",
+        "True minus predicted click rate of slots by what was predicted (bins with 0.2 % of the slots).",
         "predicted click rate", "true - predicted", curves, level=0.0,
     )  # fmt: skip
 
@@ -155,7 +158,12 @@ def _new_ads_table(policies: Policies) -> Table:
     rows = []
     for name, found in policies.items():
         new = found["new_ads"]
-        shares = (new["impression_share"], new["inventory_share"], new["value_of_oracles"], new["tried_share"])
+        shares = (
+            new["impression_share"],
+            new["inventory_share"],
+            new["value_of_oracles"],
+            new["tried_share"],
+        )
         rows.append([name, *(_share(each) for each in shares), _seconds(new["tried_after_s"]["value"])])
     return Table(
         "Life of new ads",
@@ -168,7 +176,8 @@ def _new_ads_table(policies: Policies) -> Table:
 def _more_table(policies: Policies) -> Table:
     rows = [
         [
-            name, _share(found["clicks_share_of_oracle"]), _span(found["ece"], 1000, 2),
+            name, _share(found["regret_in_place"]), _share(found["clicks_share_of_oracle"]),
+            _span(found["ece"], 1000, 2),
             percent(interval(found["observed_ctr"])), f"{found['value_micros']['value'] / 1e6:,.0f}",
             f"{found['charged_micros']['value'] / 1e6:,.0f}", f"{found['impressions_per_s']:,.0f}",
         ]
@@ -177,7 +186,10 @@ def _more_table(policies: Policies) -> Table:
     return Table(
         "More figures",
         "ECE of all slots against the true click rate, after the warm-up. Value: expected, at the bids.",
-        ["policy", "clicks of the oracle's", "ECE, e-3", "counted CTR", "value", "charged", "impressions/s"],
+        [
+            "policy", "regret in place", "clicks of the oracle's", "ECE, e-3", "counted CTR", "value",
+            "charged", "impressions/s",
+        ],
         rows,
     )  # fmt: skip
 
@@ -185,7 +197,8 @@ def _more_table(policies: Policies) -> Table:
 def _notes(report: Mapping[str, Any]) -> list[str]:
     seeds = len(report["seeds"])
     return [
-        "A simulated world: a lift in it says nothing of yours. Every policy met the same users and requests.",
+        "A simulated world: a lift in it says nothing of yours. All policies met the same users.",
+        f"Regrets: {report['regrets']}",
         "CTR, CVR and value are expectations under the world's truth; revenue is what counted events pay.",
         "One seed has no interval." if seeds == 1 else f"Intervals: Student's, over {seeds} seeds.",
         f"Calibration counts from second {report['ece_from_s']} on.",

@@ -47,20 +47,23 @@ def warm_up_s(seconds: int) -> int:
 def policy_report(run: Simulation, name: str) -> dict[str, Any]:
     """Return the figures of one policy: each a value with its interval over seeds."""
     values, oracles = run.series(name), run.series("oracle")
+    judged, bounds = run.judged(name)
     warm = run.config.start_s + warm_up_s(run.seconds)
     ledgers = run.ledgers[name]
-    band = regret_band(values, oracles, CURVE_BIN_S)
+    band = regret_band(judged, bounds, CURVE_BIN_S)
     figures = {key: _json(run.per_seed(name, figure)) for key, figure in FIGURES.items()}
     return {
         **figures,
         "regret": _json(regret_interval(values, oracles)),
+        "regret_in_place": _json(regret_interval(judged, bounds)),
         "clicks_share_of_oracle": _json(_over(_click_shares(ledgers, run.ledgers["oracle"]))),
         "ece": _json(_over([ledger.calibration_error(warm) for ledger in ledgers])),
         "calibration": _calibration(ledgers, warm),
         "regret_curve": _curve(regret_curve(values, oracles, CURVE_BIN_S)),
-        "regret_curve_low": _curve(band[:, 0]),
-        "regret_curve_high": _curve(band[:, 1]),
-        **_recovery(back.recovery(back.cut(values, oracles, run.shifts()))),
+        "regret_in_place_curve": _curve(regret_curve(judged, bounds, CURVE_BIN_S)),
+        "regret_in_place_low": _curve(band[:, 0]),
+        "regret_in_place_high": _curve(band[:, 1]),
+        **_recovery(back.recovery(back.cut(judged, bounds, run.shifts()))),
         "new_ads": _new_ads(run, name),
         "impressions_per_s": run.per_seed(name, lambda sums: sums["impressions"]).value / run.seconds,
     }
@@ -100,6 +103,14 @@ def _new_ads(run: Simulation, name: str) -> dict[str, Any]:
     return {key: _json(_over([each[key] for each in lives])) for key in lives[0]}
 
 
+REGRETS = (
+    "regret: share of the value of the oracle's own run that the policy's run did not earn; below 0 where "
+    "the oracle, which looks at one decision at a time, used up its users' best ads. regret_in_place: share "
+    "of the value of the best slate of each decision, in the state that the policy led to: a true bound. "
+    "Recovery is counted in regret_in_place."
+)
+
+
 def simulation_report(run: Simulation) -> dict[str, Any]:
     """Return the whole comparison, ``policies.NAME.ctr.value`` and so on."""
     return {
@@ -111,6 +122,7 @@ def simulation_report(run: Simulation) -> dict[str, Any]:
         "curve_bin_s": CURVE_BIN_S,
         "ece_from_s": warm_up_s(run.seconds),
         "recovery_rule": back.RULE,
+        "regrets": REGRETS,
         "policies": {name: policy_report(run, name) for name in run.ledgers},
     }
 

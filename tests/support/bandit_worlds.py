@@ -41,7 +41,6 @@ class Recording(LoggingPolicy):
     preference of each segment for each ad: different from the logging policy's in every context.
     """
 
-
     def __init__(self, truth, sharpness):
         super().__init__(truth, Policy(slots=1, no_repeat_s=0, caps=()))
         self.rows = []
@@ -113,6 +112,8 @@ def _told(world, policy, clicked):
     reward = np.zeros(len(user))
     reward[clicked] = 1.0
     examined = world.config.reactions.visible[0] * world.config.reactions.examination[0]
-    true = [world.state.all_ads(user[i : i + BATCH], now_ms[i : i + BATCH])[0] for i in range(0, len(user), BATCH)]
+    true = [
+        world.state.all_ads(user[i : i + BATCH], now_ms[i : i + BATCH])[0] for i in range(0, len(user), BATCH)
+    ]
     expected = examined * (target * np.concatenate(true)).sum(axis=1)
     return LoggedWorld(user, action, propensity, target, reward, expected)

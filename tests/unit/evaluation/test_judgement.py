@@ -199,5 +199,7 @@ def test_regret_over_seeds_has_an_interval_and_a_curve():
 def test_the_band_of_the_curve_is_students_over_seeds_and_unknown_for_one():
     oracles, values = [np.full(40, 2.0)] * 2, [np.full(40, 1.0), np.full(40, 1.5)]
     band = regret_band(values, oracles, 10)
-    np.testing.assert_allclose(band[0], [regret_interval(values, oracles).low, regret_interval(values, oracles).high])
+    np.testing.assert_allclose(
+        band[0], [regret_interval(values, oracles).low, regret_interval(values, oracles).high]
+    )
     assert np.isnan(regret_band(values[:1], oracles[:1], 10)).all()

@@ -52,7 +52,9 @@ def test_an_ad_is_tried_when_it_has_its_first_impressions(runs):
 
 
 def test_ads_of_the_first_catalogue_are_not_new_whenever_the_world_starts():
-    late = WorldConfig(start_s=500, sizes=WORLD.sizes, traffic=WORLD.traffic, inventory=Inventory(burst_every_s=0))
+    late = WorldConfig(
+        start_s=500, sizes=WORLD.sizes, traffic=WORLD.traffic, inventory=Inventory(burst_every_s=0)
+    )
     ledger = run_policy(late, BASELINES["random"], 3).ledger
     assert set(ledger.new_inventory.values()) == {0.0}
     assert ledger.totals()["new_impressions"] == 0

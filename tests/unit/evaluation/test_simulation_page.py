@@ -30,7 +30,13 @@ def test_every_policy_and_every_chart_is_on_the_page(report):
     page = simulation_page(report)
     for name in report["policies"]:
         assert f"<td>{name}</td>" in page
-    for title in ("Regret over time", "After a shift", "Recovery after a shift", "Life of new ads", "More figures"):
+    for title in (
+        "Regret over time",
+        "After a shift",
+        "Recovery after a shift",
+        "Life of new ads",
+        "More figures",
+    ):
         assert f"<h2>{title}</h2>" in page
     assert page.count("<svg") == 4
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.S)
