@@ -62,7 +62,7 @@ def _dots(axes: Axes, chart: Dots) -> None:
     if chart.level is not None and chart.level_name:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=9, borderaxespad=0)
     axes.set_yticks(range(len(chart.values)), list(chart.values))
-    axes.set_ylim(len(chart.values) - 0.5, -0.5)
+    axes.set_ylim(max(len(chart.values), 1) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(chart.x)
     if chart.percent:

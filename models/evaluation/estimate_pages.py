@@ -102,12 +102,7 @@ def experiment_page(figures: Mapping[str, Any], title: str) -> str:
         ReportData(
             title,
             summary={k: number(v) for k, v in figures.items() if isinstance(v, str | int)},
-            charts=[
-                Dots(
-                    "Lift over the control", "Relative difference; lines: 95 % intervals.", "lift", lifts,
-                    level=0.0, level_name="no difference", percent=True,
-                )
-            ],
+            charts=[_lift_chart(lifts)] if lifts else [],
             tables=[
                 Table(
                     "Metrics", "By the delta method over users, variance cut by CUPED where there is a past.",
@@ -116,6 +111,13 @@ def experiment_page(figures: Mapping[str, Any], title: str) -> str:
             ],
             notes=["A sample-ratio p below .001 voids the test: the arms are not what was asked for."],
         )
+    )  # fmt: skip
+
+
+def _lift_chart(lifts: Mapping[str, Interval]) -> Dots:
+    return Dots(
+        "Lift over the control", "Relative difference; lines: 95 % intervals.", "lift", lifts,
+        level=0.0, level_name="no difference", percent=True,
     )  # fmt: skip
 
 
