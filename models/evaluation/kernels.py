@@ -51,9 +51,9 @@ def _value(
 
 @njit(cache=True)
 def all_values(
-    taste: F64, category: I64, second: I64, focus: float, effects: F64, offset: float,
+    out: F64, taste: F64, category: I64, second: I64, focus: float, effects: F64, offset: float,
     noise_hash: np.uint64, noise: float, cvr: F64, cvr_base: float, cvr_taste: float,
-    accident: float, bid_type: I64, bid: F64, allowed: Bools, out: F64,
+    accident: float, bid_type: I64, bid: F64, allowed: Bools,
 ) -> None:  # fmt: skip
     """Write each allowed ad's true value per examined impression into `out` `[A]`, -1 for the others.
 
@@ -70,9 +70,10 @@ def all_values(
 
 @njit(cache=True)
 def top_values(
+    above: F64, places: I64, values: F64,
     taste: F64, category: I64, second: I64, focus: float, effects: F64, offset: float,
     noise_hash: np.uint64, noise: float, cvr: F64, cvr_base: float, cvr_taste: float,
-    accident: float, bid_type: I64, bid: F64, allowed: Bools, above: F64, places: I64, values: F64,
+    accident: float, bid_type: I64, bid: F64, allowed: Bools,
 ) -> int:  # fmt: skip
     """Write the ads of the largest values of `all_values` into `places` `[k]`, best first, and `values`.
 

@@ -28,6 +28,8 @@ LEAST_JUMP = 0.02
 LEAST_AFTER_S = 60
 """A shift with less time until the next one, or the end, is left out where another has more."""
 
+_NOTHING = Interval(float("nan"), float("nan"), float("nan"))
+
 RULE = (
     f"seconds until the regret of the last {SMOOTH_S} s, over all shifts and seeds, is within "
     f"{TOLERANCE:.0%} of the jump of its level in the {BEFORE_S} s before the shift"
@@ -67,7 +69,11 @@ def _regret(value: F64, oracle: F64) -> F64:
 
 @dataclass(frozen=True, eq=False)
 class Recovery:
-    """How a policy took the shifts. `seconds` is infinite where it is not back within the horizon."""
+    """How a policy took the shifts.
+
+    `seconds` is infinite where it is not back within the horizon, and nan where there was nothing to come
+    back from (`says`).
+    """
 
     cuts: int
     seconds: Interval
@@ -113,18 +119,17 @@ def recovery(
     """Return how a policy recovered; see the module for the rule. One cut is its own interval."""
     n = len(cuts.value)
     if not n or not cuts.before or cuts.horizon_s < SMOOTH_S:
-        nothing = Interval(float("nan"), float("nan"), float("nan"))
-        return Recovery(0, nothing, float("nan"), float("nan"), 0.0, np.zeros(0))
+        return Recovery(0, _NOTHING, float("nan"), float("nan"), 0.0, np.zeros(0))
     excess, before = cuts.excess()
     back = back_after(excess, tolerance)
     drawn = np.random.default_rng(seed).integers(0, n, (replicates if n > 1 else 0, n))
     again = [back_after(cuts.excess(rows.tolist())[0], tolerance) for rows in drawn] or [back]
     edges = [(1 - level) / 2, (1 + level) / 2]
     low, high = (float(q) for q in np.quantile(again, edges, method="inverted_cdf"))
-    return Recovery(
-        n, Interval(back, min(low, back), max(high, back)), back_after(excess, 0.5), before,
-        float(excess[:JUMP_WITHIN_S].max()), excess,
-    )  # fmt: skip
+    jump, half = float(excess[:JUMP_WITHIN_S].max()), back_after(excess, 0.5)
+    if jump < LEAST_JUMP:
+        return Recovery(n, _NOTHING, float("nan"), before, jump, excess)
+    return Recovery(n, Interval(back, min(low, back), max(high, back)), half, before, jump, excess)
 
 
 def back_after(excess: F64, tolerance: float) -> float:

@@ -24,7 +24,7 @@ def simulation_page(report: Mapping[str, Any]) -> str:
             title="Policies in a closed loop",
             summary=_summary(report),
             policies=[_row(name, found) for name, found in policies.items()],
-            charts=[_regret(report, judged), _excess(report, judged), _dots(judged), _calibration(policies)],
+            charts=_charts(report, judged),
             tables=[_recovery_table(report, judged), _new_ads_table(policies), _more_table(policies)],
             notes=_notes(report),
         )
@@ -99,13 +99,21 @@ def _excess(report: Mapping[str, Any], policies: Policies) -> Lines:
     )  # fmt: skip
 
 
+def _charts(report: Mapping[str, Any], policies: Policies) -> list[Lines | Dots]:
+    """Return the charts that have something to show: short runs have no curve after a shift."""
+    curves = [_regret(report, policies), _excess(report, policies)]
+    some = [chart for chart in curves if any(len(xs) > 1 for xs, _ in chart.curves.values())]
+    calibration = _calibration(policies)
+    return [*some, _dots(policies), *([calibration] if calibration.curves else [])]
+
+
 def _dots(policies: Policies) -> Dots:
     return Dots(
         "Clicks, as a share of the oracle's",
         "Expected clicks over the whole run; lines: 95 % intervals over seeds.",
         "share of the oracle's clicks",
         {name: interval(found["clicks_share_of_oracle"]) for name, found in policies.items()},
-        level=1.0, percent=True,
+        level=1.0, level_name="the oracle", percent=True,
     )  # fmt: skip
 
 

@@ -133,7 +133,7 @@ class Truth:
         """
         values = np.empty((len(user), len(self.ads)))
         for row, given in enumerate(self._valued(user, time_ms)):
-            all_values(*given, values[row])
+            all_values(values[row], *given)
         return values
 
     def best_ads(self, user: I64, time_ms: I64, counts: Sequence[int]) -> list[I64]:
@@ -144,7 +144,7 @@ class Truth:
         found = []
         for count, given in zip(counts, self._valued(user, time_ms), strict=True):
             places, values = np.empty(max(count, 1), dtype=np.int64), np.empty(max(count, 1))
-            held = top_values(*given, sigmoid_above(), places, values)
+            held = top_values(sigmoid_above(), places, values, *given)
             found.append(places[: min(held, count)])
         return found
 

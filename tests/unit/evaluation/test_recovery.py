@@ -50,7 +50,9 @@ def test_a_regret_that_stays_up_never_recovers():
 
 
 def test_a_policy_that_a_shift_does_not_hurt_has_nothing_to_recover_from():
-    assert recovered(run(jump=0.0)).says.startswith("no jump")
+    found = recovered(run(jump=0.0))
+    assert found.says.startswith("no jump")
+    assert np.isnan(found.seconds.value)
 
 
 def test_a_shift_whose_regret_falls_has_no_jump_either():
