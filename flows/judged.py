@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,7 @@ from models.domain.decision import Decision, Outcome
 from models.domain.errors import SettingError
 from models.domain.events import AdUpsert
 from models.evaluation.calibration import reliability
+from models.evaluation.decision_page import decision_page
 from models.evaluation.decision_report import (
     click_figures,
     exposure_figures,
@@ -29,8 +31,7 @@ from models.evaluation.decision_report import (
 from models.evaluation.offpolicy import BanditData, item_means, on_policy
 from models.evaluation.outcomes import labelled
 from models.evaluation.redecided import estimates
-from models.evaluation.report import render_report
-from models.evaluation.report_data import ReportData
+from models.evaluation.thompson import slot_chances
 
 _SAMPLES = 5
 _UPSERT = msgspec.json.Decoder(AdUpsert)
@@ -93,39 +94,24 @@ def advertisers_in(log: Path) -> dict[str, str]:
 
 
 def decision_report(found: Judged, figures: Mapping[str, Any]) -> str:
-    """Return the HTML report: figures, calibration, some decisions with their reasons."""
-    click = figures.get("click", {})
-    summary = {"decisions": f"{len(found.decisions):,}", "outcomes": f"{len(found.outcomes):,}"}
-    summary |= {name: f"{value:.4g}" for name, value in click.items() if value is not None}
+    """Return the HTML report: figures in time and by slice, calibration, some decisions with reasons."""
     data = labelled(found.outcomes) if found.outcomes else None
-    return render_report(
-        ReportData(
-            title="Decisions and what followed",
-            summary=summary,
-            calibration=reliability(data.predicted, data.label) if data is not None else None,
-            decisions=list(islice((d for d in found.decisions if d.ads), _SAMPLES)),
-            notes=_notes(figures),
-        )
-    )
+    calibration = reliability(data.predicted, data.label) if data is not None and len(data.label) else None
+    return decision_page(figures, calibration, list(islice((d for d in found.decisions if d.ads), _SAMPLES)))
 
 
-def _notes(figures: Mapping[str, Any]) -> list[str]:
-    notes = ["Every prediction was made before its label was known. Late clicks are counted, not judged."]
-    for policy, sanity in figures.get("propensities", {}).items():
-        told = ", ".join(f"{name} {value}" for name, value in sanity.items() if value is not None)
-        notes.append(f"Propensities of {policy}: {told}.")
-    return notes
-
-
-def bandit_figures(file: Path, policy: str, against: Path | None, replicates: int) -> dict[str, Any]:
+def bandit_figures(
+    file: Path, policy: str, against: Path | None, replicates: int, prior: Path | None = None
+) -> dict[str, Any]:
     """Return the estimated click rate of a policy on an Open Bandit log.
 
     ``uniform`` shows every item alike; ``best`` the item with the best mean in the other fold of users;
-    ``logged`` is the policy that made the log, whose estimates must agree with its own mean.
+    ``thompson`` samples from the Beta parameters of ``prior`` (`read_prior`); ``logged`` is the policy that
+    made the log, whose estimates must agree with its own mean.
     """
     log = read_open_bandit(file)
     q = item_means(log.item, log.click, log.user, len(log.item_features))
-    target, value = _bandit_policy(log, policy, q)
+    target, value = _bandit_policy(log, policy, q, prior)
     rows = np.arange(len(log.item))
     data = BanditData(log.click, log.propensity, target, log.user, q[rows, log.item], value)
     figures = {"policy": policy, "items": len(log.item_features), **estimates(data, replicates=replicates)}
@@ -138,7 +124,7 @@ def bandit_figures(file: Path, policy: str, against: Path | None, replicates: in
 
 
 def _bandit_policy(
-    log: BanditLog, policy: str, q: NDArray[np.float64]
+    log: BanditLog, policy: str, q: NDArray[np.float64], prior: Path | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the policy's chance of each logged item, and its expected reward by the model, each `[N]`."""
     match policy:
@@ -146,5 +132,32 @@ def _bandit_policy(
             return np.full(len(log.item), 1 / q.shape[1]), q.mean(axis=1)
         case "best":
             return (q.argmax(axis=1) == log.item).astype(np.float64), q.max(axis=1)
+        case "thompson":
+            chances = slot_chances(*read_prior(prior, q.shape[1]), slots=int(log.position.max()))
+            mine = chances[log.position - 1]
+            return mine[np.arange(len(log.item)), log.item], (mine * q).sum(axis=1)
         case _:
             return log.propensity, q[np.arange(len(log.item)), log.item]
+
+
+def read_prior(file: Path | None, items: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the Beta parameters ``alpha`` and ``beta`` `[items]` of a TOML file.
+
+    Raises
+    ------
+    SettingError
+        where there is no file, or it holds not as many numbers of each as there are items.
+
+    """
+    try:
+        found = {} if file is None else tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"prior {file}: {error}. Fix: write alpha = [...] and beta = [...].") from None
+    lists = [found.get(name) for name in ("alpha", "beta")]
+    if not all(isinstance(each, list) and len(each) == items for each in lists):
+        raise SettingError.expected(
+            "--prior", got=f"{file}", expected=f"a TOML file with alpha and beta, {items} numbers each",
+            fix="give the parameters of every item, in the order of item ids",
+        )  # fmt: skip
+    alpha, beta = (np.array(each, dtype=np.float64) for each in lists)
+    return alpha, beta

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,8 @@ Decisions = Annotated[Path | None, typer.Option(help="Decisions: lines of a repl
 Outcomes = Annotated[Path | None, typer.Option(help="Outcomes: lines of a replay, or recorded topics.")]
 Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
 Replicates = Annotated[int, typer.Option(help="Bootstrap replicates of the intervals.", min=10)]
+
+Page = Callable[[Mapping[str, Any], str], str]
 
 
 def register(app: typer.Typer) -> None:
@@ -75,14 +77,18 @@ def evaluate_policy(
         log, decisions, outcomes, service, changes=read_changes(policy), exploring=exploring, bucket=bucket,
         replicates=replicates,
     )  # fmt: skip
-    _finish(figures, as_json, report, "Off-policy evaluation")
+    from models.evaluation.estimate_pages import estimates_page
+
+    _finish(figures, as_json, report, "Off-policy evaluation", estimates_page)
 
 
 def evaluate_bandit(
     file: Annotated[Path, typer.Argument(help="A campaign of the Open Bandit Dataset: CSV, plain or gzip.")],
     policy: Annotated[
-        Literal["uniform", "best", "logged"], typer.Option(help="Policy to evaluate on the log.")
+        Literal["uniform", "best", "thompson", "logged"],
+        typer.Option(help="Policy to evaluate on the log; thompson needs --prior."),
     ] = "uniform",
+    prior: Annotated[Path | None, typer.Option(help="TOML file: alpha and beta per item.")] = None,
     against: Annotated[Path | None, typer.Option(help="Log of another policy; its own value beside.")] = None,
     replicates: Replicates = 1000,
     report: Report = None,
@@ -91,8 +97,10 @@ def evaluate_bandit(
     """Estimate a policy's click rate from an Open Bandit log: IPS, SNIPS, DM and DR with their gates."""
     from flows.judged import bandit_figures
 
-    figures = bandit_figures(file, policy, against, replicates)
-    _finish(figures, as_json, report, f"Open Bandit, {policy} policy")
+    figures = bandit_figures(file, policy, against, replicates, prior)
+    from models.evaluation.estimate_pages import estimates_page
+
+    _finish(figures, as_json, report, f"Open Bandit, {policy} policy", estimates_page)
 
 
 def evaluate_experiment(
@@ -107,7 +115,9 @@ def evaluate_experiment(
     from models.evaluation.ab_report import ab_report
 
     figures = ab_report(list(read_outcomes(outcomes)), salt, parse_shares(shares), since_ms=since)
-    _finish(figures, as_json, report, f"A/B test {salt}")
+    from models.evaluation.estimate_pages import experiment_page
+
+    _finish(figures, as_json, report, f"A/B test {salt}", experiment_page)
 
 
 def parse_shares(text: str) -> list[float]:
@@ -143,14 +153,20 @@ def evaluate_stream(
     _finish(figures, as_json, report, f"Stream {interactions.name}")
 
 
-def _finish(figures: Mapping[str, Any], as_json: bool, report: Path | None, title: str) -> None:
+def _finish(
+    figures: Mapping[str, Any], as_json: bool, report: Path | None, title: str, page: Page | None = None
+) -> None:
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text((page or _facts_page)(figures, title))
+    say(figures, as_json, title)
+
+
+def _facts_page(figures: Mapping[str, Any], title: str) -> str:
     from models.evaluation.report import render_report
     from models.evaluation.report_data import ReportData
 
-    if report is not None:
-        summary = {name: _cell(value) for name, value in flat(figures)}
-        report.write_text(render_report(ReportData(title, summary)))
-    say(figures, as_json, title)
+    return render_report(ReportData(title, {name: _cell(value) for name, value in flat(figures)}))
 
 
 def _cell(value: object) -> str:

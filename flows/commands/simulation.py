@@ -48,11 +48,14 @@ def simulate(
     train_minutes: Annotated[float, typer.Option(help="CPU minutes for each world's model.")] = 2.0,
     history: Annotated[float, typer.Option(help="Seconds of log before that all have read.")] = 600.0,
     folder: Annotated[Path, typer.Option(help="Where the worlds' models go.")] = Path("build/simulate"),
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run policies side by side in the same simulated worlds."""
     from flows.simulated import Models, installed_policies, makers
-    from models.evaluation.simulate import run_policies, simulation_report
+    from models.evaluation.simulate import run_policies
+    from models.evaluation.simulation_page import brief, simulation_page
+    from models.evaluation.simulation_report import simulation_report
     from models.evaluation.world import World
     from models.evaluation.world_config import resized
 
@@ -69,4 +72,8 @@ def simulate(
 
     seeded = range(seed, seed + seeds)
     run = run_policies(config, chosen, seconds, seeds=seeded, progress=progress, past_of=models.past)
-    say(simulation_report(run), as_json, "simulated")
+    figures = simulation_report(run)
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(simulation_page(figures))
+    say(figures if as_json else brief(figures), as_json, "simulated")

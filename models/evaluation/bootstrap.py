@@ -1,7 +1,12 @@
 """Confidence intervals of ratios of sums, bootstrapped by user.
 
-Every estimate here is Σ numerator / Σ denominator over rows. Rows of one user stand or fall together, so
+Every estimate here is θ = Σ numerator / Σ denominator over rows. Rows of one user stand or fall together, so
 users are drawn with replacement (cluster bootstrap; Field & Welsh 2007) and only their sums are kept.
+
+Clicks are rare and importance weights skewed, so a percentile interval of a few hundred users is too short
+on its upper side (91 to 93 % of a nominal 95). The interval is therefore studentised: quantiles of
+t* = (θ* - θ) / se*(θ*) over replicates, turned back with the jackknife's standard error by user
+(bootstrap-t; Efron 1981, Hall 1988: second-order correct).
 """
 
 from __future__ import annotations
@@ -55,16 +60,46 @@ def ratio_interval(
     numerator: F64, denominator: F64, group: NDArray[np.int64],
     *, level: float = 0.95, replicates: int = 1000, seed: int = 0,
 ) -> Interval:  # fmt: skip
-    """Return Σ numerator / Σ denominator with its percentile interval, rows resampled by `group`."""
+    """Return Σ numerator / Σ denominator with its studentised bootstrap interval, rows resampled by `group`.
+
+    The interval is nan for fewer than two groups, and the value itself where no group deviates from it.
+    """
     sums = sums_by(group, numerator, denominator)
     total = sums.sum(axis=0)
     if len(sums) == 0 or total[1] == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
-    drawn = resampled_sums(sums, replicates, seed)
+    ratio = float(total[0] / total[1])
+    if len(sums) == 1:
+        return Interval(ratio, float("nan"), float("nan"))
+    error = jackknife_error(sums)
+    if not error > 1e-12 * max(abs(ratio), 1e-300):
+        return Interval(ratio, ratio, ratio)
+    low, high = np.quantile(_studentised(sums, ratio, replicates, seed), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(ratio, ratio - float(high) * error, ratio - float(low) * error)
+
+
+def jackknife_error(sums: F64) -> float:
+    """Return the standard error of the ratio of the columns of `sums` `[G, 2]`, groups left out in turn."""
+    total, groups = sums.sum(axis=0), len(sums)
+    rest = total - sums
+    held = rest[:, 1] > 0
+    ratios = rest[held, 0] / rest[held, 1]
+    return float(np.sqrt((groups - 1) / groups * ((ratios - total[0] / total[1]) ** 2).sum()))
+
+
+def _studentised(sums: F64, ratio: float, replicates: int, seed: int) -> F64:
+    """Return t* of the replicates that have a spread; a normal sample's quantiles where hardly any has."""
+    n, d = sums.T
+    drawn = resampled_sums(np.stack([n, d, n * n, n * d, d * d], axis=1), replicates, seed)
     drawn = drawn[drawn[:, 1] > 0]
     ratios = drawn[:, 0] / drawn[:, 1]
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(total[0] / total[1]), float(low), float(high))
+    squares = drawn[:, 2] - 2 * ratios * drawn[:, 3] + ratios**2 * drawn[:, 4]
+    errors = np.sqrt(np.maximum(squares, 0.0) * len(sums) / (len(sums) - 1)) / drawn[:, 1]
+    spread = errors > 1e-9 * np.abs(ratios - ratio)
+    if spread.sum() < 0.5 * replicates:
+        return ndtri((np.arange(replicates) + 0.5) / replicates)
+    t: F64 = (ratios[spread] - ratio) / errors[spread]
+    return t
 
 
 def mean_interval(values: F64, level: float = 0.95) -> Interval:

@@ -14,20 +14,22 @@ from models.domain.decision import Decision
 
 from .behaviour import Answer, Shown
 from .draws import F64
+from .population import I64, Bools
 from .truth import Truth
 
 NEW_AD_S = 120.0
+FIRST_IMPRESSIONS = 20
 BINS = 25
 
 FIELDS = (
     "decisions", "slots", "impressions", "clicks", "conversions",
     "expected_impressions", "expected_clicks", "expected_conversions",
     "value_micros", "revenue_micros", "charged_micros",
-    "new_impressions", "new_clicks",
+    "new_impressions", "new_clicks", "new_value_micros",
 )  # fmt: skip
 """Sums per second. ``impressions``, ``clicks``, ``conversions`` as they happened, ``expected_`` in truth;
-``value_micros`` expected and ``revenue_micros`` counted, both at bids; ``new_`` (expected) of ads younger
-than NEW_AD_S."""
+``value_micros`` expected and ``revenue_micros`` counted, both at bids; ``new_`` (expected) of ads that came
+after the start and are younger than NEW_AD_S."""
 
 
 class Ledger:
@@ -40,6 +42,12 @@ class Ledger:
         """`[BINS, 3]` per second: slots, their predicted and their true pctr, by bin of the predicted."""
         self.by_ad: F64 = np.zeros((0, 3))
         """`[A, 3]` expected impressions, expected clicks, and sum of true pctr over expected impressions."""
+        self.born_s: F64 = np.zeros(0)
+        """`[A]` second of each ad's arrival."""
+        self.reached_s: F64 = np.zeros(0)
+        """`[A]` second in which an ad had FIRST_IMPRESSIONS expected impressions, nan before that."""
+        self.new_inventory: dict[int, float] = {}
+        """Share of the active ads that are new, per second of decision."""
 
     def add(self, truth: Truth, decisions: Sequence[Decision], what: Shown, did: Answer) -> None:
         """Enter a batch of decisions and what users did about them."""
@@ -51,15 +59,25 @@ class Ledger:
             [np.ones_like(predicted), predicted, what.pctr], axis=1
         )
         _add_rows(self.calibration, second, cells)
-        self._add_ads(len(truth.ads), what)
+        self._add_ads(truth, what)
+        for s in np.unique(second).tolist():
+            if s not in self.new_inventory:
+                fresh = is_new(truth, slice(None), s) & truth.ads.active
+                self.new_inventory[s] = float(fresh.sum() / max(truth.ads.active.sum(), 1))
 
-    def _add_ads(self, count: int, what: Shown) -> None:
-        grown = np.zeros((count, 3))
-        grown[: len(self.by_ad)] = self.by_ad
+    def _add_ads(self, truth: Truth, what: Shown) -> None:
+        count, known = len(truth.ads), len(self.by_ad)
+        if count > known:
+            self.by_ad = np.concatenate([self.by_ad, np.zeros((count - known, 3))])
+            self.reached_s = np.concatenate([self.reached_s, np.full(count - known, np.nan)])
+            self.born_s = truth.ads.born_s
         shares = (what.visible, what.visible * what.click_probability, what.visible * what.pctr)
+        ads, place = np.unique(what.ad, return_inverse=True)
+        before = self.by_ad[ads, 0]
         for column, share in enumerate(shares):
-            grown[:, column] += np.bincount(what.ad, weights=share, minlength=count)
-        self.by_ad = grown
+            self.by_ad[ads, column] += np.bincount(place, weights=share, minlength=len(ads))
+        crossed = (before < FIRST_IMPRESSIONS) & (self.by_ad[ads, 0] >= FIRST_IMPRESSIONS)
+        self.reached_s[ads[crossed]] = (what.time_ms.max(initial=0) - truth.config.epoch_ms) / 1000
 
     def totals(self, from_s: float = -np.inf, to_s: float = np.inf) -> dict[str, float]:
         """Return the sums of every field over decisions made in seconds ``from_s <= s < to_s``."""
@@ -95,6 +113,12 @@ def calibration_bin(p: F64) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     return np.clip(place.astype(np.int64), 0, BINS - 1)
 
 
+def is_new(truth: Truth, rows: I64 | slice, second: I64 | int) -> Bools:
+    """Return whether these ads came after the world's start and within NEW_AD_S before a second."""
+    born = truth.ads.born_s[rows]
+    return (second - born < NEW_AD_S) & (born > truth.config.start_s)
+
+
 def _add_rows(
     books: dict[int, F64], second: np.ndarray[tuple[int, ...], np.dtype[np.int64]], rows: F64
 ) -> None:
@@ -114,7 +138,7 @@ def _columns(truth: Truth, decisions: Sequence[Decision], what: Shown, did: Answ
     ads, seen = truth.ads, what.visible
     value = truth.value_micros(what.ad, what.click_probability, what.pcvr)
     price = _slot_values(decisions, what, "price_micros")
-    new = (truth.second(what.time_ms) - ads.born_s[what.ad] < NEW_AD_S) & (ads.born_s[what.ad] > 0)
+    new = is_new(truth, what.ad, truth.second(what.time_ms))
     clicks = seen * what.click_probability
     kind, bid = ads.bid_type[what.ad], ads.bid_micros[what.ad]
     billed = np.where(kind == 0, did.impression / 1000, np.where(kind == 1, did.click, did.conversion))
@@ -122,6 +146,6 @@ def _columns(truth: Truth, decisions: Sequence[Decision], what: Shown, did: Answ
         what.slot == 0, np.ones(len(seen)), did.impression, did.click, did.conversion,
         seen, clicks, clicks * what.pcvr,
         seen * value, billed * bid, billed * price,
-        seen * new, clicks * new,
+        seen * new, clicks * new, seen * value * new,
     )  # fmt: skip
     return np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,17 +49,14 @@ def ad_texts(
     A share `noise` of the text (half of it in the title) is of no category.
     """
     places = np.arange(TITLE_WORDS + TEXT_WORDS)
-    kinds = uniform(seed, "phrase kind", rows[:, None], places).tolist()
-    picks = hashes(seed, "phrase word", rows[:, None], places).tolist()
-    texts = []
-    for kind, pick, a, b in zip(kinds, picks, own.tolist(), other.tolist(), strict=True):
-        title = _phrase(kind[:TITLE_WORDS], pick[:TITLE_WORDS], words[a], words[b], noise / 2)
-        texts.append((title, _phrase(kind[TITLE_WORDS:], pick[TITLE_WORDS:], words[a], words[b], noise)))
-    return texts
-
-
-def _phrase(kinds: list[float], picks: list[int], own: list[str], other: list[str], noise: float) -> str:
-    pools: Iterator[Sequence[str]] = (
-        _COMMON if k < noise else other if k > 1 - 0.15 * (1 - noise) else own for k in kinds
-    )
-    return " ".join(pool[pick % len(pool)] for pool, pick in zip(pools, picks, strict=True))
+    kinds = uniform(seed, "phrase kind", rows[:, None], places)
+    picks = hashes(seed, "phrase word", rows[:, None], places)
+    level = np.where(places < TITLE_WORDS, noise / 2, noise)
+    pools = [*words, _COMMON]
+    topic = np.where(kinds > 1 - 0.15 * (1 - level), other[:, None], own[:, None])
+    pool = np.where(kinds < level, len(words), topic)
+    sizes = np.array([len(each) for each in pools])
+    starts = np.cumsum(sizes) - sizes
+    place = starts[pool] + (picks % sizes[pool].astype(np.uint64)).astype(np.int64)
+    drawn = np.array([word for each in pools for word in each], dtype=np.object_)[place].tolist()
+    return [(" ".join(row[:TITLE_WORDS]), " ".join(row[TITLE_WORDS:])) for row in drawn]

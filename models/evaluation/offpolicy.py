@@ -8,8 +8,10 @@ q(x, a) for the logged action and v(x) = Σ_a π_e(a|x) q(x, a)::
     DM    Σ v / N
     DR    Σ (v + w·(r − q)) / N        Dudík, Langford & Li, ICML'11
 
-Intervals are bootstrapped by user. An estimate whose effective sample size (Σw)² / Σw² is below 500 or
-below 1 % of the rows says that it is no verdict.
+Intervals are bootstrapped by user and studentised (`bootstrap`); those of IPS, SNIPS and DR cover the truth.
+**DM is biased** by whatever its model gets wrong, and its interval knows nothing of that: it is the spread of
+the predictions alone, and no verdict is given from it. An estimate whose effective sample size (Σw)² / Σw² is
+below 500 or below 1 % of the rows says that it is no verdict.
 """
 
 from __future__ import annotations

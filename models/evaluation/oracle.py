@@ -12,7 +12,8 @@ from models.domain.events import Click, Impression, Request
 from models.domain.log import LogRecord
 from models.domain.policy import Policy
 
-from .draws import F64, choice, uniform
+from .draws import F64, uniform
+from .kernels import draw_without_replacement
 from .loop import Delivered, Groups, Rules, make_decision
 from .population import I64
 from .truth import Truth
@@ -131,7 +132,7 @@ class PopularityPolicy(_Baseline):
     def _rank(self, group: int) -> list[int]:
         """Return clicked ads, most clicks first, then a seeded shuffle of the rest."""
         allowed = self.groups.rows(group)
-        clicks = np.array([self._clicks.get(r, 0) for r in allowed.tolist()], dtype=np.float64)
+        clicks = _counts(self._clicks, len(self.truth.ads))[allowed]
         luck = uniform(self.truth.config.seed, "popularity luck", allowed)
         order = np.argsort(-(clicks + luck), kind="stable")[:_RANKED]
         return [int(r) for r in allowed[order]]
@@ -155,20 +156,12 @@ class OraclePolicy(_Baseline):
     def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> Choice:
         """Rank all eligible ads by true value per impression."""
         who, when = np.array([user]), np.array([now_ms if self.at_ms is None else self.at_ms])
-        value = self.truth.all_values(who, when)[0]
         candidates = len(self.groups.rows(int(self.truth.users.group[user])))
-        top = best(value, min(8 * slots + len(blocked), candidates))
+        top = self.truth.best_ads(who, when, [min(8 * slots + len(blocked), candidates)])[0]
         rows = self.rules.fill(top.tolist(), blocked, slots)
         ads = np.array(rows, dtype=np.int64)
         pctr, pcvr = self.truth.pairs(np.repeat(who, len(rows)), ads, np.repeat(when, len(rows)))
         return self._known(rows, candidates, pctr, pcvr)
-
-
-def best(value: F64, k: int) -> I64:
-    """Return the places of the `k` largest values, largest first, ties by the lower place."""
-    some = k < len(value)
-    places = np.sort(np.argpartition(-value, k)[:k]) if some else np.arange(len(value))
-    return places[np.argsort(-value[places], kind="stable")]
 
 
 class LoggingPolicy(_Baseline):
@@ -197,7 +190,8 @@ class LoggingPolicy(_Baseline):
         """Draw the slots one after the other."""
         group = int(self.truth.users.group[user])
         allowed, weights = self.groups.rows(group), self._group_weights(group, now_ms)
-        keep = ~np.isin(allowed, list(blocked)) if blocked else slice(None)
+        keep = np.ones(len(allowed), dtype=np.bool_)
+        keep[places_in(allowed, blocked)] = False
         allowed, weights = allowed[keep], weights[keep]
         u = uniform(self.truth.config.seed, "logging policy", user, now_ms, np.arange(slots))
         places, propensities = draw_slate(weights, u[: min(slots, len(weights))])
@@ -208,22 +202,31 @@ class LoggingPolicy(_Baseline):
         if now_ms // 10_000 != self._second or self._of is not self.truth.ads:
             self._second, self._of, self._weights = now_ms // 10_000, self.truth.ads, {}
         if group not in self._weights:
-            rows = self.groups.rows(group).tolist()
-            clicks = np.array([self._clicks.get(r, 0) + 1.0 for r in rows])
+            rows = self.groups.rows(group)
+            clicks = _counts(self._clicks, len(self.truth.ads))[rows] + 1.0
             popular = (1 - self._uniform_share) * clicks / max(clicks.sum(), 1.0)
             self._weights[group] = popular + self._uniform_share / max(len(rows), 1)
         return self._weights[group]
 
 
+def _counts(of: dict[int, int], ads: int) -> F64:
+    """Return the counts of all rows `[ads]`."""
+    counts = np.zeros(ads)
+    counts[np.fromiter(of.keys(), np.int64, len(of))] = np.fromiter(of.values(), np.float64, len(of))
+    return counts
+
+
+def places_in(ordered: I64, some: set[int]) -> I64:
+    """Return where the elements of `some` are in an ascending array, without those that are not in it."""
+    wanted = np.fromiter(some, np.int64, len(some))
+    place = np.searchsorted(ordered, wanted)
+    inside = place < len(ordered)
+    place, wanted = place[inside], wanted[inside]
+    return place[ordered[place] == wanted]
+
+
 def draw_slate(weights: F64, u: F64) -> tuple[list[int], list[float]]:
     """Return places drawn without replacement by `weights`, one per number of `u`, and their propensities."""
-    left = weights.copy()
-    places: list[int] = []
-    propensities: list[float] = []
-    for draw in u.tolist():
-        cdf = np.cumsum(left)
-        place = int(choice(cdf, np.array([draw]))[0])
-        places.append(place)
-        propensities.append(float(left[place] / cdf[-1]))
-        left[place] = 0.0
-    return places, propensities
+    places, propensities = np.empty(len(u), np.int64), np.empty(len(u))
+    draw_without_replacement(weights, u, places, propensities)
+    return places.tolist(), propensities.tolist()

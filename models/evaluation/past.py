@@ -16,7 +16,7 @@ from models.domain.events import Request
 
 from .generate import TICK_MS
 from .logbook import Logbook
-from .loop import Delivered, LoopPolicy
+from .loop import Delivered
 from .oracle import LoggingPolicy
 from .world import World
 from .world_config import WorldConfig
@@ -35,13 +35,8 @@ class Past(NamedTuple):
         """Return the logbook in which the world's present is written, behind the past."""
         return Logbook(partitions, delay_ms=delay_ms, offsets=self.offsets or None)
 
-    def tell(self, policy: LoopPolicy) -> None:
-        """Let a policy read the log; requests were answered then, by another policy."""
-        policy.recall(self.decisions)
-        for batch in self._batches():
-            policy.decide_batch(batch)
-
-    def _batches(self) -> Iterator[list[Delivered]]:
+    def batches(self) -> Iterator[list[Delivered]]:
+        """Return the log for a policy to read; its requests were answered then, by another policy."""
         events = [one for one in self.delivered if not isinstance(one.event, Request)]
         return (events[i : i + BATCH] for i in range(0, len(events), BATCH))
 

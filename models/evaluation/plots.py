@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#4c78d8", "#e4793c", "#3aa676", "#b457b8", "#c9a227", "#5bb5c9", "#d1495b", "#8a8f98")
-_INK = "#123456"
+INK = "#123456"
 """A colour that no palette holds; it becomes ``currentColor`` in the SVG."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "impulse", "font.size": 10, "font.family": "sans-serif",
-    "text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "axes.titlecolor": _INK,
-    "xtick.color": _INK, "ytick.color": _INK, "grid.color": _INK, "grid.alpha": 0.15, "axes.grid": True,
+    "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "axes.titlecolor": INK,
+    "xtick.color": INK, "ytick.color": INK, "grid.color": INK, "grid.alpha": 0.15, "axes.grid": True,
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
     "legend.frameon": False, "lines.linewidth": 1.8,
@@ -38,7 +38,7 @@ def _figure(width: float = 7.0, height: float = 3.4) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _svg(draw: Any, *args: Any, width: float = 7.0, height: float = 3.4) -> str:
+def svg_of(draw: Any, *args: Any, width: float = 7.0, height: float = 3.4) -> str:
     """Return what ``draw(axes, *args)`` draws as an SVG element; the same input gives the same bytes."""
     from matplotlib import rc_context
 
@@ -48,7 +48,7 @@ def _svg(draw: Any, *args: Any, width: float = 7.0, height: float = 3.4) -> str:
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', svg, count=1)
 
 
@@ -59,13 +59,13 @@ def lines_svg(curves: Mapping[str, tuple[F64, F64]], *, x: str, y: str, marks: S
         for colour, (name, (xs, ys)) in zip(PALETTE * 4, curves.items(), strict=False):
             axes.plot(xs, ys, label=name, color=colour)
         for mark in marks:
-            axes.axvline(mark, color=_INK, alpha=0.35, linestyle="--", linewidth=1)
+            axes.axvline(mark, color=INK, alpha=0.35, linestyle="--", linewidth=1)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         if curves:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
 
-    return _svg(draw)
+    return svg_of(draw)
 
 
 def score_bars_svg(bars: Sequence[ScoreBar]) -> str:
@@ -80,15 +80,15 @@ def score_bars_svg(bars: Sequence[ScoreBar]) -> str:
             left = np.where(values >= 0, above, below)
             axes.barh(places, values, left=left, color=colour, label=name, height=0.7)
             above, below = above + np.maximum(values, 0), below + np.minimum(values, 0)
-        axes.plot(above + below, places, "D", color=_INK, markersize=4, label="sum")
+        axes.plot(above + below, places, "D", color=INK, markersize=4, label="sum")
         axes.set_yticks(places, [bar.label for bar in bars])
         axes.invert_yaxis()
-        axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlabel("logit of a click, as the sum of its parts")
         if bars:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
 
-    return _svg(draw, height=1.2 + 0.34 * len(bars))
+    return svg_of(draw, height=1.2 + 0.34 * len(bars))
 
 
 def map_svg(points: UserMap) -> str:
@@ -96,7 +96,7 @@ def map_svg(points: UserMap) -> str:
 
     def draw(axes: Axes) -> None:
         users, ads = plane(points.users, points.ads)
-        axes.scatter(users[:, 0], users[:, 1], s=10, color=_INK, alpha=0.25, linewidths=0, label="users")
+        axes.scatter(users[:, 0], users[:, 1], s=10, color=INK, alpha=0.25, linewidths=0, label="users")
         names = list(dict.fromkeys(points.categories))
         for colour, name in zip(PALETTE * 8, names, strict=False):
             rows = ads[np.array(points.categories) == name]
@@ -107,7 +107,7 @@ def map_svg(points: UserMap) -> str:
         axes.set_yticks([])
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, ncols=1 + len(names) // 14)
 
-    return _svg(draw, height=4.6)
+    return svg_of(draw, height=4.6)
 
 
 def plane(users: F64, ads: F64) -> tuple[F64, F64]:
@@ -134,7 +134,7 @@ def calibration_svg(predicted: F64, observed: F64, count: F64) -> str:
         held = (predicted > 0) & (observed > 0)
         p, y, n = predicted[held], observed[held], count[held]
         low, high = (min(p.min(), y.min()) / 1.3, max(p.max(), y.max()) * 1.3) if len(p) else (1e-3, 1.0)
-        axes.plot([low, high], [low, high], color=_INK, alpha=0.4, linestyle="--", linewidth=1)
+        axes.plot([low, high], [low, high], color=INK, alpha=0.4, linestyle="--", linewidth=1)
         axes.plot(p, y, color=PALETTE[0], alpha=0.6)
         axes.scatter(p, y, s=10 + 90 * n / max(n.max(initial=1.0), 1.0), color=PALETTE[0])
         axes.set_xscale("log")
@@ -142,7 +142,7 @@ def calibration_svg(predicted: F64, observed: F64, count: F64) -> str:
         axes.set_xlabel("predicted CTR")
         axes.set_ylabel("observed CTR")
 
-    return _svg(draw, width=5.0, height=4.0)
+    return svg_of(draw, width=5.0, height=4.0)
 
 
 def latency_svg(milliseconds: F64) -> str:
@@ -162,4 +162,4 @@ def latency_svg(milliseconds: F64) -> str:
         axes.set_ylabel("decisions")
         axes.legend()
 
-    return _svg(draw, height=2.8)
+    return svg_of(draw, height=2.8)

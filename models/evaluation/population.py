@@ -273,6 +273,8 @@ def _records(
     quality = np.exp(config.inventory.quality_sd * normal(config.seed, "quality", rows))
     budgets = _budgets(config, campaign)
     texts = ad_texts(config.seed, rows, category, second, words, config.inventory.text_noise)
+    seen_by, which = np.unique(allowed, axis=0, return_inverse=True)
+    targets = [_targeting(config, each) for each in seen_by]
     records = np.empty(len(rows), dtype=np.object_)
     for i, row in enumerate(rows.tolist()):
         records[i] = Ad(
@@ -286,7 +288,7 @@ def _records(
             bid_micros=int(bid[i]),
             quality=round(float(quality[i]), 4),
             daily_budget_micros=budgets[i],
-            targeting="" if allowed[i].all() else _targeting(config, allowed[i]),
+            targeting=targets[which[i]],
         )
     return records
 

@@ -6,7 +6,7 @@ made at `time_s`, before any learning from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,39 +88,3 @@ def curve(data: Labelled, window_s: float) -> Curve:
     held = np.unique(window)
     starts = data.label_time_s.min() + held * window_s
     return Curve(starts, tuple(scores(data.where(window == w)) for w in held.tolist()))
-
-
-def recovery_s(
-    loss: Sequence[float] | F64, shift: int, *, bin_s: float, before: int = 60, slack: float = 0.1
-) -> float:
-    """Return how long after a shift the loss is back where it was, inf if it never is.
-
-    Parameters
-    ----------
-    loss
-        One value per bin of `bin_s` seconds (regret, log loss; lower is better), smoothed by the caller.
-    shift
-        The bin in which tastes shifted.
-    before
-        Bins before the shift whose mean is the level to come back to.
-    slack
-        Back means within `slack` of the jump's height above that level.
-
-    """
-    values = np.asarray(loss, dtype=np.float64)
-    level = float(values[max(0, shift - before) : shift].mean())
-    after = values[shift:]
-    if not len(after):
-        return float("inf")
-    peak = int(np.argmax(after))
-    bar = level + slack * max(float(after[peak]) - level, 0.0)
-    back = np.flatnonzero(after[peak:] <= bar)
-    return float((peak + back[0]) * bin_s) if len(back) else float("inf")
-
-
-def smooth(values: F64, width: int) -> F64:
-    """Return the trailing mean over up to `width` bins."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    end = np.arange(1, len(values) + 1)
-    start = np.maximum(end - width, 0)
-    return (sums[end] - sums[start]) / (end - start)

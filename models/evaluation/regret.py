@@ -8,9 +8,6 @@ import numpy as np
 
 from .bootstrap import Interval, mean_interval
 from .draws import F64
-from .prequential import recovery_s, smooth
-
-_SMOOTH_S = 10
 
 
 def regret(value: F64, oracle: F64) -> float:
@@ -34,13 +31,10 @@ def regret_curve(values: Sequence[F64], oracles: Sequence[F64], bin_s: int) -> F
     return curve
 
 
-def recovery_after(values: Sequence[F64], oracles: Sequence[F64], shift_s: int, next_s: int) -> float:
-    """Return the seconds until the smoothed regret is back (to 10 % of the jump) where it was before a shift.
-
-    Only seconds before `next_s` (the next shift, or the end) count; inf where that does not happen.
-    """
-    until = slice(0, next_s)
-    value, oracle = (np.sum(np.stack(x), axis=0)[until] for x in (values, oracles))
-    rolled = [smooth(x, _SMOOTH_S) for x in (value, oracle)]
-    curve = 1 - rolled[0] / np.where(rolled[1] > 0, rolled[1], 1.0)
-    return recovery_s(curve, shift_s, bin_s=1.0, before=30)
+def regret_band(values: Sequence[F64], oracles: Sequence[F64], bin_s: int, level: float = 0.95) -> F64:
+    """Return the interval over seeds of each bin of `regret_curve` `[bins, 2]`; nan for a single seed."""
+    curves = np.stack([regret_curve([v], [o], bin_s) for v, o in zip(values, oracles, strict=True)])
+    if len(curves) < 2:
+        return np.full((curves.shape[1], 2), np.nan)
+    found = [mean_interval(column, level) for column in curves.T]
+    return np.array([[each.low, each.high] for each in found]).reshape(-1, 2)

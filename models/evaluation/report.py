@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from models.domain.decision import Decision, Slot
 
-from . import plots
+from . import charts, plots
 from .bootstrap import Interval
 from .report_data import PolicyRow, ReportData, ScoreBar
 
@@ -28,7 +28,12 @@ def render_report(data: ReportData) -> str:
     source = resources.files("models.evaluation").joinpath("templates/report.html.j2").read_text("utf-8")
     page = environment.from_string(source)
     samples = [_sample(decision) for decision in data.decisions]
-    return page.render(data=data, figures=_figures(data), samples=samples, best=best_row(data.policies))
+    drawn = [
+        (chart, Markup(_own_ids(f"chart{i}", charts.draw(chart)))) for i, chart in enumerate(data.charts)
+    ]
+    return page.render(
+        data=data, figures=_figures(data), charts=drawn, samples=samples, best=best_row(data.policies)
+    )
 
 
 def score_bars(decision: Decision) -> list[ScoreBar]:

@@ -43,6 +43,47 @@ class PolicyRow:
     regret: Interval
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of ready-made cells; the first column is text, the others are aligned as numbers."""
+
+    title: str
+    text: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    best: str = ""
+    """First cell of the row to bring out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Named curves (x `[n]`, y `[n]`), some with a band (low `[n]`, high `[n]`), and marked places."""
+
+    title: str
+    text: str
+    x: str
+    y: str
+    curves: Mapping[str, tuple[F64, F64]]
+    bands: Mapping[str, tuple[F64, F64]] = field(default_factory=dict)
+    marks: Sequence[float] = ()
+    level: float | None = None
+    """A horizontal line: the bar to meet, or zero."""
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Named values with their intervals, one line each, top to bottom."""
+
+    title: str
+    text: str
+    x: str
+    values: Mapping[str, Interval]
+    level: float | None = None
+    """A vertical line to compare with."""
+    level_name: str = ""
+    percent: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class ReportData:
     """Everything that the report can show; what is empty or None is left out.
@@ -59,6 +100,8 @@ class ReportData:
         A user's ranked list; `ranked_user` says whose.
     decisions
         Samples, shown with their parts and the count of each filter.
+    tables, charts
+        Whatever else a run has to show, in this order: charts first.
     notes
         What the reader should know of how the figures came about.
 
@@ -76,4 +119,6 @@ class ReportData:
     calibration: Reliability | None = None
     latency_ms: F64 | None = None
     decisions: Sequence[Decision] = ()
+    tables: Sequence[Table] = ()
+    charts: Sequence[Lines | Dots] = ()
     notes: Sequence[str] = ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +19,12 @@ from .ledger import Ledger
 from .loop import Delivered, LoopPolicy
 from .oracle import OraclePolicy, PopularityPolicy, RandomPolicy
 from .past import NO_PAST, Past
-from .regret import recovery_after, regret_curve, regret_interval
+from .referee import Referee
 from .vw import VowpalWabbitPolicy
 from .world import World
 from .world_config import WorldConfig, resized
 
 TICK_MS = 250
-WARM_UP_S = 60
-CURVE_BIN_S = 10
 
 MakePolicy = Callable[[World], LoopPolicy]
 """Makes a policy for a new world; only the baselines look at more than its config."""
@@ -62,32 +59,55 @@ def run_policy(
         What the policy reads before the world begins, a log of as many partitions.
 
     """
+    return judged_run(
+        config, make, seconds, tick_ms=tick_ms, partitions=partitions, progress=progress, past=past
+    )[0]
+
+
+def judged_run(
+    config: WorldConfig, make: MakePolicy, seconds: int, *, tick_ms: int = TICK_MS, partitions: int = 1,
+    progress: Callable[[World], None] | None = None, past: Past = NO_PAST,
+) -> tuple[World, Referee]:  # fmt: skip
+    """Do as `run_policy`, and return the referee of every decision beside the world."""
     world = World(config)
+    referee = Referee(world.state)
     policy, logbook = make(world), past.logbook(partitions, config.traffic.ingest_delay_ms)
-    past.tell(policy)
+    policy.recall(past.decisions)
+    for batch in past.batches():
+        policy.decide_batch(batch)
+        referee.follow(batch, ())
     end_ms = world.now_ms + seconds * 1000
     while world.now_ms < end_ms:
         happened = world.step(min(world.now_ms + tick_ms, end_ms))
         batch = [Delivered(record, event) for event in happened for record in logbook.append(event)]
-        world.react(policy.decide_batch(batch))
+        decisions = policy.decide_batch(batch)
+        referee.follow(batch, decisions)
+        world.react(decisions)
         if progress:
             progress(world)
-    return world
+    return world, referee
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The ledgers of a run: one per policy and seed."""
+    """The books of a run: a ledger and a referee per policy and seed."""
 
     config: WorldConfig
     seconds: int
     seeds: tuple[int, ...]
     ledgers: dict[str, list[Ledger]] = field(default_factory=dict)
+    referees: dict[str, list[Referee]] = field(default_factory=dict)
 
     def series(self, name: str, what: str = "value_micros") -> list[F64]:
         """Return a field of the ledgers per second `[seconds]`, one array per seed."""
         first = int(np.floor(self.config.start_s))
         return [ledger.series(what, first, first + self.seconds) for ledger in self.ledgers[name]]
+
+    def judged(self, name: str) -> tuple[list[F64], list[F64]]:
+        """Return the judged decisions' value per second, and that of the best slates in their place."""
+        first = int(np.floor(self.config.start_s))
+        pairs = [referee.series(first, first + self.seconds) for referee in self.referees[name]]
+        return [value for value, _ in pairs], [bound for _, bound in pairs]
 
     def per_seed(self, name: str, figure: Callable[[dict[str, float]], float]) -> Interval:
         """Return a figure of the totals, averaged over the seeds with its interval."""
@@ -121,78 +141,14 @@ def run_policies(
             "simulation", got=f"{len(seeds)} seeds, {seconds} s", expected="at least one seed and one second",
             fix="give --seconds and --seed",
         )  # fmt: skip
-    ledgers: dict[str, list[Ledger]] = {}
+    run = Simulation(config, seconds, tuple(seeds))
     everyone = {**policies, "oracle": policies.get("oracle", BASELINES["oracle"])}
     for seed in seeds:
-        seeded = resized(config, seed=seed)
-        past = past_of(seeded)
+        of_seed = resized(config, seed=seed)
+        past = past_of(of_seed)
         for name, make in everyone.items():
             watch = (lambda world, n=name, s=seed: progress(n, s, world)) if progress else None
-            world = run_policy(seeded, make, seconds, tick_ms=tick_ms, progress=watch, past=past)
-            ledgers.setdefault(name, []).append(world.ledger)
-    return Simulation(config, seconds, tuple(seeds), ledgers)
-
-
-def _ratio(top: str, bottom: str) -> Callable[[dict[str, float]], float]:
-    return lambda sums: sums[top] / sums[bottom] if sums[bottom] else 0.0
-
-
-FIGURES: dict[str, Callable[[dict[str, float]], float]] = {
-    "ctr": _ratio("expected_clicks", "expected_impressions"),
-    "cvr": _ratio("expected_conversions", "expected_clicks"),
-    "revenue_micros": lambda sums: sums["revenue_micros"],
-    "value_micros": lambda sums: sums["value_micros"],
-    "charged_micros": lambda sums: sums["charged_micros"],
-    "observed_ctr": _ratio("clicks", "impressions"),
-    "new_ad_impression_share": _ratio("new_impressions", "expected_impressions"),
-    "new_ad_ctr": _ratio("new_clicks", "new_impressions"),
-}
-"""Figures of a policy. CTR and CVR are expected ones, in truth; revenue is what the counted events pay at
-the ads' bids, value the same in expectation, charged what the decisions' own prices came to."""
-
-
-def policy_report(run: Simulation, name: str) -> dict[str, Any]:
-    """Return the figures of one policy as JSON takes them: each a value with its interval over seeds."""
-    values, oracles = run.series(name), run.series("oracle")
-    figures = {key: _json(run.per_seed(name, figure)) for key, figure in FIGURES.items()}
-    clicks = [(a.totals()["expected_clicks"], b.totals()["expected_clicks"]) for a, b in _pairs(run, name)]
-    shares = [ours / max(best, 1e-9) for ours, best in clicks]
-    warm = run.config.start_s + WARM_UP_S
-    figures["regret"] = _json(regret_interval(values, oracles))
-    figures["clicks_share_of_oracle"] = _json(mean_interval(np.array(shares)))
-    errors = [ledger.calibration_error(warm) for ledger in run.ledgers[name]]
-    figures["ece"] = _json(mean_interval(np.array(errors)))
-    shifts = run.shifts()
-    ends = [*shifts[1:], run.seconds][: len(shifts)]
-    recoveries = [recovery_after(values, oracles, s, e) for s, e in zip(shifts, ends, strict=True)]
-    return {
-        **figures,
-        "regret_curve": [_finite(r) for r in regret_curve(values, oracles, CURVE_BIN_S).tolist()],
-        "recovery_s": [_finite(r) for r in recoveries],
-        "impressions_per_s": run.per_seed(name, lambda sums: sums["impressions"]).value / run.seconds,
-    }
-
-
-def _pairs(run: Simulation, name: str) -> list[tuple[Ledger, Ledger]]:
-    return list(zip(run.ledgers[name], run.ledgers["oracle"], strict=True))
-
-
-def simulation_report(run: Simulation) -> dict[str, Any]:
-    """Return the whole comparison as JSON takes it, ``policies.NAME.ctr.value`` and so on."""
-    return {
-        "users": run.config.sizes.users,
-        "ads": run.config.sizes.ads,
-        "seconds": run.seconds,
-        "seeds": list(run.seeds),
-        "shifts_s": run.shifts(),
-        "curve_bin_s": CURVE_BIN_S,
-        "policies": {name: policy_report(run, name) for name in run.ledgers},
-    }
-
-
-def _json(interval: Interval) -> dict[str, float | None]:
-    return {"value": _finite(interval.value), "low": _finite(interval.low), "high": _finite(interval.high)}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+            world, referee = judged_run(of_seed, make, seconds, tick_ms=tick_ms, progress=watch, past=past)
+            run.ledgers.setdefault(name, []).append(world.ledger)
+            run.referees.setdefault(name, []).append(referee)
+    return run

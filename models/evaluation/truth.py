@@ -11,14 +11,16 @@ Everything is a function of the seed and the time, in steps of one second.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from .draws import F64, hashes, normal, uniform
-from .kernels import all_values
+from .kernels import all_values, sigmoid_above, top_values
 from .population import I64, AdTable, Users, Wave, wave
 from .world_config import WorldConfig
 
@@ -129,19 +131,36 @@ class Truth:
 
         What `value_micros` says of `all_ads`, in one compiled pass per row.
         """
+        values = np.empty((len(user), len(self.ads)))
+        for row, given in enumerate(self._valued(user, time_ms)):
+            all_values(values[row], *given)
+        return values
+
+    def best_ads(self, user: I64, time_ms: I64, counts: Sequence[int]) -> list[I64]:
+        """Return the rows of the `counts[i]` ads of largest value to user i, best first, ties by row.
+
+        What sorting `all_values` would give, without the ads that the user may not see.
+        """
+        found = []
+        for count, given in zip(counts, self._valued(user, time_ms), strict=True):
+            places, values = np.empty(max(count, 1), dtype=np.int64), np.empty(max(count, 1))
+            held = top_values(sigmoid_above(), places, values, *given)
+            found.append(places[: min(held, count)])
+        return found
+
+    def _valued(self, user: I64, time_ms: I64) -> Iterator[tuple[Any, ...]]:
+        """Yield what the kernels need to know of each user and moment."""
         second, ads, config = self.second(time_ms), self.ads, self.config
         taste, mood = self.taste(user, second), self._mood(user, second)
         noise_hash = hashes(config.seed, "noise", user)
-        values = np.empty((len(user), len(ads)))
         for row, who in enumerate(user.tolist()):
-            all_values(
+            yield (
                 taste[row], ads.category, ads.second, config.tastes.topic_focus,
                 self._ad_effects(int(second[row]), len(ads)), config.tastes.base_logit + float(mood[row]),
                 noise_hash[row], config.tastes.noise_sd * float(np.sqrt(12.0)), ads.cvr,
                 config.reactions.cvr_logit, config.reactions.cvr_taste, config.reactions.accidental_click,
-                ads.bid_type, ads.bid_micros, ads.visible_to(int(self.users.group[who])), values[row],
+                ads.bid_type, ads.bid_micros, ads.visible_to(int(self.users.group[who])),
             )  # fmt: skip
-        return values
 
     def _ad_effects(self, second: int, count: int) -> F64:
         cached = getattr(self, "_effects_cache", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -20,9 +21,15 @@ from models.domain.events import Event
 from . import behaviour, traffic
 from .draws import F64
 from .ledger import Ledger
-from .population import make_ads, make_users
+from .population import AdTable, Users, make_ads, make_users
 from .truth import Truth
 from .world_config import WorldConfig
+
+
+@lru_cache(maxsize=1)
+def _first_state(config: WorldConfig) -> tuple[Users, AdTable]:
+    """Return users and first catalogue; nobody changes them in place, so worlds of one config share them."""
+    return make_users(config), make_ads(config, 0, config.sizes.ads, config.start_s)
 
 
 class World:
@@ -37,7 +44,7 @@ class World:
 
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
-        self.state = Truth(config, make_users(config), make_ads(config, 0, config.sizes.ads, config.start_s))
+        self.state = Truth(config, *_first_state(config))
         self.ledger = Ledger()
         self.now_ms = config.start_ms
         self._next_second = int(np.floor(config.start_s))

@@ -16,8 +16,8 @@ from models.evaluation.calibration import (
 )
 from models.evaluation.experiments import Arm, arm_of, compare, cuped, sample_ratio_p
 from models.evaluation.fairness import exposure_by_group, exposure_merit_correlation, gini
-from models.evaluation.prequential import Labelled, curve, recovery_s, scores, scores_by_slice, smooth
-from models.evaluation.regret import recovery_after, regret, regret_curve, regret_interval
+from models.evaluation.prequential import Labelled, curve, scores, scores_by_slice
+from models.evaluation.regret import regret, regret_band, regret_curve, regret_interval
 
 PROBABILITIES = arrays(float, 40, elements=st.floats(0.001, 0.999))
 LABELS = arrays(float, 40, elements=st.sampled_from([0.0, 1.0]))
@@ -96,20 +96,6 @@ def test_no_rows_have_no_scores_and_no_curve():
     empty = Labelled(*(np.zeros(0) for _ in range(4)))
     assert scores(empty).rows == 0
     assert curve(empty, 10).scores == ()
-
-
-def test_recovery_is_the_time_until_the_loss_is_back_at_its_level():
-    loss = np.concatenate([np.full(60, 0.1), np.linspace(0.5, 0.1, 41), np.full(20, 0.1)])
-    assert recovery_s(loss, 60, bin_s=1.0) == pytest.approx(36, abs=1)
-    assert recovery_s(loss, 60, bin_s=5.0) == pytest.approx(180, abs=5)
-
-
-def test_a_loss_that_stays_up_never_recovers():
-    assert recovery_s(np.concatenate([np.full(60, 0.1), np.full(90, 0.4)]), 60, bin_s=1.0) == np.inf
-
-
-def test_smoothing_is_the_trailing_mean_of_what_there_is():
-    assert smooth(np.array([1.0, 3, 5, 7]), 2).tolist() == [1, 2, 4, 6]
 
 
 def test_assignment_is_stable_follows_the_shares_and_changes_with_the_salt():
@@ -210,8 +196,10 @@ def test_regret_over_seeds_has_an_interval_and_a_curve():
     np.testing.assert_allclose(regret_curve(values, oracles, 10), np.full(4, 0.375))
 
 
-def test_recovery_counts_seconds_from_the_shift_to_the_old_regret():
-    value = np.concatenate([np.full(100, 9.0), np.linspace(5, 9, 50), np.full(100, 9.0)])
-    found = recovery_after([value], [np.full(250, 10.0)], 100, 250)
-    assert 40 < found < 60
-    assert recovery_after([value], [np.full(250, 10.0)], 100, 120) == np.inf
+def test_the_band_of_the_curve_is_students_over_seeds_and_unknown_for_one():
+    oracles, values = [np.full(40, 2.0)] * 2, [np.full(40, 1.0), np.full(40, 1.5)]
+    band = regret_band(values, oracles, 10)
+    np.testing.assert_allclose(
+        band[0], [regret_interval(values, oracles).low, regret_interval(values, oracles).high]
+    )
+    assert np.isnan(regret_band(values[:1], oracles[:1], 10)).all()

@@ -11,7 +11,13 @@ from hypothesis.extra.numpy import arrays
 
 from connectors.open_bandit import read_open_bandit
 from models.domain.errors import LogError
-from models.evaluation.bootstrap import mean_interval, ratio_interval, resampled_sums, sums_by
+from models.evaluation.bootstrap import (
+    jackknife_error,
+    mean_interval,
+    ratio_interval,
+    resampled_sums,
+    sums_by,
+)
 from models.evaluation.offpolicy import METHODS, BanditData, estimate, item_means, on_policy, support
 
 ROOT = Path(__file__).parents[3]
@@ -183,6 +189,37 @@ def test_every_estimator_finds_the_truth_on_a_large_log():
     for method in METHODS:
         assert estimate(log, method, replicates=50).interval.value == pytest.approx(truth(), abs=0.02)
     assert support(log).mean_weight == pytest.approx(1, abs=0.03)
+
+
+def test_one_user_has_a_value_and_no_interval():
+    found = ratio_interval(np.array([1.0, 0.0]), np.ones(2), np.zeros(2, int))
+    assert found.value == 0.5
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_rare_clicks_reach_further_up_than_down():
+    reward = np.zeros(2000)
+    reward[::250] = 1
+    found = ratio_interval(reward, np.ones(2000), np.arange(2000) // 10)
+    assert 0 < found.low < found.value < found.high
+    assert found.high - found.value > 1.2 * (found.value - found.low)
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(3).random(60)
+    sums = np.stack([values, np.ones(60)], axis=1)
+    assert jackknife_error(sums) == pytest.approx(values.std(ddof=1) / np.sqrt(60))
+
+
+@given(st.floats(0.1, 10), st.floats(-3, 3))
+@settings(max_examples=20, deadline=None)
+def test_intervals_move_with_the_scale_and_the_level_of_the_reward(scale, level):
+    rng = np.random.default_rng(2)
+    reward, ones, user = rng.exponential(size=300), np.ones(300), np.arange(300) // 3
+    one = ratio_interval(reward, ones, user, replicates=200)
+    more = ratio_interval(level + scale * reward, ones, user, replicates=200)
+    assert more.low == pytest.approx(level + scale * one.low, abs=1e-6)
+    assert more.high == pytest.approx(level + scale * one.high, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -125,7 +125,9 @@ def test_the_same_past_comes_of_the_same_world(past):
 def test_vowpal_wabbit_learns_from_the_propensities_of_the_past(past):
     pytest.importorskip("vowpalwabbit", reason="needs the extra `bench`")
     fresh, told = (VowpalWabbitPolicy(World(SMALL).state) for _ in range(2))
-    past.tell(told)
+    told.recall(past.decisions)
+    for batch in past.batches():
+        told.decide_batch(batch)
     told._learn_until(SMALL.start_ms + 60_000)
     line = [fresh._shared(0), *(fresh._action(row) for row in range(10))]
     assert not np.allclose(fresh._model.predict(line), told._model.predict(line))

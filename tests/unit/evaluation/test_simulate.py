@@ -6,15 +6,19 @@ import sys
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from models.domain.errors import SettingError
 from models.domain.events import Hide, Impression
 from models.domain.policy import Cap, Policy
+from models.evaluation.draws import choice
 from models.evaluation.ledger import BINS, Ledger, calibration_bin
 from models.evaluation.logbook import Logbook
 from models.evaluation.loop import Delivered, Rules
-from models.evaluation.oracle import LoggingPolicy, OraclePolicy, RandomPolicy, best, draw_slate
-from models.evaluation.simulate import BASELINES, run_policies, run_policy, simulation_report
+from models.evaluation.oracle import LoggingPolicy, OraclePolicy, RandomPolicy, draw_slate, places_in
+from models.evaluation.simulate import BASELINES, run_policies, run_policy
+from models.evaluation.simulation_report import simulation_report
 from models.evaluation.world import World
 from models.evaluation.world_config import Drift, Inventory, Sizes, Traffic, WorldConfig
 
@@ -53,7 +57,10 @@ def test_the_report_is_json_with_a_value_and_an_interval_for_each_figure(compari
         for figure in ("ctr", "cvr", "regret", "revenue_micros"):
             assert policy[figure]["low"] <= policy[figure]["value"] <= policy[figure]["high"]
         assert len(policy["regret_curve"]) == 2
-        assert len(policy["recovery_s"]) == 2
+        assert len(policy["regret_in_place_low"]) == len(policy["regret_in_place_curve"]) == 2
+        assert policy["regret_in_place"]["value"] >= -1e-12
+        assert set(policy["recovery_s"]) == {"value", "low", "high"}
+        assert policy["recovery"]["cuts"] == 0
 
 
 def test_expected_click_rates_stay_near_the_counted_ones(comparison):
@@ -146,6 +153,27 @@ def test_slate_propensities_are_exact_given_the_slots_before():
     assert propensities == pytest.approx([0.3, 0.5 / 0.7, 1.0])
 
 
+@given(st.lists(st.floats(0.01, 10), min_size=6, max_size=40), st.lists(st.floats(0, 0.999), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_a_slate_is_what_cumulative_sums_of_what_is_left_say(weights, draws):
+    left, places, propensities = np.array(weights), [], []
+    for u in draws:
+        cdf = np.cumsum(left)
+        place = int(choice(cdf, np.array([u]))[0])
+        places.append(place)
+        propensities.append(float(left[place] / cdf[-1]))
+        left[place] = 0.0
+    assert draw_slate(np.array(weights), np.array(draws)) == (places, propensities)
+
+
+@given(st.sets(st.integers(0, 50)), st.sets(st.integers(0, 60)))
+@settings(max_examples=50, deadline=None)
+def test_places_are_found_of_what_is_there(have, wanted):
+    ordered = np.array(sorted(have), dtype=np.int64)
+    found = places_in(ordered, wanted)
+    assert sorted(ordered[found].tolist()) == sorted(have & wanted)
+
+
 def test_slates_are_drawn_as_often_as_their_propensities_say():
     weights, rng = np.array([0.5, 0.3, 0.2]), np.random.default_rng(0)
     drawn = [draw_slate(weights, rng.random(2)) for _ in range(20_000)]
@@ -160,12 +188,6 @@ def test_logged_propensities_support_off_policy_evaluation():
     inverse = [1 / d.ads[0].propensity / d.candidates for d in decisions]
     assert np.mean(inverse) == pytest.approx(1, abs=0.03)
     assert all(d.slate_propensity == pytest.approx(np.prod([s.propensity for s in d.ads])) for d in decisions)
-
-
-def test_best_is_by_value_then_by_the_lower_place():
-    value = np.array([1.0, 3.0, 3.0, 0.0, 3.0])
-    assert best(value, 3).tolist() == [1, 2, 4]
-    assert best(value, 9).tolist() == [1, 2, 4, 0, 3]
 
 
 def test_the_ledger_keeps_one_row_per_second_whatever_the_traffic():

@@ -1,5 +1,7 @@
 """The simulated world: deterministic, in time order, the same for every policy, and true to its books."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -160,6 +162,20 @@ def test_the_compiled_values_of_all_ads_are_the_values_of_the_truth(user, after_
     found = state.all_values(users, times)[0]
     np.testing.assert_allclose(found[visible], expected[visible], rtol=1e-9)
     assert (found[~visible] == -1).all()
+
+
+@given(st.integers(0, 39), st.integers(0, 900), st.integers(1, 70), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_the_best_ads_are_the_first_of_all_ads_sorted_by_value(user, second, count, equal):
+    state = World(SMALL).state
+    if equal:
+        state.ads = replace(
+            state.ads, bid_type=np.zeros_like(state.ads.bid_type), bid_micros=np.full(len(state.ads), 5.0)
+        )
+    users, times = np.array([user]), np.array([SMALL.epoch_ms + 1000 * second])
+    values = state.all_values(users, times)[0]
+    order = np.argsort(-values, kind="stable")[: min(count, int((values >= 0).sum()))]
+    np.testing.assert_array_equal(state.best_ads(users, times, [count])[0], order)
 
 
 def test_truth_by_name_is_truth_by_row():

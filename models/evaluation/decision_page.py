@@ -1,0 +1,134 @@
+"""The HTML report of decisions and what followed: curves in time, slices, exposure, propensities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from models.domain.decision import Decision
+
+from .calibration import Reliability
+from .report import render_report
+from .report_data import Lines, ReportData, Table
+
+SCORES = {
+    "rows": "labels", "ctr": "CTR", "normalised_entropy": "normalised entropy", "ece": "ECE", "auc": "AUC",
+    "log_loss": "log loss",
+}  # fmt: skip
+_GROUPS = 20
+
+
+def decision_page(
+    figures: Mapping[str, Any], calibration: Reliability | None, samples: Sequence[Decision]
+) -> str:
+    """Return the page of the figures of `impulse evaluate decisions`; what is absent is left out."""
+    judged = "click" in figures
+    return render_report(
+        ReportData(
+            title="Decisions and what followed",
+            summary=_summary(figures),
+            charts=_curves(figures["curve"]) if judged else [],
+            calibration=calibration,
+            tables=[*(_slices(figures) if judged else []), *_exposure(figures), *_propensities(figures)],
+            decisions=samples,
+            notes=_notes(figures),
+        )
+    )
+
+
+def _summary(figures: Mapping[str, Any]) -> dict[str, str]:
+    counts = {name: f"{figures[name]:,}" for name in ("decisions", "outcomes")}
+    click = figures.get("click", {})
+    return counts | {SCORES[name]: number(click[name]) for name in SCORES if click.get(name) is not None}
+
+
+def number(value: object) -> str:
+    """Return a figure for a cell: four digits, "-" for what is not defined."""
+    if value is None:
+        return "-"
+    return (
+        f"{value:,.4g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else f"{value}"
+    )
+
+
+def _curves(curve: Sequence[Mapping[str, Any]]) -> list[Lines]:
+    """Return two charts in time: what is best at one or a half, and click rate with calibration error."""
+    start = curve[0]["start_s"] if curve else 0.0
+    at = np.array([point["start_s"] - start for point in curve], dtype=np.float64)
+
+    def series(name: str) -> tuple[Any, Any]:
+        values = [np.nan if point[name] is None else point[name] for point in curve]
+        return at, np.array(values, dtype=np.float64)
+
+    skill = {SCORES[name]: series(name) for name in ("normalised_entropy", "auc")}
+    rates = {SCORES[name]: series(name) for name in ("ctr", "ece")}
+    x = "seconds since the first label"
+    return [
+        Lines(
+            "How good the predictions were", "Below 1, normalised entropy beats the constant click rate; AUC "
+            "is exact within each window of label time.", x, "", skill, level=1.0,
+        ),
+        Lines("Click rate and calibration error", "By window of label time.", x, "", rates, level=0.0),
+    ]  # fmt: skip
+
+
+def _slices(figures: Mapping[str, Any]) -> list[Table]:
+    return [
+        Table(
+            f"Predictions by {name.replace('_', ' ')}",
+            "Each slice by itself; AUC is within it.",
+            [name.replace("_", " "), *SCORES.values()],
+            [[value or "(none)", *(number(found[key]) for key in SCORES)] for value, found in slices.items()],
+        )
+        for name, slices in figures["slices"].items()
+        if slices
+    ]
+
+
+def _exposure(figures: Mapping[str, Any]) -> list[Table]:
+    found = figures.get("exposure")
+    if not found:
+        return []
+    groups = sorted(found["groups"], key=lambda group: -group["exposure_share"])
+    shares = ("exposure_share", "merit_share", "inventory_share")
+    rows = [
+        [group["group"], *(f"{100 * group[key]:.2f} %" for key in shares), number(group["ratio"])]
+        for group in groups[:_GROUPS]
+    ]
+    text = (
+        f"{found['ads_shown']:,} ads were shown; rank correlation of exposure with merit "
+        f"{found['correlation_with_merit']:.2f}, Gini {found['gini']:.2f}. Ratio 1: shown as merited. "
+    )
+    more = f"The {_GROUPS} largest of {len(groups)} groups." if len(groups) > _GROUPS else ""
+    columns = [found["by"], "of impressions", "of merit", "of ads shown", "ratio"]
+    return [Table(f"Exposure by {found['by']}", text + more, columns, rows)]
+
+
+def _propensities(figures: Mapping[str, Any]) -> list[Table]:
+    found = figures.get("propensities")
+    if not found:
+        return []
+    names = list(dict.fromkeys(name for sanity in found.values() for name in sanity))
+    rows = [[policy, *(number(sanity.get(name)) for name in names)] for policy, sanity in found.items()]
+    text = (
+        "Bad: outside (0, 1], or a slate whose propensity is not its slots' product. Inverse per candidate "
+        "is near 1 where propensities are right and every candidate can be sold."
+    )
+    return [Table("Propensities", text, ["policy", *(name.replace("_", " ") for name in names)], rows)]
+
+
+def _notes(figures: Mapping[str, Any]) -> list[str]:
+    late = figures.get("late_clicks", 0)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in figures.get("kinds", {}).items())
+    notes = ["Every prediction was made before its label was known (test, then train)."]
+    if late:
+        notes.append(
+            f"{late:,} clicks came after their impression had counted as unanswered; counted, not judged."
+        )
+    return [*notes, f"Outcomes: {kinds}."] if kinds else notes
