@@ -88,14 +88,17 @@ def table_of(vocabulary: U64, ads: AdTable, content: F32, categories: int) -> tu
 def from_interactions(interactions: Interactions, ads: AdTable, content: F32, buckets: Buckets) -> Split:
     """Hold out each user's last item (test) and the one before it (validation); learn from the rest.
 
-    ``ads`` and ``content`` `[A, F]` are in the order of ``interactions.item_ids``.
+    ``ads`` and ``content`` `[A, F]` are in the order of ``interactions.item_ids``. The vocabulary is the
+    items that are learned from: a row of its own that nothing trains would be noise, where "unknown" with
+    content and category is a sensible guess. Targets outside of it are not validated on.
     """
     train, validation = interactions.without_last(2), interactions.without_last(1)
-    vocabulary = np.unique(ads.key)
-    users = np.flatnonzero(np.diff(train.offsets) > 0)
+    vocabulary = np.unique(ads.key[np.unique(train.item)])
     rows = vocabulary_rows(vocabulary, ads.key)
     dataset = _interaction_dataset(train, rows, vocabulary, ads, content, buckets)
-    holdout = Holdout(dataset, users, rows[validation.last()[users]], drop_seen=True)
+    users = np.flatnonzero(np.diff(train.offsets) > 0)
+    target = rows[validation.last()[users]]
+    holdout = Holdout(dataset, users[target > 0], target[target > 0], drop_seen=True)
     return Split(dataset, holdout, vocabulary, interactions.data_hash)
 
 
