@@ -50,6 +50,10 @@ def train(
     interactions: Annotated[Path | None, typer.Option(help="Learn from an interaction file.")] = None,
     format: Annotated[Format, typer.Option(help="Form of the interaction file.")] = "pairs",
     items: Annotated[Path | None, typer.Option(help="RecBole .item file with titles and categories.")] = None,
+    content: Annotated[
+        str,
+        typer.Option(help="Encoder of ads' texts: default, hashed, tfidf, none, or a sentence encoder."),
+    ] = "default",
     minutes: Annotated[float, typer.Option(help="CPU minutes to spend.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -69,12 +73,15 @@ def train(
     options = TrainOptions(minutes=minutes, seed=seed, device=device)
     with progress_bar() as listener:
         if log is not None:
-            figures = train_log(read_examples(log), out, options, listener=listener, checkpoints=checkpoints)
+            figures = train_log(
+                read_examples(log), out, options, content=content, listener=listener, checkpoints=checkpoints
+            )
         else:
             assert interactions is not None
             figures = train_interactions(
-                interactions, format, out, options, items=items, listener=listener, checkpoints=checkpoints
-            )
+                interactions, format, out, options, items=items, content=content, listener=listener,
+                checkpoints=checkpoints,
+            )  # fmt: skip
     say(figures, as_json, f"trained {out}")
 
 

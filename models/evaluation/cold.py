@@ -123,7 +123,9 @@ def standings(task: ColdTask, scores: ItemScores) -> dict[str, Standing]:
         parts["all"].append((target_ranks(values, own, seen), rivals))
         parts["cold"].append((target_ranks(cold_only, own), np.full(len(users), task.cold.sum() - 1)))
     return {
-        name: Standing(task.users, np.concatenate([r for r, _ in found]), np.concatenate([n for _, n in found]))
+        name: Standing(
+            task.users, np.concatenate([r for r, _ in found]), np.concatenate([n for _, n in found])
+        )
         for name, found in parts.items()
     }
 

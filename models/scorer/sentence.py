@@ -105,5 +105,8 @@ def digest(model: Any) -> str:
 
 def _not_found(name: str, why: str) -> ImpulseError:
     return SettingError.expected(
-        "content encoder", got=name, expected="a model folder or hub name", fix=f"check the name ({why[:200]})"
+        "content encoder",
+        got=name,
+        expected="a model folder or hub name",
+        fix=f"check the name ({why[:200]})",
     )

@@ -56,7 +56,7 @@ def test_a_missing_extra_is_named(tmp_path):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(SettingError, match="no config.json"):
+    with pytest.raises(SettingError, match=r"no config\.json"):
         ImageEncoder.open(tmp_path)
 
 
