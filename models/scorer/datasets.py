@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from models.domain.errors import LogError
 from models.domain.events import KINDS
 
 from .features import category_rows, event_rows, vocabulary_rows
@@ -91,8 +92,22 @@ def from_interactions(interactions: Interactions, ads: AdTable, content: F32, bu
     ``ads`` and ``content`` `[A, F]` are in the order of ``interactions.item_ids``. The vocabulary is the
     items that are learned from: a row of its own that nothing trains would be noise, where "unknown" with
     content and category is a sensible guess. Targets outside of it are not validated on.
+
+    Raises
+    ------
+    LogError
+        where no user has two events to learn from.
+
     """
     train, validation = interactions.without_last(2), interactions.without_last(1)
+    if np.diff(train.offsets).max(initial=0) < 2:
+        raise LogError.expected(
+            "interactions to learn from",
+            got=f"{len(interactions.item)} of {len(interactions)} users, at most "
+            f"{np.diff(interactions.offsets).max(initial=0)} of one",
+            expected="a user with at least two events beside the last two, which are held out",
+            fix="give longer histories",
+        )
     vocabulary = np.unique(ads.key[np.unique(train.item)])
     rows = vocabulary_rows(vocabulary, ads.key)
     dataset = _interaction_dataset(train, rows, vocabulary, ads, content, buckets)
