@@ -59,13 +59,8 @@ def embed_images(images: Path, encoder: Path, out: Path, ads: Path | None = None
 
 
 def _ads(file: Path) -> Iterator[Ad]:
-    try:
-        for number, line in read_lines(file):
-            yield _ad(file, number, line)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise LogError.expected(
-            f"file {file}", got=str(error), expected="readable text, plain or gzip", fix="check the path"
-        ) from error
+    for number, line in read_lines(file):
+        yield _ad(file, number, line)
 
 
 def _ad(file: Path, number: int, line: str) -> Ad:
