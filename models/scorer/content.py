@@ -242,7 +242,8 @@ def content_vectors(
 
 def _own_vectors(width: int, count: int, vectors: Sequence[Sequence[float]] | None) -> F32:
     rows = np.zeros((count, width), np.float32)
-    for row, vector in enumerate(vectors or ()):
-        if len(vector) == width:
-            rows[row] = vector
+    with np.errstate(over="ignore"):  # a part too large for float32 becomes infinite, the vector none
+        for row, vector in enumerate(vectors or ()):
+            if len(vector) == width:
+                rows[row] = np.asarray(vector, np.float64)
     return normalised(rows)

@@ -68,7 +68,7 @@ class Preparation:
         left, top = (scaled.width - self.side) // 2, (scaled.height - self.side) // 2
         cut = scaled.crop((left, top, left + self.side, top + self.side))
         pixels = np.asarray(cut, dtype=np.float32) / np.float32(255)  # [S, S, 3]
-        pixels = (pixels - np.float32(self.mean)) / np.float32(self.std)
+        pixels = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
 
     def _scaled(self, image: Any) -> Any:

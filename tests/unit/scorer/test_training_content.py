@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.decide.examples import ad_table
+from models.domain.catalogue import Ad, Catalogue
 from models.domain.errors import ArtifactError, SettingError
 from models.scorer.content import (
     CatalogueVector,
@@ -13,7 +16,9 @@ from models.scorer.content import (
     restore,
 )
 from models.scorer.encoders import ads_content, default_encoder, encoder_for, without_content
-from models.scorer.sequences import AdTable
+from models.scorer.fitting import fit_interactions
+from models.scorer.options import TrainOptions
+from models.scorer.sequences import AdTable, Interactions, item_keys
 from models.scorer.vectors import normalised
 
 TEXTS = [
@@ -79,8 +84,8 @@ def test_catalogue_vectors_of_another_width_count_as_none():
 
 def test_vectors_that_are_no_numbers_count_as_none():
     assert not normalised(np.array([[np.nan, 1.0], [np.inf, 0.0]], np.float32)).any()
-    rows = content_vectors(CatalogueVector(2), ("", ""), [(float("nan"), 4.0), (0.0, float("inf"))])
-    assert not rows.any()
+    bad = [(float("nan"), 4.0), (0.0, float("inf")), (1e300, 1.0)]
+    assert not content_vectors(CatalogueVector(2), ("",) * 3, bad).any()
 
 
 def test_tfidf_has_an_axis_for_each_common_word():
@@ -146,3 +151,25 @@ def test_without_content_there_is_no_encoder():
 def test_an_encoder_is_chosen_by_name():
     assert encoder_for("tfidf", ads(TEXTS)).components.max() == 1
     assert encoder_for("hashed", ads(TEXTS)).components.max() < 1
+
+
+def test_vectors_that_are_no_numbers_do_not_reach_the_network():
+    """Half of the ads bring NaN or infinity: training stays finite and they count as ads without content."""
+    vector = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)
+    vector[::3], vector[1::3] = np.nan, np.inf
+    item = (np.arange(20)[:, None] + np.arange(10)) % 12
+    names = tuple(map(str, range(12)))
+    data = Interactions(tuple(map(str, range(20))), names, np.arange(21) * 10, item.ravel(), None, "x")
+    table = AdTable(item_keys(names), np.zeros(12, np.uint64), (), vector)
+    options = TrainOptions(steps=5, tokens=256, piece=32, negatives=16)
+    model = fit_interactions(data, options, ads=table, config={"d_model": 16, "window": 8})
+    assert model.network.config.content_dim == 4
+    assert all(torch.isfinite(value).all() for value in model.network.state_dict().values())
+    assert np.isfinite(model.metrics["validation_ndcg@10"])
+
+
+def test_ads_without_a_vector_stand_beside_ads_with_one():
+    ads = [Ad(ad_id=str(n), campaign_id="c", vector=v) for n, v in enumerate([(1, 2), (), (3, 4), (1, 2, 3)])]
+    table = ad_table(Catalogue().upsert(ads))
+    assert table.vector.tolist() == [[1, 2], [0, 0], [3, 4], [0, 0]]
+    assert ad_table(Catalogue().upsert(ads[1:2])).vector is None
