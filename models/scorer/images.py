@@ -67,8 +67,10 @@ class Preparation:
             raise BadRecord("not_an_image", f"image: {error}. Fix: send JPEG, PNG or WebP.") from error
         left, top = (scaled.width - self.side) // 2, (scaled.height - self.side) // 2
         cut = scaled.crop((left, top, left + self.side, top + self.side))
-        pixels = np.asarray(cut, dtype=np.float32) / np.float32(255)  # [S, S, 3]
-        pixels = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        pixels: F32 = np.asarray(cut, dtype=np.float32) / np.float32(255)  # [S, S, 3]
+        mean: F32 = np.asarray(self.mean, dtype=np.float32)
+        std: F32 = np.asarray(self.std, dtype=np.float32)
+        pixels = (pixels - mean) / std
         return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
 
     def _scaled(self, image: Any) -> Any:

@@ -250,3 +250,39 @@ def test_options_that_cannot_work_are_refused_before_training(folder, tmp_path, 
             "--out", tmp_path / "m", *words,
         )  # fmt: skip
     assert not (tmp_path / "m").exists()
+
+
+def test_a_file_sets_the_size_of_the_network_and_how_it_is_trained(folder, tmp_path):
+    (tmp_path / "wide.toml").write_text(
+        "[model]\nd_model = 128\nheads = 4\nblocks = 3\n[training]\nsteps = 2\nlearning_rate = 0.001\n"
+    )
+    told = impulse(
+        "train", "--interactions", folder / "ring.inter", *RECBOLE, "--out", tmp_path / "m",
+        "--config", tmp_path / "wide.toml",
+    )  # fmt: skip
+    assert told["steps"] == 2
+    assert told["options"]["learning_rate"] == 0.001
+    config = json.loads((tmp_path / "m" / "manifest.json").read_text())["config"]
+    assert (config["d_model"], config["heads"], config["blocks"]) == (128, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[model]\nwidth = 8\n", "d_model"),
+        ("[model]\nvocabulary = 8\n", "drop what is unknown"),
+        ("[models]\n", "model, training"),
+        ("model = 3\n", "fields of"),
+        ("[model]\nd_model = 63\n", "multiple of 2"),
+        ("[model]\nd_model = 'wide'\n", "correct the type"),
+        ("[training]\nnegatives = 0\n", "training.negatives"),
+        ("[model\n", "TOML"),
+    ],
+)
+def test_a_file_of_sizes_that_cannot_be_is_refused(folder, tmp_path, toml, message):
+    (tmp_path / "x.toml").write_text(toml)
+    with pytest.raises(ImpulseError, match=message):
+        impulse(
+            "train", "--interactions", folder / "ring.inter", *RECBOLE, "--out", tmp_path / "m",
+            "--config", tmp_path / "x.toml",
+        )  # fmt: skip
