@@ -26,7 +26,7 @@ def items_of(interactions, user):
 
 @given(st.integers(0, 1000), st.sampled_from([0.1, 0.2, 0.25, 0.5]))
 def test_no_event_of_a_hidden_item_is_left_but_the_targets(seed, share):
-    data = random_interactions(seed)
+    data = random_interactions(seed, users=200)
     task = cold_task(data, share, 0, seed)
     assert not task.cold[task.training.item].any()
     assert len(task.training.time_ms) == len(task.training.item)
