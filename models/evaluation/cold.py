@@ -3,7 +3,8 @@
 A draw hides a random share of the items: no event of theirs is trained on or stands in a history. Users
 whose last item is hidden are judged: where does it stand among all items, and among the hidden ones,
 given what came before it? The draws of one partition hide every item once, so that each user is judged once.
-Items the user has seen are dropped, the target never; ties are broken at random, by the draw.
+Items the user has seen are dropped, the target never; other hidden items that the user chose earlier stay
+among its rivals, for nobody is told of them. Ties are broken at random, by the draw.
 Legend: A items, U users judged, B users of a chunk.
 """
 
