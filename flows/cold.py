@@ -95,8 +95,8 @@ def evaluate_cold(
 
 
 def label(encoder: str) -> str:
-    """Return the name of an encoder's row: of a folder, its last part."""
-    return Path(encoder).name or encoder
+    """Return the name of an encoder's row: of a folder, the last two parts of its path."""
+    return "/".join(Path(encoder).parts[-2:]) if Path(encoder).is_dir() else encoder
 
 
 def _judge(
