@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
@@ -44,12 +45,7 @@ def read_interactions(path: Path, format: str) -> Interactions:
             "--format", got=format, expected=str(get_args(Format)), fix="name one of them"
         )
     readers = {"pairs": _pairs, "sequences": _sequences, "recbole": _recbole}
-    try:
-        rows = list(readers[format](path, read_lines(path)))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise LogError.expected(
-            f"file {path}", got=str(error), expected="readable text, plain or gzip", fix="check the path"
-        ) from error
+    rows = list(readers[format](path, read_lines(path)))
     if not rows:
         raise LogError.expected(f"file {path}", got="no interaction", expected="at least one", fix=FIX)
     return build(rows, timed=format == "recbole" and not math.isnan(rows[0][2]))
@@ -75,6 +71,12 @@ def read_items(path: Path) -> dict[str, tuple[str, str]]:
 
     The text is every column but the id; the category is the first word of the last
     ``token_seq`` column (the genre or class), empty where there is none.
+
+    Raises
+    ------
+    LogError
+        where the file cannot be read or has no typed header.
+
     """
     lines = read_lines(path)
     names = _header(path, next(lines, (0, ""))[1])
@@ -89,13 +91,28 @@ def read_items(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line numbers from 1 and lines that are not blank, unpacking gzip by its first two bytes."""
-    with path.open("rb") as file:
-        packed = file.read(2) == GZIP_MAGIC
-    with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as text:
-        for number, line in enumerate(text, 1):
-            if stripped := line.rstrip("\r\n"):
-                yield number, stripped
+    """Yield line numbers from 1 and lines that are not blank, unpacking gzip by its first two bytes.
+
+    Raises
+    ------
+    LogError
+        where the file cannot be read, is cut short or damaged, or is no UTF-8 text.
+
+    """
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == GZIP_MAGIC
+        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as text:
+            for number, line in enumerate(text, 1):
+                if stripped := line.rstrip("\r\n"):
+                    yield number, stripped
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise LogError.expected(
+            f"file {path}",
+            got=str(error),
+            expected="readable text, plain or gzip, whole",
+            fix="check the file",
+        ) from error
 
 
 def _pairs(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:

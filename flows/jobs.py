@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from connectors.interactions import read_interactions, read_items
 from models.domain.errors import SettingError
@@ -25,22 +26,26 @@ def train_interactions(
     *,
     config: dict[str, Any] | None = None,
     items: Path | None = None,
+    content: str = "default",
     listener: Listener | None = None,
     checkpoints: Path | None = None,
 ) -> dict[str, Any]:
     """Train on an interaction file and write the model; return its hash, metrics and CPU minutes.
 
-    The budget counts this process's CPU time from here on: reading, training and validation.
+    The budget counts this process's CPU time from here on: reading, training and validation. ``content``
+    names an encoder of `models.scorer.encoders`.
     """
     from models.scorer.fitting import fit_interactions
 
     started = time.process_time()
     interactions = read_interactions(file, format)
+    ads, encoder = _encoded(_ads(interactions, items), content)
     model = fit_interactions(
         interactions,
         options,
         config=config,
-        ads=_ads(interactions, items),
+        ads=ads,
+        encoder=encoder,
         listener=listener,
         checkpoints=checkpoints,
         spent_s=time.process_time() - started,
@@ -54,13 +59,18 @@ def train_log(
     options: TrainOptions,
     *,
     config: dict[str, Any] | None = None,
+    content: str = "default",
     listener: Listener | None = None,
     checkpoints: Path | None = None,
 ) -> dict[str, Any]:
     """Train on a recorded log's examples and write the model; return its hash, metrics and CPU minutes."""
     from models.scorer.fitting import fit_log
 
-    model = fit_log(examples, options, config=config, listener=listener, checkpoints=checkpoints)
+    ads, encoder = _encoded(examples.ads, content)
+    model = fit_log(
+        replace(examples, ads=ads), options, config=config, encoder=encoder, listener=listener,
+        checkpoints=checkpoints,
+    )  # fmt: skip
     return _saved(model, out_dir)
 
 
@@ -118,6 +128,19 @@ def _ads(interactions: Interactions, items: Path | None) -> AdTable | None:
     from models.scorer.fitting import items_table
 
     return None if items is None else items_table(interactions, read_items(items))
+
+
+@overload
+def _encoded(ads: AdTable, content: str) -> tuple[AdTable, Any]: ...
+@overload
+def _encoded(ads: AdTable | None, content: str) -> tuple[AdTable | None, Any]: ...
+def _encoded(ads: AdTable | None, content: str) -> tuple[AdTable | None, Any]:
+    """Return the ads as a model with this encoder sees them, and the encoder; None is the default."""
+    from models.scorer.encoders import DEFAULT, NONE, encoder_for, without_content
+
+    if ads is None or content == DEFAULT:
+        return ads, None
+    return (without_content(ads), None) if content == NONE else (ads, encoder_for(content, ads))
 
 
 def _saved(model: Any, out_dir: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from connectors.broadcast import Broadcaster
 from connectors.codec import EventCodec
 from connectors.log_files import read_log
+from flows.model_file import read_model_file
 from flows.operators import decode_record
 from flows.service import publish_model
 from models.decide.examples import ExampleCollector
@@ -50,6 +51,13 @@ def train(
     interactions: Annotated[Path | None, typer.Option(help="Learn from an interaction file.")] = None,
     format: Annotated[Format, typer.Option(help="Form of the interaction file.")] = "pairs",
     items: Annotated[Path | None, typer.Option(help="RecBole .item file with titles and categories.")] = None,
+    content: Annotated[
+        str,
+        typer.Option(help="Encoder of ads' texts: default, hashed, tfidf, none, or a sentence encoder."),
+    ] = "default",
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file: sizes of the network in [model], options in [training].")
+    ] = None,
     minutes: Annotated[float, typer.Option(help="CPU minutes to spend.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -66,14 +74,16 @@ def train(
             "training data", got=f"--log {log} --interactions {interactions}", expected="exactly one of them",
             fix="name a recorded log or an interaction file",
         )  # fmt: skip
-    options = TrainOptions(minutes=minutes, seed=seed, device=device)
+    file = read_model_file(config)
+    options = file.over(TrainOptions(minutes=minutes, seed=seed, device=device))
+    common: dict[str, Any] = {"config": file.model, "content": content, "checkpoints": checkpoints}
     with progress_bar() as listener:
         if log is not None:
-            figures = train_log(read_examples(log), out, options, listener=listener, checkpoints=checkpoints)
+            figures = train_log(read_examples(log), out, options, listener=listener, **common)
         else:
             assert interactions is not None
             figures = train_interactions(
-                interactions, format, out, options, items=items, listener=listener, checkpoints=checkpoints
+                interactions, format, out, options, items=items, listener=listener, **common
             )
     say(figures, as_json, f"trained {out}")
 

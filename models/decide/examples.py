@@ -8,7 +8,7 @@ the sequence as it stood then.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -173,11 +173,16 @@ class ExampleCollector:
 
 
 def ad_table(catalogue: Catalogue) -> AdTable:
-    """Return the ads of a catalogue as training takes them: key, category, text, vector, campaign."""
+    """Return the ads of a catalogue as training takes them: key, category, text, vector, campaign.
+
+    The commonest width of vectors counts; an ad without one of it has zeros, as in serving.
+    """
     texts = tuple(text_of(ad) for ad in catalogue.ads)
-    widths = {len(ad.vector) for ad in catalogue.ads}
+    widths = Counter(len(ad.vector) for ad in catalogue.ads if ad.vector)
     vector = None
-    if len(widths) == 1 and widths != {0}:
-        vector = np.array([ad.vector for ad in catalogue.ads], np.float32)
+    if widths:
+        width = min(widths, key=lambda w: (-widths[w], w))
+        rows = [ad.vector if len(ad.vector) == width else (0.0,) * width for ad in catalogue.ads]
+        vector = np.array(rows, np.float32)
     campaign = np.fromiter((label_key(ad.campaign_id) for ad in catalogue.ads), np.uint64, len(texts))
     return AdTable(catalogue.keys, catalogue.category_keys, texts, vector, campaign)

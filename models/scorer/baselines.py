@@ -17,8 +17,9 @@ from torch.nn import functional as F  # noqa: N812 - the usual name
 from .config import ModelConfig
 from .cooccurrence import ItemGraph, build, recent_events, steps_of
 from .datasets import Buckets, from_interactions, interactions_as_dataset
+from .encoders import ads_content
 from .features import category_rows, vocabulary_rows
-from .fitting import ads_content, items_table
+from .fitting import items_table
 from .fused import row_dropout
 from .model import Model
 from .options import TrainOptions

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from models.domain.errors import ArtifactError, SettingError
 from models.domain.ids import key64
 
-from .sequences import F32
+from .sentence import SentenceEncoder
+from .vectors import F32, normalised
 
 BUCKETS = 4096
 WIDTH = 64
-SILENCE = 1e-6
-"""A vector of a smaller norm says nothing."""
-
+WORDS = 128
+WORD_BUCKETS = 1 << 15
 WORD = re.compile(r"\w+")
 
 
@@ -106,14 +106,9 @@ def fit_hashed_text(texts: Sequence[str], width: int = WIDTH, buckets: int = BUC
     import scipy.sparse as sp
     from sklearn.decomposition import TruncatedSVD
 
-    found = [buckets_of(text, buckets) for text in texts]
-    lengths = [len(bucket) for bucket, _ in found]
-    columns = np.concatenate([bucket for bucket, _ in found]) if found else np.zeros(0, np.int64)
-    counts = np.concatenate([count for _, count in found]) if found else np.zeros(0, np.int64)
-    if len(columns) == 0:
-        raise SettingError.expected("ad texts", got="no word", expected="text", fix="train without content")
+    columns, counts, lengths = _counted(texts, buckets)
     frequency = np.bincount(columns, minlength=buckets)
-    idf = (np.log((1 + len(texts)) / (1 + frequency)) + 1).astype(np.float32)
+    idf = _rarity(frequency, len(texts))
     starts = np.concatenate(([0], np.cumsum(lengths)))
     values = (1 + np.log(counts)) * idf[columns]
     matrix = sp.csr_matrix((values, columns, starts), shape=(len(texts), buckets))
@@ -124,53 +119,40 @@ def fit_hashed_text(texts: Sequence[str], width: int = WIDTH, buckets: int = BUC
     return HashedText(idf, components)
 
 
+def fit_tfidf(texts: Sequence[str], width: int = WORDS, buckets: int = WORD_BUCKETS) -> HashedText:
+    """Return plain TF-IDF: one axis for each of the ``width`` commonest words and pairs of the texts.
+
+    Says less of rare words than `fit_hashed_text` does, and mixes nothing; it suits short texts whose
+    common words (genres, classes, years) tell the most.
+    """
+    columns, _, _ = _counted(texts, buckets)
+    frequency = np.bincount(columns, minlength=buckets)
+    chosen = np.argsort(-frequency, kind="stable")[: min(width, int((frequency > 0).sum()))]
+    components = np.zeros((buckets, len(chosen)), np.float32)
+    components[chosen, np.arange(len(chosen))] = 1
+    return HashedText(_rarity(frequency, len(texts)), components)
+
+
+def _counted(texts: Sequence[str], buckets: int) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
+    """Return the buckets of all texts end to end, their counts, and how many each text has."""
+    found = [buckets_of(text, buckets) for text in texts]
+    columns = np.concatenate([bucket for bucket, _ in found]) if found else np.zeros(0, np.int64)
+    counts = np.concatenate([count for _, count in found]) if found else np.zeros(0, np.int64)
+    if len(columns) == 0:
+        raise SettingError.expected("ad texts", got="no word", expected="text", fix="train without content")
+    return columns, counts, [len(bucket) for bucket, _ in found]
+
+
+def _rarity(frequency: NDArray[np.int64], texts: int) -> F32:
+    """Return the smoothed inverse document frequency of each bucket."""
+    return (np.log((1 + texts) / (1 + frequency)) + 1).astype(np.float32)
+
+
 def _unit_rows(matrix: Any) -> Any:
     import scipy.sparse as sp
 
     norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return sp.diags(1 / np.maximum(norms, 1e-12)) @ matrix
-
-
-@dataclass(frozen=True, eq=False)
-class SentenceEncoder:
-    """A sentence-transformers model from a local folder or hub name (extra ``content``)."""
-
-    name: str
-    model: Any
-    width: int
-
-    @classmethod
-    def open(cls, name: str) -> SentenceEncoder:
-        """Load the model; SettingError where the extra is missing or the model cannot be found."""
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise SettingError.expected(
-                "content encoder",
-                got=name,
-                expected="the extra `content`",
-                fix="pip install impulse[content]",
-            ) from error
-        try:
-            model = SentenceTransformer(name, device="cpu")
-        except (OSError, ValueError) as error:
-            raise SettingError.expected(
-                "content encoder", got=name, expected="a model folder or hub name", fix=str(error)[:200]
-            ) from error
-        return cls(name, model, int(model.get_sentence_embedding_dimension()))
-
-    def encode(self, texts: Sequence[str]) -> F32:
-        """Return `[A, F]`, one text at a time: a padded batch would change the last bits."""
-        rows = [self.model.encode([text], show_progress_bar=False)[0] for text in texts]
-        return normalised(np.array(rows, dtype=np.float32).reshape(len(texts), self.width))
-
-    def manifest(self) -> dict[str, Any]:
-        """Return the model's name; its weights stay where they are."""
-        return {"kind": "sentence", "version": 1, "width": self.width, "name": self.name}
-
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return nothing: the model is not part of the artifact."""
-        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +174,34 @@ class CatalogueVector:
         return {}
 
 
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Text and the catalogue's own vector side by side, each of norm 1 before they are joined.
+
+    ``media`` is the width of the catalogue's vectors; an ad that has only one of the two is known by it.
+    """
+
+    text: ContentEncoder
+    media: int
+
+    @property
+    def width(self) -> int:
+        """F"""
+        return self.text.width + self.media
+
+    def encode(self, texts: Sequence[str]) -> F32:
+        """Return `[A, F]` of ads that have no vector of their own; see `content_vectors`."""
+        return content_vectors(self, texts)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the kind, its width and the text encoder's manifest."""
+        return {"kind": "joined", "version": 1, "width": self.width, "text": self.text.manifest()}
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the text encoder's arrays."""
+        return self.text.tensors()
+
+
 def restore(manifest: dict[str, Any] | None, tensors: dict[str, NDArray[Any]]) -> ContentEncoder | None:
     """Return the encoder that an artifact describes, None where it has none."""
     if manifest is None:
@@ -199,8 +209,11 @@ def restore(manifest: dict[str, Any] | None, tensors: dict[str, NDArray[Any]]) -
     match manifest.get("kind"):
         case "hashed_text":
             return HashedText(tensors["content_idf"], tensors["content_components"])
+        case "joined":
+            if (text := restore(manifest["text"], tensors)) is not None:
+                return Joined(text, int(manifest["width"]) - text.width)
         case "sentence":
-            return SentenceEncoder.open(str(manifest["name"]))
+            return SentenceEncoder.again(manifest)
         case "catalogue_vector":
             return CatalogueVector(int(manifest["width"]))
     raise ArtifactError.expected(
@@ -213,21 +226,24 @@ def content_vectors(
 ) -> F32:
     """Return the content `[A, F]` of ads: of their own vectors for `CatalogueVector`, else of their texts.
 
-    A vector of another width than the model's counts as none.
+    `Joined` takes both. A vector of another width than the model's, or with a part that is no finite
+    number, counts as none.
     """
-    if encoder is None:
-        return np.zeros((len(texts), 0), np.float32)
-    if not isinstance(encoder, CatalogueVector):
-        return encoder.encode(texts)
-    rows = np.zeros((len(texts), encoder.width), np.float32)
-    for row, vector in enumerate(vectors or ()):
-        if len(vector) == encoder.width:
-            rows[row] = vector
+    match encoder:
+        case None:
+            return np.zeros((len(texts), 0), np.float32)
+        case CatalogueVector():
+            return _own_vectors(encoder.width, len(texts), vectors)
+        case Joined():
+            media = _own_vectors(encoder.media, len(texts), vectors)
+            return normalised(np.concatenate((encoder.text.encode(texts), media), axis=1))
+    return encoder.encode(texts)
+
+
+def _own_vectors(width: int, count: int, vectors: Sequence[Sequence[float]] | None) -> F32:
+    rows = np.zeros((count, width), np.float32)
+    with np.errstate(over="ignore"):  # a part too large for float32 becomes infinite, the vector none
+        for row, vector in enumerate(vectors or ()):
+            if len(vector) == width:
+                rows[row] = np.asarray(vector, np.float64)
     return normalised(rows)
-
-
-def normalised(rows: F32) -> F32:
-    """Return rows `[A, F]` divided by their norms; zero and non-finite rows become zero."""
-    rows = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0)
-    norms = np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
-    return (rows / np.where(norms > SILENCE, norms, np.inf)).astype(np.float32)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from models.domain.errors import LogError
 from models.domain.events import KINDS
 from models.domain.ids import NO_KEY
 
@@ -94,14 +95,31 @@ def table_of(vocabulary: U64, ads: AdTable, content: F32, categories: int) -> tu
 def from_interactions(interactions: Interactions, ads: AdTable, content: F32, buckets: Buckets) -> Split:
     """Hold out each user's last item (test) and the one before it (validation); learn from the rest.
 
-    ``ads`` and ``content`` `[A, F]` are in the order of ``interactions.item_ids``.
+    ``ads`` and ``content`` `[A, F]` are in the order of ``interactions.item_ids``. The vocabulary is the
+    items that are learned from: a row of its own that nothing trains would be noise, where "unknown" with
+    content and category is a sensible guess. Targets outside of it are not validated on.
+
+    Raises
+    ------
+    LogError
+        where no user has two events to learn from.
+
     """
     train, validation = interactions.without_last(2), interactions.without_last(1)
-    vocabulary = np.unique(ads.key)
-    users = np.flatnonzero(np.diff(train.offsets) > 0)
+    if np.diff(train.offsets).max(initial=0) < 2:
+        raise LogError.expected(
+            "interactions to learn from",
+            got=f"{len(interactions.item)} of {len(interactions)} users, at most "
+            f"{np.diff(interactions.offsets).max(initial=0)} of one",
+            expected="a user with at least two events beside the last two, which are held out",
+            fix="give longer histories",
+        )
+    vocabulary = np.unique(ads.key[np.unique(train.item)])
     rows = vocabulary_rows(vocabulary, ads.key)
     dataset = _interaction_dataset(train, rows, vocabulary, ads, content, buckets)
-    holdout = Holdout(dataset, users, rows[validation.last()[users]], drop_seen=True)
+    users = np.flatnonzero(np.diff(train.offsets) > 0)
+    target = rows[validation.last()[users]]
+    holdout = Holdout(dataset, users[target > 0], target[target > 0], drop_seen=True)
     return Split(dataset, holdout, vocabulary, interactions.data_hash)
 
 

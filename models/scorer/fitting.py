@@ -12,12 +12,13 @@ import numpy as np
 from models.domain.ids import NO_KEY, key64
 
 from .config import ModelConfig
-from .content import CatalogueVector, ContentEncoder, content_vectors, fit_hashed_text
+from .content import ContentEncoder
 from .cooccurrence import Steps, build, steps_of
 from .datasets import Buckets, Split, from_interactions, from_log
+from .encoders import ads_content, default_encoder
 from .model import Model
 from .options import TrainOptions
-from .sequences import F32, AdTable, Dataset, Interactions, LogExamples, item_keys
+from .sequences import AdTable, Dataset, Interactions, LogExamples, item_keys
 from .training import VALIDATION_USERS, Clock, Listener, train
 from .transformer import parameter_count
 from .validation import blend_and_measure, label_metrics
@@ -32,21 +33,6 @@ def items_table(interactions: Interactions, items: dict[str, tuple[str, str]] | 
     category = [key64(name) if name else NO_KEY for name, _ in described]
     texts = tuple(text for _, text in described) if items else ()
     return AdTable(item_keys(interactions.item_ids), np.array(category, np.uint64), texts)
-
-
-def default_encoder(ads: AdTable) -> ContentEncoder | None:
-    """Return an encoder for what the ads bring: their vectors, else their texts, else none."""
-    if ads.vector is not None and ads.vector.shape[1]:
-        return CatalogueVector(ads.vector.shape[1])
-    if sum(bool(text.strip()) for text in ads.text) < 2:
-        return None
-    return fit_hashed_text(ads.text)
-
-
-def ads_content(encoder: ContentEncoder | None, ads: AdTable) -> F32:
-    """Return the content `[A, F]` of the ads, F = 0 without an encoder."""
-    texts = ads.text or ("",) * len(ads.key)
-    return content_vectors(encoder, texts, None if ads.vector is None else ads.vector.tolist())
 
 
 def default_dropout(split: Split) -> float:

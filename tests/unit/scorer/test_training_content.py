@@ -1,20 +1,25 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.decide.examples import ad_table
+from models.domain.catalogue import Ad, Catalogue
 from models.domain.errors import ArtifactError, SettingError
 from models.scorer.content import (
     CatalogueVector,
-    SentenceEncoder,
+    Joined,
     content_vectors,
     fit_hashed_text,
-    normalised,
+    fit_tfidf,
     restore,
 )
+from models.scorer.encoders import ads_content, default_encoder, encoder_for, without_content
+from models.scorer.fitting import fit_interactions
+from models.scorer.options import TrainOptions
+from models.scorer.sequences import AdTable, Interactions, item_keys
+from models.scorer.vectors import normalised
 
 TEXTS = [
     "red running shoes for women",
@@ -79,29 +84,92 @@ def test_catalogue_vectors_of_another_width_count_as_none():
 
 def test_vectors_that_are_no_numbers_count_as_none():
     assert not normalised(np.array([[np.nan, 1.0], [np.inf, 0.0]], np.float32)).any()
+    bad = [(float("nan"), 4.0), (0.0, float("inf")), (1e300, 1.0)]
+    assert not content_vectors(CatalogueVector(2), ("",) * 3, bad).any()
 
 
-def test_a_missing_extra_is_named():
-    try:
-        import sentence_transformers  # noqa: F401
-    except ImportError:
-        with pytest.raises(SettingError, match=r"impulse\[content\]"):
-            SentenceEncoder.open("anything")
-    else:
-        pytest.skip("the extra is installed")
+def test_tfidf_has_an_axis_for_each_common_word():
+    v = fit_tfidf(TEXTS, width=8).encode(["running", "shoes", "running running", "unheard-of"])
+    assert np.count_nonzero(v[0]) == np.count_nonzero(v[1]) == 1
+    assert v[0] @ v[1] == 0
+    assert v[0] @ v[2] > 0.6
+    assert not v[3].any()
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_a_sentence_encoder_from_a_local_folder_knows_synonyms():
-    pytest.importorskip("sentence_transformers", reason="needs the extra `content`")
-    folder = os.environ.get("IMPULSE_TEST_SENTENCE_MODEL")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("set IMPULSE_TEST_SENTENCE_MODEL to the folder of a sentence-transformers model")
-    encoder = SentenceEncoder.open(folder)
-    shoes, sneakers, pizza = encoder.encode(
-        ["red running shoes", "crimson jogging sneakers", "pizza with cheese"]
-    )
-    assert shoes @ sneakers > shoes @ pizza + 0.2
-    again = restore(encoder.manifest(), encoder.tensors())
-    assert again.encode(["pizza with cheese"])[0].tobytes() == pizza.tobytes()
+def test_tfidf_has_no_more_axes_than_the_texts_have_words():
+    assert fit_tfidf(["one two", "two"], width=100).width == 3  # one, two, and the pair
+
+
+@given(st.text(max_size=40), st.lists(st.floats(-9, 9, width=32), max_size=3))
+def test_text_and_vector_side_by_side_have_norm_one_or_zero(text, vector):
+    (row,) = content_vectors(Joined(ENCODER, 2), [text], [vector])
+    assert row.shape == (ENCODER.width + 2,)
+    assert np.linalg.norm(row) == pytest.approx(1, abs=1e-5) or not row.any()
+
+
+def test_an_ad_with_a_text_alone_keeps_its_text_beside_an_empty_vector():
+    (row,) = content_vectors(Joined(ENCODER, 2), [TEXTS[0]], [()])
+    np.testing.assert_array_equal(row[: ENCODER.width], ENCODER.encode([TEXTS[0]])[0])
+    assert not row[ENCODER.width :].any()
+
+
+def test_text_and_vector_come_back_from_an_artifact():
+    joined = Joined(ENCODER, 3)
+    again = restore(joined.manifest(), joined.tensors())
+    assert again.width == joined.width
+    about = (["hot pizza"], [(1.0, 2.0, 3.0)])
+    assert content_vectors(again, *about).tobytes() == content_vectors(joined, *about).tobytes()
+
+
+def ads(texts=(), vector=None):
+    count = len(texts) or len(vector)
+    keys = np.arange(1, count + 1, dtype=np.uint64)
+    return AdTable(keys, np.zeros(count, np.uint64), tuple(texts), vector)
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        (ads(TEXTS), "hashed_text"),
+        (ads(vector=np.ones((3, 2), np.float32)), "catalogue_vector"),
+        (ads(TEXTS[:3], np.ones((3, 2), np.float32)), "joined"),
+        (ads(["", " ", ""], np.ones((3, 2), np.float32)), "catalogue_vector"),
+    ],
+)
+def test_the_default_encoder_reads_what_the_ads_bring(table, kind):
+    encoder = default_encoder(table)
+    assert encoder.manifest()["kind"] == kind
+    assert ads_content(encoder, table).shape == (3 if len(table.key) == 3 else len(TEXTS), encoder.width)
+
+
+def test_without_content_there_is_no_encoder():
+    assert default_encoder(ads(["one text alone", "", ""])) is None
+    assert encoder_for("none", ads(TEXTS)) is None
+    assert default_encoder(without_content(ads(TEXTS[:3], np.ones((3, 2), np.float32)))) is None
+
+
+def test_an_encoder_is_chosen_by_name():
+    assert encoder_for("tfidf", ads(TEXTS)).components.max() == 1
+    assert encoder_for("hashed", ads(TEXTS)).components.max() < 1
+
+
+def test_vectors_that_are_no_numbers_do_not_reach_the_network():
+    """Half of the ads bring NaN or infinity: training stays finite and they count as ads without content."""
+    vector = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)
+    vector[::3], vector[1::3] = np.nan, np.inf
+    item = (np.arange(20)[:, None] + np.arange(10)) % 12
+    names = tuple(map(str, range(12)))
+    data = Interactions(tuple(map(str, range(20))), names, np.arange(21) * 10, item.ravel(), None, "x")
+    table = AdTable(item_keys(names), np.zeros(12, np.uint64), (), vector)
+    options = TrainOptions(steps=5, tokens=256, piece=32, negatives=16)
+    model = fit_interactions(data, options, ads=table, config={"d_model": 16, "window": 8})
+    assert model.network.config.content_dim == 4
+    assert all(torch.isfinite(value).all() for value in model.network.state_dict().values())
+    assert np.isfinite(model.metrics["validation_ndcg@10"])
+
+
+def test_ads_without_a_vector_stand_beside_ads_with_one():
+    ads = [Ad(ad_id=str(n), campaign_id="c", vector=v) for n, v in enumerate([(1, 2), (), (3, 4), (1, 2, 3)])]
+    table = ad_table(Catalogue().upsert(ads))
+    assert table.vector.tolist() == [[1, 2], [0, 0], [3, 4], [0, 0]]
+    assert ad_table(Catalogue().upsert(ads[1:2])).vector is None

@@ -136,13 +136,24 @@ def test_the_learning_rate_rises_then_falls_to_zero_at_the_end():
 
 
 def test_neither_validation_nor_test_items_are_trained_on():
-    interactions = cycles(users=3, length=6)
+    interactions = cycles(users=30, length=6)
     ads = items_table(interactions)
     split = from_interactions(interactions, ads, np.zeros((12, 0), np.float32), Buckets())
-    assert len(split.train.ad) == 3 * 4
+    assert len(split.train.ad) == 30 * 4
     keys = dict(zip(ads.key.tolist(), range(12), strict=True))
     validation = [keys[int(split.vocabulary[row - 1])] for row in split.holdout.target]
     assert validation == interactions.without_last(1).last().tolist()
+
+
+def test_an_item_that_nothing_is_learned_from_is_unknown_and_not_validated_on():
+    interactions = cycles(users=3, length=6)  # items 2 and 3 only end users' sequences
+    ads = items_table(interactions)
+    split = from_interactions(interactions, ads, np.zeros((12, 0), np.float32), Buckets())
+    trained = np.unique(interactions.without_last(2).item)
+    assert split.vocabulary.tolist() == sorted(ads.key[trained].tolist())
+    assert split.train.counts[1:].all()
+    last = interactions.without_last(1).last()
+    assert split.holdout.users.tolist() == np.flatnonzero(np.isin(last, trained)).tolist()
 
 
 def test_seen_items_are_not_candidates_in_validation():

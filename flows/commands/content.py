@@ -1,0 +1,66 @@
+"""Commands on ads' content: embed images, evaluate the ranking of ads never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models.evaluation.cold import cold_table
+
+from .model import Format, evaluate_app
+from .output import AsJson, console, say
+
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        help="Repeatable: ids, category, hashed, tfidf, or a sentence encoder (folder, hub name). "
+        "Default: the first four.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands; ``app`` holds the group `impulse evaluate` already."""
+    app.command()(embed)
+    evaluate_app.command("cold")(evaluate_cold)
+
+
+def embed(
+    images: Annotated[Path, typer.Argument(help="Folder of images, each named by its ad id.")],
+    encoder: Annotated[Path, typer.Option(help="Folder of a CLIP-like model (extra `content`).")],
+    out: Annotated[Path, typer.Option(help="File of ads with vectors, one as JSON per line.")],
+    ads: Annotated[
+        Path | None, typer.Option(help="File of ads, one as JSON per line, to fill the vectors in.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn images into the vectors of catalogue records; without --ads, lines of ad_id and vector."""
+    from flows.embedding import embed_images
+
+    say(embed_images(images, encoder, out, ads), as_json, f"embedded {images}")
+
+
+def evaluate_cold(
+    interactions: Annotated[Path, typer.Option(help="Interaction file.")],
+    items: Annotated[Path, typer.Option(help="RecBole .item file with titles and categories.")],
+    format: Annotated[Format, typer.Option(help="Form of the interaction file.")] = "pairs",
+    encoder: Encoders = None,
+    share: Annotated[float, typer.Option(help="Share of the items that a draw hides.")] = 0.2,
+    draws: Annotated[int, typer.Option(help="Draws; 1 / share of them hide each item once.")] = 5,
+    minutes: Annotated[float, typer.Option(help="CPU minutes of training per draw and encoder.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of the draws and the training.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Hide items from training, then rank them for the users who chose them, per content encoder."""
+    from flows.cold import ENCODERS, ColdOptions
+    from flows.cold import evaluate_cold as evaluate
+
+    options = ColdOptions(share=share, draws=draws, minutes=minutes, seed=seed)
+    figures = evaluate(interactions, format, items, encoder or ENCODERS, options, tell=console.print)
+    if as_json:
+        say(figures, as_json)
+    else:
+        typer.echo(cold_table(figures))
