@@ -86,9 +86,9 @@ def next_item_loss(
         return users.sum() * 0
     drawn = sampler.draw(negatives)  # [K]
     true_ads, other_ads = catalogue.take(target), catalogue.take(drawn)
-    expected = sampler.log_q + math.log(negatives)  # [V + 1] log expected count of a row
-    positive = (users * model.ad_vectors(true_ads)).sum(-1) + bias(true_ads.ad) - expected[target]
-    offset = bias(other_ads.ad) - expected[drawn]  # [K]
+    true_q, other_q = (sampler.log_q[rows] + math.log(negatives) for rows in (target, drawn))
+    positive = (users * model.ad_vectors(true_ads)).sum(-1) + bias(true_ads.ad) - true_q
+    offset = bias(other_ads.ad) - other_q  # [K]
     hits = target[:, None].int() == drawn.int()  # [M, K]
     return softmax_loss(users, model.ad_vectors(other_ads), offset, positive, hits).mean()
 

@@ -45,6 +45,9 @@ class TrainOptions:
         None: what suits the data, which for sequences is no limit.
     warmup, clip
         Share of the budget with a rising learning rate; the gradient's norm.
+    sparse_from
+        Ads from which on a step updates only the rows of the ad table that it met; below, the update of all
+        is as fast and exact.
     tokens
         Padded inputs per batch; ``piece`` is the longest piece of a sequence.
     negatives, negative_power
@@ -73,6 +76,7 @@ class TrainOptions:
     passes: float | None = None
     warmup: float = 0.05
     clip: float = 1.0
+    sparse_from: int = 50_000
     tokens: int = 2048
     piece: int = 200
     negatives: int = 256
