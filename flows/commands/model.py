@@ -53,6 +53,9 @@ def train(
     minutes: Annotated[float, typer.Option(help="CPU minutes to spend.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    loss: Annotated[
+        Literal["softmax", "gbce"], typer.Option(help="Loss of foreseeing the next item.")
+    ] = "softmax",
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder to save progress in and to go on from.")
     ] = None,
@@ -66,7 +69,7 @@ def train(
             "training data", got=f"--log {log} --interactions {interactions}", expected="exactly one of them",
             fix="name a recorded log or an interaction file",
         )  # fmt: skip
-    options = TrainOptions(minutes=minutes, seed=seed, device=device)
+    options = TrainOptions(minutes=minutes, seed=seed, device=device, loss=loss)
     with progress_bar() as listener:
         if log is not None:
             figures = train_log(read_examples(log), out, options, listener=listener, checkpoints=checkpoints)

@@ -50,8 +50,12 @@ class TrainOptions:
         is as fast and exact.
     tokens
         Padded inputs per batch; ``piece`` is the longest piece of a sequence.
+    loss
+        Of foreseeing the next item: ``softmax`` (sampled, with logQ correction) or ``gbce``.
     negatives, negative_power
-        Shared negatives per batch, drawn with probability ~ count^power.
+        Shared negatives per batch, drawn with probability ~ count^power (uniformly for ``gbce``).
+    gbce_t
+        How much of what drawing few negatives does to the scores ``gbce`` takes back, in [0, 1].
     id_dropout
         Share of ads whose id is hidden, so that content and category learn to stand alone; only where
         the model has content or categories.
@@ -79,6 +83,8 @@ class TrainOptions:
     sparse_from: int = 50_000
     tokens: int = 2048
     piece: int = 200
+    loss: str = "softmax"
+    gbce_t: float = 0.75
     negatives: int = 256
     negative_power: float = 0.5
     id_dropout: float = 0.1
@@ -95,6 +101,8 @@ class TrainOptions:
             (self.device not in ("cpu", "cuda"), "device", "cpu or cuda"),
             (self.piece < 2 or self.tokens < self.piece, "tokens", "at least `piece`, which is at least 2"),
             (self.negatives < 1, "negatives", "at least 1"),
+            (self.loss not in ("softmax", "gbce"), "loss", "softmax or gbce"),
+            (not 0 <= self.gbce_t <= 1, "gbce_t", "in [0, 1]"),
             (not 0 <= self.id_dropout < 1, "id_dropout", "in [0, 1)"),
         ]
         for wrong, field, expected in rules:

@@ -134,7 +134,8 @@ class _Run:
         self.pace = options.pace(bool(config.slots))
         self.optimizer = Optimizer(self.model, self.pace, options.clip, options.sparse_from)
         counts = torch.from_numpy(split.train.counts)
-        self.sampler = NegativeSampler(counts, options.negative_power, options.seed, self.device)
+        power = 0.0 if options.loss == "gbce" else options.negative_power
+        self.sampler = NegativeSampler(counts, power, options.seed, self.device)
         hidden = options.id_dropout if config.use_category or config.content_dim else 0.0
         self.catalogue = Catalogue.of(split.train, self.device, hidden)
         self.targets = NextItems(split.train, self.device)
@@ -210,7 +211,7 @@ class _Run:
             labels = train.labels.take(batch.shown.label)
             shown = Shown.of(self.model, h, batch.shown.row, batch.shown.end, labels)
             groups = self.targets.of(self.model, h, batch, shown)
-            drawn = (self.catalogue, self.sampler, self.options.negatives)
+            drawn = (self.catalogue, self.sampler, self.options)
             count = max(sum(len(group.ad) for group in groups), 1)
             losses = [len(group.ad) / count * next_item_loss(self.model, group, *drawn) for group in groups]
             return torch.stack(losses).sum() + self.options.heads_weight * self._heads_loss(h, batch, shown)
