@@ -23,7 +23,7 @@ class Pace(NamedTuple):
 
 
 FOR_SEQUENCES = Pace(learning_rate=1e-2, weight_decay=0.01, ad_rate=1.0, passes=math.inf)
-FOR_IMPRESSIONS = Pace(learning_rate=5e-3, weight_decay=0.3, ad_rate=0.1, passes=6.0)
+FOR_IMPRESSIONS = Pace(learning_rate=5e-3, weight_decay=1.0, ad_rate=0.1, passes=8.0)
 
 
 @dataclass(frozen=True)
