@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .datasets import Holdout
 from .transformer import Transformer
-from .validation import impression_logits
+from .validation import impression_logits, slot_bias
 
 F64 = NDArray[np.float64]
 
@@ -56,8 +56,7 @@ def calibrate(model: Transformer, holdout: Holdout) -> Scale:
         return Scale(1.0, 0.0)
     labels = history.labels
     logit = impression_logits(model, history, labels)[:, 0].astype(np.float64)
-    offset = model.slot_bias(torch.from_numpy(labels.slot).to(model.start.device)).cpu().numpy()
-    scale = fit_scale(logit, offset.astype(np.float64), labels.click)
+    scale = fit_scale(logit, slot_bias(model, labels).astype(np.float64), labels.click)
     for parameter in (
         model.head_out.weight,
         model.head_out.bias,

@@ -14,7 +14,7 @@ from models.scorer.fitting import fit_log
 from models.scorer.impressions import Shown, attended, joint_losses, label_losses, shown_logits
 from models.scorer.options import TrainOptions
 from models.scorer.sequences import NEVER, AdTable, Labels, LogExamples
-from models.scorer.training import build_model
+from models.scorer.training import _Run, build_model
 from models.scorer.transformer import Ads, Transformer
 from models.scorer.validation import impression_logits, last_band, shown_windows
 
@@ -153,6 +153,18 @@ def test_a_large_budget_does_not_buy_more_passes_over_a_log():
     assert model.training["epochs"] <= 2
     assert model.training["options"]["passes"] == 2
     assert model.training["options"]["learning_rate"] == TrainOptions().pace(True).learning_rate
+
+
+def test_bfloat16_as_on_a_gpu_learns_the_same_slots(monkeypatch):
+    def learned():
+        options = TrainOptions(steps=20, tokens=512, negatives=16, validations=1)
+        return fit_log(examples(), options, config={"d_model": 16}).network.slot_logits.detach()
+
+    whole = learned()
+    monkeypatch.setattr(_Run, "_autocast", lambda _: torch.autocast("cpu", dtype=torch.bfloat16))
+    half = learned()
+    assert not torch.equal(half, whole)
+    torch.testing.assert_close(half, whole, atol=0.05, rtol=0)
 
 
 def test_a_log_without_impressions_is_trained_as_sequences_are():
