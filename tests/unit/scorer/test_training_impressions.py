@@ -136,6 +136,19 @@ def test_windows_hold_every_impression_at_its_place():
         assert (found == 1).all()
 
 
+def test_impressions_that_may_still_be_clicked_are_left_out():
+    log = examples(users=50)
+    slow = replace(log, click_time_ms=np.where(log.click, log.impression_time_ms + 60_000, NEVER))
+    unknown = replace(log, click_time_ms=None, conversion_time_ms=None)
+
+    def count(x):
+        split = split_of(x)
+        return len(split.train.labels) + len(split.holdout.labels_history.labels)
+
+    assert count(unknown) == len(log.click)
+    assert 50 <= count(unknown) - count(slow) <= 100  # each user's last minute, by up to a second
+
+
 def test_slots_are_told_from_ads_by_training():
     model = fit_log(
         examples(users=300),
