@@ -61,6 +61,9 @@ def train(
     minutes: Annotated[float, typer.Option(help="CPU minutes to spend.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    loss: Annotated[
+        Literal["softmax", "gbce"], typer.Option(help="Loss of foreseeing the next item.")
+    ] = "softmax",
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder to save progress in and to go on from.")
     ] = None,
@@ -75,7 +78,7 @@ def train(
             fix="name a recorded log or an interaction file",
         )  # fmt: skip
     file = read_model_file(config)
-    options = file.over(TrainOptions(minutes=minutes, seed=seed, device=device))
+    options = file.over(TrainOptions(minutes=minutes, seed=seed, device=device, loss=loss))
     common: dict[str, Any] = {"config": file.model, "content": content, "checkpoints": checkpoints}
     with progress_bar() as listener:
         if log is not None:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from models.domain.errors import ArtifactError
 
+from .optimizer import Optimizer
+
 FILE = "checkpoint.safetensors"
 
 
@@ -42,7 +44,7 @@ class State:
     """Everything a run changes: weights, the best weights, optimiser and random generators."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     sampler: torch.Generator
     best: dict[str, Tensor]
     progress: Progress
@@ -95,8 +97,7 @@ class State:
         for name, value in tensors.items():
             index, _, slot = name.partition(".")
             state.setdefault(int(index), {})[slot] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.optimizer.load_state_dict(state)
 
 
 def _progress(values: dict[str, Tensor]) -> Progress:

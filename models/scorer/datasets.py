@@ -35,6 +35,9 @@ EVENT_COLUMNS = ("ad", "category", "kind", "dwell", "gap", "target")
 LARGEST_SCORES = 50_000_000
 """Scores of held-out users times ads that are held in memory at once."""
 
+SETTLED = 0.99
+"""Impressions as young as this quantile of clicks' waits may still be clicked, and are left out."""
+
 HOLDOUT_HISTORY = 200
 """Events kept before each held-out click; more than any default network sees."""
 
@@ -169,8 +172,9 @@ def from_log(examples: LogExamples, content: F32, buckets: Buckets, holdout_shar
     segments = _segments(examples, shown)
     whole = _log_dataset(examples, vocabulary, content, buckets, segments)
     labels = whole.labels
-    train = replace(_cut(whole, early), labels=labels.take(np.flatnonzero(shown)))
-    later = replace(whole, labels=labels.take(np.flatnonzero(~shown)))
+    settled = _settled(examples)
+    train = replace(_cut(whole, early), labels=labels.take(np.flatnonzero(shown & settled)))
+    later = replace(whole, labels=labels.take(np.flatnonzero(~shown & settled)))
     return Split(train, _log_holdout(later), vocabulary, _hash(examples), segments)
 
 
@@ -245,13 +249,24 @@ def _campaigns(vocabulary: U64, ads: AdTable) -> I64:
     return numbers
 
 
+def _settled(examples: LogExamples) -> Bools:
+    """Return which impressions `[I]` the log outlasted by more than nearly all clicks take to come."""
+    if examples.click_time_ms is None or not examples.click.any():
+        return np.ones(len(examples.click), np.bool_)
+    wait = (examples.click_time_ms - examples.impression_time_ms)[examples.click]
+    return examples.impression_time_ms <= _end_ms(examples) - np.quantile(wait, SETTLED)
+
+
+def _end_ms(examples: LogExamples) -> int:
+    return max(int(examples.time_ms.max()), int(examples.impression_time_ms.max(initial=0)))
+
+
 def _maturity(examples: LogExamples) -> F32:
     """Return the share of an impression's conversions `[I]` that the log lasted long enough to see."""
     click, conversion = examples.click_time_ms, examples.conversion_time_ms
     if click is None or conversion is None:
         return np.ones(len(examples.click), np.float32)
-    end = max(int(examples.time_ms.max()), int(examples.impression_time_ms.max(initial=0)))
-    age_s = (end - np.where(examples.click, click, examples.impression_time_ms)) / 1000
+    age_s = (_end_ms(examples) - np.where(examples.click, click, examples.impression_time_ms)) / 1000
     rows = examples.conversion
     law = fit_delay((conversion - click)[rows] / 1000, age_s[rows])
     return arrived(age_s, *law).astype(np.float32)

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.domain.ids import NO_KEY, key64
 
+from .calibration import calibrate
 from .config import ModelConfig
 from .content import ContentEncoder
 from .cooccurrence import Steps, build, steps_of
@@ -140,6 +141,7 @@ def _fit(
         clock=clock,
         spent_s=clock() - started,
     )
+    scale = calibrate(trained.model, split.holdout)
     graph, metrics = blend_and_measure(trained.model, graph, split.holdout.sample(VALIDATION_USERS))
     metrics |= {f"validation_{k}": v for k, v in label_metrics(trained.model, split.holdout).items()}
     training = {
@@ -150,6 +152,7 @@ def _fit(
         "parameters": parameter_count(trained.model),
         "options": options.to_dict() | options.pace(bool(config.slots)).to_dict(),
         "curve": trained.curve,
+        "calibration": list(scale),
         "cpu_minutes": (clock() - started) / 60,
     }
     return Model(trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments)

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812 - the usual name
 from .batches import Batch
 from .fused import softmax_loss
 from .impressions import Shown, joint_losses, label_ads, label_losses, shown_logits
+from .options import TrainOptions
 from .sequences import I64, Dataset
 from .transformer import Ads, Transformer
 from .validation import catalogue_of, last_band
@@ -78,19 +79,44 @@ class Targets(NamedTuple):
 
 
 def next_item_loss(
-    model: Transformer, targets: Targets, catalogue: Catalogue, sampler: NegativeSampler, negatives: int
+    model: Transformer,
+    targets: Targets,
+    catalogue: Catalogue,
+    sampler: NegativeSampler,
+    options: TrainOptions,
 ) -> Tensor:
-    """Return the mean sampled-softmax loss with logQ correction (Bengio & Senécal 2008), 0 of no target."""
+    """Return the mean loss of foreseeing the targets among drawn ads, 0 of no target.
+
+    It is the sampled softmax with logQ correction (Bengio & Senécal 2008), or `gbce`.
+    """
     users, target, bias = targets
     if len(target) == 0:
         return users.sum() * 0
+    negatives = options.negatives
     drawn = sampler.draw(negatives)  # [K]
     true_ads, other_ads = catalogue.take(target), catalogue.take(drawn)
-    expected = sampler.log_q + math.log(negatives)  # [V + 1] log expected count of a row
-    positive = (users * model.ad_vectors(true_ads)).sum(-1) + bias(true_ads.ad) - expected[target]
-    offset = bias(other_ads.ad) - expected[drawn]  # [K]
+    positive = (users * model.ad_vectors(true_ads)).sum(-1) + bias(true_ads.ad)  # [M]
     hits = target[:, None].int() == drawn.int()  # [M, K]
-    return softmax_loss(users, model.ad_vectors(other_ads), offset, positive, hits).mean()
+    if options.loss == "gbce":
+        logits = torch.addmm(bias(other_ads.ad), users, model.ad_vectors(other_ads).T)  # [M, K]
+        return gbce(positive, logits, hits, len(sampler.log_q) - 1, options.gbce_t).mean()
+    true_q, other_q = (sampler.log_q[rows] + math.log(negatives) for rows in (target, drawn))
+    offset = bias(other_ads.ad) - other_q  # [K]
+    return softmax_loss(users, model.ad_vectors(other_ads), offset, positive - true_q, hits).mean()
+
+
+def gbce(positive: Tensor, negative: Tensor, hits: Tensor, items: int, t: float) -> Tensor:
+    """Return the generalised binary cross-entropy `[M]` of gSASRec (Petrov & Macdonald, RecSys '23).
+
+    ``-(beta log s(positive) + sum log(1 - s(negative))) / (K + 1)`` with ``beta = a (t (1 - 1/a) + 1/a)`` and
+    ``a = K / (items - 1)``: drawing few negatives makes scores too sure of themselves, and t in [0, 1] says
+    how much of that to take back. ``positive`` `[M]`; ``negative`` and ``hits`` `[M, K]`, uniform draws.
+    """
+    count = negative.shape[1]
+    a = min(count / max(items - 1, 1), 1.0)
+    beta = a * (t * (1 - 1 / a) + 1 / a)
+    wrong = F.softplus(negative).masked_fill(hits, 0.0).sum(1)
+    return (beta * F.softplus(-positive) + wrong) / (count + 1)
 
 
 def impression_loss(model: Transformer, shown: Shown, dataset: Dataset, id_dropout: float) -> Tensor:

@@ -23,7 +23,7 @@ class Pace(NamedTuple):
 
 
 FOR_SEQUENCES = Pace(learning_rate=1e-2, weight_decay=0.01, ad_rate=1.0, passes=math.inf)
-FOR_IMPRESSIONS = Pace(learning_rate=5e-3, weight_decay=0.3, ad_rate=0.1, passes=6.0)
+FOR_IMPRESSIONS = Pace(learning_rate=5e-3, weight_decay=1.0, ad_rate=0.1, passes=8.0)
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,17 @@ class TrainOptions:
         None: what suits the data, which for sequences is no limit.
     warmup, clip
         Share of the budget with a rising learning rate; the gradient's norm.
+    sparse_from
+        Ads from which on a step updates only the rows of the ad table that it met; below, the update of all
+        is as fast and exact.
     tokens
         Padded inputs per batch; ``piece`` is the longest piece of a sequence.
+    loss
+        Of foreseeing the next item: ``softmax`` (sampled, with logQ correction) or ``gbce``.
     negatives, negative_power
-        Shared negatives per batch, drawn with probability ~ count^power.
+        Shared negatives per batch, drawn with probability ~ count^power (uniformly for ``gbce``).
+    gbce_t
+        How much of what drawing few negatives does to the scores ``gbce`` takes back, in [0, 1].
     id_dropout
         Share of ads whose id is hidden, so that content and category learn to stand alone; only where
         the model has content or categories.
@@ -73,8 +80,11 @@ class TrainOptions:
     passes: float | None = None
     warmup: float = 0.05
     clip: float = 1.0
+    sparse_from: int = 50_000
     tokens: int = 2048
     piece: int = 200
+    loss: str = "softmax"
+    gbce_t: float = 0.75
     negatives: int = 256
     negative_power: float = 0.5
     id_dropout: float = 0.1
@@ -91,6 +101,8 @@ class TrainOptions:
             (self.device not in ("cpu", "cuda"), "device", "cpu or cuda"),
             (self.piece < 2 or self.tokens < self.piece, "tokens", "at least `piece`, which is at least 2"),
             (self.negatives < 1, "negatives", "at least 1"),
+            (self.loss not in ("softmax", "gbce"), "loss", "softmax or gbce"),
+            (not 0 <= self.gbce_t <= 1, "gbce_t", "in [0, 1]"),
             (not 0 <= self.id_dropout < 1, "id_dropout", "in [0, 1)"),
         ]
         for wrong, field, expected in rules:

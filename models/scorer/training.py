@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +36,8 @@ from .losses import (
     next_item_loss,
     stand_in_loss,
 )
-from .options import Pace, TrainOptions
+from .optimizer import Optimizer
+from .options import TrainOptions
 from .rates import label_rates
 from .sequences import Dataset
 from .transformer import Transformer
@@ -47,8 +47,6 @@ VALIDATION_USERS = 1500
 STAND_IN_EVERY = 4
 FINISHING = 3
 """What comes after training costs about this many validations; so much of the budget is kept back."""
-
-BETAS = (0.9, 0.98)
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,9 @@ class TrainedModel:
     epochs: int
     curve: list[tuple[int, float, float]] = field(default_factory=list)
 
+
+TOLERANCE = 0.003
+"""A log loss so much worse, relatively, counts as no worse: chance, against the longer training."""
 
 Clock = Callable[[], float]
 Listener = Callable[[Report], None]
@@ -131,9 +132,10 @@ class _Run:
             torch.set_float32_matmul_precision("high")
         self.model, config = model.to(self.device), model.config
         self.pace = options.pace(bool(config.slots))
-        self.optimizer = _optimizer(self.model, self.pace)
+        self.optimizer = Optimizer(self.model, self.pace, options.clip, options.sparse_from)
         counts = torch.from_numpy(split.train.counts)
-        self.sampler = NegativeSampler(counts, options.negative_power, options.seed, self.device)
+        power = 0.0 if options.loss == "gbce" else options.negative_power
+        self.sampler = NegativeSampler(counts, power, options.seed, self.device)
         hidden = options.id_dropout if config.use_category or config.content_dim else 0.0
         self.catalogue = Catalogue.of(split.train, self.device, hidden)
         self.targets = NextItems(split.train, self.device)
@@ -195,15 +197,11 @@ class _Run:
                 yield batch.to(self.device)
 
     def step(self, batch: Batch, share: float) -> float:
-        rate = self.pace.learning_rate * schedule(share, self.options.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
         with self._autocast():
             loss = self.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        self.optimizer.step()
+        self.optimizer.step(schedule(share, self.options.warmup))
         return float(loss.detach())
 
     def loss(self, batch: Batch) -> Tensor:
@@ -213,7 +211,7 @@ class _Run:
             labels = train.labels.take(batch.shown.label)
             shown = Shown.of(self.model, h, batch.shown.row, batch.shown.end, labels)
             groups = self.targets.of(self.model, h, batch, shown)
-            drawn = (self.catalogue, self.sampler, self.options.negatives)
+            drawn = (self.catalogue, self.sampler, self.options)
             count = max(sum(len(group.ad) for group in groups), 1)
             losses = [len(group.ad) / count * next_item_loss(self.model, group, *drawn) for group in groups]
             return torch.stack(losses).sum() + self.options.heads_weight * self._heads_loss(h, batch, shown)
@@ -238,7 +236,7 @@ class _Run:
         before = self.clock()
         gain = validation_gain(self.model, self.holdout)
         self.validation_s = self.clock() - before
-        better = gain > progress.best_gain
+        better = gain > self._to_beat()
         if better:
             self.state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.curve.append((progress.step, loss, gain))
@@ -247,6 +245,10 @@ class _Run:
             best_gain=max(gain, progress.best_gain),
             stale=0 if better else progress.stale + 1,
         )
+
+    def _to_beat(self) -> float:
+        best = self.state.progress.best_gain
+        return best - TOLERANCE * abs(best) if self.model.config.slots else best
 
     def _save_when_due(self) -> None:
         now = self.state.progress.cpu_s
@@ -304,17 +306,6 @@ def start_from_rates(model: Transformer, dataset: Dataset) -> None:
         for name in ("head_out", "ad", "category_out", "content"):
             if hasattr(model, name):
                 model.get_parameter(f"{name}.weight").zero_()
-
-
-def _optimizer(model: Transformer, pace: Pace) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim > 1 and p is not model.ad.weight]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": [model.ad.weight], "weight_decay": pace.weight_decay, "share": pace.ad_rate},
-        {"params": matrices, "weight_decay": pace.weight_decay, "share": 1.0},
-        {"params": vectors, "weight_decay": 0.0, "share": 1.0},
-    ]
-    return torch.optim.AdamW(groups, lr=pace.learning_rate, betas=BETAS, fused=True)
 
 
 def _check(split: Split, config: ModelConfig, options: TrainOptions) -> None:

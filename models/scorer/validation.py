@@ -145,6 +145,13 @@ def shown_windows(
         yield rows, events, torch.from_numpy(row), torch.from_numpy(end)
 
 
+@torch.no_grad()
+def slot_bias(model: Transformer, labels: Labels) -> F32:
+    """Return the logits `[I]` of the slots that impressions stood in."""
+    bias = model.slot_bias(torch.from_numpy(labels.slot).to(model.start.device))
+    return bias.float().cpu().numpy()
+
+
 def last_band(h: Tensor, row: Tensor, end: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Return the last W hidden states up to ``end`` `[I]` of rows ``row`` `[I]` of ``h`` `[B, T, D]`.
 
@@ -162,7 +169,7 @@ def label_metrics(model: Transformer, holdout: Holdout, most: int = 20_000) -> d
     step = -(-len(dataset.labels) // most)
     labels = dataset.labels.take(np.arange(0, len(dataset.labels), step))
     logits = impression_logits(model, dataset, labels).astype(np.float64)
-    logits[:, 0] += model.slot_bias(torch.from_numpy(labels.slot)).detach().numpy()
+    logits[:, 0] += slot_bias(model, labels)
     p = 1 / (1 + np.exp(-logits))
     both = p[:, 0] * p[:, 1]
     return {

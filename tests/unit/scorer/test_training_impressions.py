@@ -14,7 +14,7 @@ from models.scorer.fitting import fit_log
 from models.scorer.impressions import Shown, attended, joint_losses, label_losses, shown_logits
 from models.scorer.options import TrainOptions
 from models.scorer.sequences import NEVER, AdTable, Labels, LogExamples
-from models.scorer.training import build_model
+from models.scorer.training import _Run, build_model
 from models.scorer.transformer import Ads, Transformer
 from models.scorer.validation import impression_logits, last_band, shown_windows
 
@@ -138,6 +138,19 @@ def test_windows_hold_every_impression_at_its_place():
         assert (found == 1).all()
 
 
+def test_impressions_that_may_still_be_clicked_are_left_out():
+    log = examples(users=50)
+    slow = replace(log, click_time_ms=np.where(log.click, log.impression_time_ms + 60_000, NEVER))
+    unknown = replace(log, click_time_ms=None, conversion_time_ms=None)
+
+    def count(x):
+        split = split_of(x)
+        return len(split.train.labels) + len(split.holdout.labels_history.labels)
+
+    assert count(unknown) == len(log.click)
+    assert 50 <= count(unknown) - count(slow) <= 100  # each user's last minute, by up to a second
+
+
 def test_slots_are_told_from_ads_by_training():
     model = fit_log(
         examples(users=300),
@@ -155,6 +168,18 @@ def test_a_large_budget_does_not_buy_more_passes_over_a_log():
     assert model.training["epochs"] <= 2
     assert model.training["options"]["passes"] == 2
     assert model.training["options"]["learning_rate"] == TrainOptions().pace(True).learning_rate
+
+
+def test_bfloat16_as_on_a_gpu_learns_the_same_slots(monkeypatch):
+    def learned():
+        options = TrainOptions(steps=20, tokens=512, negatives=16, validations=1)
+        return fit_log(examples(), options, config={"d_model": 16}).network.slot_logits.detach()
+
+    whole = learned()
+    monkeypatch.setattr(_Run, "_autocast", lambda _: torch.autocast("cpu", dtype=torch.bfloat16))
+    half = learned()
+    assert not torch.equal(half, whole)
+    torch.testing.assert_close(half, whole, atol=0.05, rtol=0)
 
 
 def test_a_log_without_impressions_is_trained_as_sequences_are():
