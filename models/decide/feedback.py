@@ -167,4 +167,5 @@ def outcome(
         value_micros=value_micros,
         late=late,
         through=through,
+        creative_propensity=shown.creative_propensity,
     )

@@ -236,7 +236,7 @@ def sequence_entry(event: AdEvent, ad: Ad | None) -> SequenceEntry | None:
 
 def _offset(parts: Parts) -> float:
     """Return the click logit without the user's own part and without exploration."""
-    return parts.base + parts.bias + parts.ad + parts.campaign + parts.segment_category
+    return parts.base + parts.bias + parts.ad + parts.campaign + parts.segment_category + parts.creative
 
 
 def _i64(values: tuple[int, ...]) -> I64:

@@ -115,7 +115,8 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
 
     ``version`` rises by one with every record of the learner; a record whose version is not above
     the one in force is stale and changes nothing. Keys of ``segment_categories`` are
-    ``segment|category``. ``conversions`` are per campaign and add to the logit of conversion given click.
+    ``segment|category``, those of ``creatives`` ``ad|creative`` (relative to the ad's weight).
+    ``conversions`` are per campaign and add to the logit of conversion given click.
     ``position_logits`` are the log examination of each slot, slot 0 first.
     ``reset`` forgets all earlier weights first (a roll-back to the frozen model).
     """
@@ -128,6 +129,7 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
     campaigns: dict[str, Weight] = {}
     segment_categories: dict[str, Weight] = {}
     conversions: dict[str, Weight] = {}
+    creatives: dict[str, Weight] = {}
     position_logits: tuple[float, ...] | None = None
 
 

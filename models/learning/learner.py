@@ -70,7 +70,7 @@ class Learner:
         self._engine = make_engine(self.settings.engine, self.settings.priors)
         self._vocabulary = Vocabulary(self.settings.features)
         self._sampler = Sampler(self._vocabulary)
-        # An evicted feature must not stand in a pending example: a row holds four features at most.
+        # An evicted feature must not stand in a pending example: a row holds five features at most.
         self._most_pending = min(_MOST_PENDING, self.settings.features // 8)
         self._clock = EventClock()
         self._position = PositionBias(self.settings.position_least_labels)
@@ -256,8 +256,8 @@ class Learner:
 
     def _changed_weights(self, time_ms: int) -> dict[str, Any]:
         changed = _rounded(self._engine.changed(time_ms, self.settings.most_weights))
-        groups: dict[str, dict[str, Weight]] = {"ads": {}, "campaigns": {}, "segment_categories": {}}
-        names = ("", *groups)
+        names = ("", "ads", "campaigns", "segment_categories", "creatives")
+        groups: dict[str, dict[str, Weight]] = {name: {} for name in names[1:]}
         fields: dict[str, Any] = {**groups}
         for slot, mean, variance in zip(*changed, strict=True):
             group, name = self._vocabulary.key(slot)
@@ -294,6 +294,7 @@ class Learner:
             ("ads", priors.ad),
             ("campaigns", priors.campaign),
             ("segment_categories", priors.segment_category),
+            ("creatives", priors.creative),
         )[group]
         if field:
             self._returned.setdefault(field, {})[name] = (0.0, variance)
