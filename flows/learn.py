@@ -3,7 +3,8 @@
     python -m bytewax.run flows.learn        or        impulse learn
 
 One logical learner: everything is keyed to one state. It needs no determinism for replay, because what it
-says goes through the log like everything else; it is nevertheless a function of its inputs alone.
+says goes through the log like everything else; it is nevertheless a function of its inputs alone. Outcomes
+that `flows.personalize` wrote again after a crash are dropped before anything learns or charges them.
 
     ads.outcomes.v1 ─▸ outcome ─┐
                                 ├─▸ learner + pacer ─▸ Adjustments, Pacing ─▸ a copy into every partition
@@ -37,6 +38,7 @@ from models.domain.log import LogRecord, Output, Rejected
 from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
 from models.policy.pacing import Pacer, PacingSettings
+from models.state.repeats import Repeats
 
 from .operators import Keyed, decode_record
 from .settings import Settings, load_settings
@@ -122,15 +124,18 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         self._partitions = partitions
         settings = LearnerSettings(engine=engine, first_version=first_version)
         pacing = PacingSettings(first_version=first_version)
+        self._repeats = Repeats()
         if state is None:
             self._learner, self._pacer = Learner(settings), Pacer(pacing)
         else:
             self._learner = Learner.from_bytes(state["learner"], settings)
             self._pacer = Pacer.restore(state["pacer"], pacing)
+            self._repeats.load(state.get("repeats", b""))
 
     def on_batch(self, values: list[Lesson]) -> tuple[list[list[Output]], bool]:
         """Learn from outcomes and follow budgets; return the control records that are due."""
-        outcomes = [value for value in values if isinstance(value, Outcome)]
+        told = (value for value in values if isinstance(value, Outcome))
+        outcomes = [outcome for outcome in told if self._repeats.first_time(outcome)]
         for value in values:
             if isinstance(value, AdUpsert):
                 self._pacer.follow(value.ads)
@@ -147,5 +152,9 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         return [out] if out else [], self.RETAIN
 
     def snapshot(self) -> dict[str, bytes]:
-        """Return both states as bytes of plain data."""
-        return {"learner": self._learner.to_bytes(), "pacer": self._pacer.snapshot()}
+        """Return the states as bytes of plain data."""
+        return {
+            "learner": self._learner.to_bytes(),
+            "pacer": self._pacer.snapshot(),
+            "repeats": self._repeats.dump(),
+        }

@@ -115,3 +115,16 @@ def test_an_outcome_that_charges_less_than_nothing_is_a_dead_letter(told, ads):
     told.add("impression", 901, ad_id="bad", campaign_id="c-bad", charge_micros=-1)
     (letter,) = run(told.records, ads).stream("dead_letters")
     assert reason(letter) == "bad_outcome"
+
+
+def test_outcomes_written_again_after_a_crash_count_once_also_across_a_resume(told, ads, tmp_path):
+    """The writer is killed at 400 records and repeats 128 of them; the learner is stopped in the midst."""
+    whole = merged(run(told.records, ads))
+    repeated = [*told.records[:400], *told.records[272:400], *told.records[400:]]
+    init_db_dir(tmp_path, 1)
+    sink = MemorySink()
+    for batches in (7, None):
+        flow = learn(MemoryLog(repeated, 64, batches), MemoryLog(ads.records), sink, PARTITIONS)
+        run_flow(flow, 1, RecoveryConfig(str(tmp_path)))
+    assert merged(sink) == whole
+    assert merged(run(repeated, ads)) == whole
