@@ -15,11 +15,13 @@ import numpy as np
 from models.domain.errors import SettingError
 
 from .bootstrap import Interval, mean_interval
+from .budgets import daily_budgets, overspend
 from .draws import F64
 from .ledger import Ledger
 from .logbook import Logbook
 from .loop import Delivered, LoopPolicy
 from .oracle import OraclePolicy, PopularityPolicy, RandomPolicy
+from .population import AdTable, make_ads
 from .regret import recovery_after, regret_curve, regret_interval
 from .vw import VowpalWabbitPolicy
 from .world import World
@@ -126,6 +128,15 @@ def run_policies(
     return Simulation(config, seconds, tuple(seeds), ledgers)
 
 
+BUDGET_NOTE = (
+    "Campaigns have daily budgets, and every policy obeys them. The oracle and the other baselines serve "
+    "greedily until a budget is spent; only policies with a pacer spread it over the day. So the oracle is "
+    "no upper bound here: over less than a day regret holds pacing against them, over a whole day it may be "
+    "negative."
+)
+"""What to know of regret in a world with budgets."""
+
+
 def _ratio(top: str, bottom: str) -> Callable[[dict[str, float]], float]:
     return lambda sums: sums[top] / sums[bottom] if sums[bottom] else 0.0
 
@@ -162,8 +173,24 @@ def policy_report(run: Simulation, name: str) -> dict[str, Any]:
         **figures,
         "regret_curve": [_finite(r) for r in regret_curve(values, oracles, CURVE_BIN_S).tolist()],
         "recovery_s": [_finite(r) for r in recoveries],
+        **_budget_figures(run, name),
         "impressions_per_s": run.per_seed(name, lambda sums: sums["impressions"]).value / run.seconds,
     }
+
+
+def _budget_figures(run: Simulation, name: str) -> dict[str, Any]:
+    """Return by how much the worst campaign's day went over its budget, where there are budgets."""
+    if not run.config.inventory.budget_share:
+        return {}
+    worst = [
+        overspend(ledger.spend, daily_budgets(_first_ads(run.config, seed)))
+        for ledger, seed in zip(run.ledgers[name], run.seeds, strict=True)
+    ]
+    return {"overspend": _json(mean_interval(np.array(worst)))}
+
+
+def _first_ads(config: WorldConfig, seed: int) -> AdTable:
+    return make_ads(resized(config, seed=seed), 0, config.sizes.ads, config.start_s)
 
 
 def _pairs(run: Simulation, name: str) -> list[tuple[Ledger, Ledger]]:
@@ -179,6 +206,7 @@ def simulation_report(run: Simulation) -> dict[str, Any]:
         "seeds": list(run.seeds),
         "shifts_s": run.shifts(),
         "curve_bin_s": CURVE_BIN_S,
+        "notes": [BUDGET_NOTE] if run.config.inventory.budget_share else [],
         "policies": {name: policy_report(run, name) for name in run.ledgers},
     }
 

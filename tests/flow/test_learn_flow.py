@@ -12,7 +12,9 @@ from support.outcomes import MINUTE, OutcomeLog
 from support.raw_log import RawLog
 
 from connectors.codec import EventCodec
-from flows.learn import learn
+from flows.learn import LearnOptions, learn
+from models.domain.catalogue import Ad
+from models.domain.errors import ArtifactError
 from models.domain.events import Adjustments, Pacing
 from models.domain.log import LogRecord
 
@@ -34,14 +36,14 @@ def told() -> OutcomeLog:
 @pytest.fixture
 def ads() -> RawLog:
     log = RawLog()
-    fields = {"campaign_id": "c-bad", "daily_budget_micros": 50_000}
+    fields = {"campaign_id": "c-bad", "daily_budget_micros": 50_000, "bid_micros": 10_000}
     log.event("ad_upsert", ads=[{"ad_id": "bad", **fields}], event_time=MINUTE)
     return log
 
 
 def run(told: list[LogRecord], ads: RawLog, engine: str = "impulse", batch: int = 64) -> MemorySink:
     sink = MemorySink()
-    run_flow(learn(MemoryLog(told, batch), MemoryLog(ads.records), sink, PARTITIONS, engine))
+    run_flow(learn(MemoryLog(told, batch), MemoryLog(ads.records), sink, PARTITIONS, LearnOptions(engine)))
     return sink
 
 
@@ -128,3 +130,47 @@ def test_outcomes_written_again_after_a_crash_count_once_also_across_a_resume(to
         run_flow(flow, 1, RecoveryConfig(str(tmp_path)))
     assert merged(sink) == whole
     assert merged(run(repeated, ads)) == whole
+
+
+def pacing_of(told: OutcomeLog, ads: RawLog, **catalogues: tuple[Ad, ...]) -> list[Pacing]:
+    def ads_of(artifact: str) -> tuple[Ad, ...]:
+        if artifact not in catalogues:
+            raise ArtifactError(f"no {artifact}")
+        return catalogues[artifact]
+
+    sink = MemorySink()
+    options = LearnOptions(ads_of=ads_of)
+    run_flow(learn(MemoryLog(told.records, 64), MemoryLog(ads.records), sink, PARTITIONS, options))
+    return [record for record in control(sink) if isinstance(record, Pacing)]
+
+
+def said(paces: list[Pacing]) -> list[tuple]:
+    """Return what records say, but for their versions, which begin at the time of the start."""
+    return [(pace.event_time, pace.multipliers, pace.exhausted) for pace in paces]
+
+
+def ad_of(campaign_id: str, daily: int | None, **fields: object) -> Ad:
+    return Ad(**{"ad_id": campaign_id, "campaign_id": campaign_id, "daily_budget_micros": daily, **fields})
+
+
+def test_budgets_follow_a_catalogue_that_comes_as_an_artifact(told):
+    log = RawLog()
+    log.event("catalogue", artifact="first", event_time=MINUTE)
+    paces = pacing_of(told, log, first=(ad_of("c-bad", 2_000_000),))
+    assert any(pace.multipliers.get("c-bad", 0) > 0 for pace in paces)
+    assert not any("c-good" in pace.multipliers for pace in paces)
+
+
+def test_a_catalogue_that_cannot_be_opened_or_holds_a_bad_ad_leaves_budgets_as_they_are(told, ads):
+    as_it_was = pacing_of(told, ads)
+    ads.event("catalogue", artifact="missing", event_time=MINUTE)
+    ads.event("catalogue", artifact="broken", event_time=MINUTE)
+    broken = (ad_of("c-bad", None), ad_of("x", 1, bid_micros=5))
+    assert said(pacing_of(told, ads, broken=broken)) == said(as_it_was)
+
+
+def test_ads_that_personalizing_refuses_move_no_budget(told, ads):
+    as_it_was = pacing_of(told, ads)
+    absurd = {"ad_id": "x", "campaign_id": "c-bad", "daily_budget_micros": 10**15, "bid_micros": 10**15}
+    ads.event("ad_upsert", ads=[absurd], event_time=MINUTE)
+    assert said(pacing_of(told, ads)) == said(as_it_was)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.outcomes import outcome
 
-from flows.learn import LearnLogic
+from flows.learn import DEFAULT_OPTIONS, LearnLogic
 from models.domain.decision import Outcome, Parts
 from models.domain.log import Output
 from models.state.repeats import Repeats
@@ -30,7 +30,7 @@ STORY = story()
 
 
 def fresh(state: dict[str, bytes] | None = None) -> LearnLogic:
-    return LearnLogic(state, (0,), "impulse", 1)
+    return LearnLogic(state, (0,), DEFAULT_OPTIONS, 1)
 
 
 def said(logic: LearnLogic, told: list[Outcome]) -> list[Output]:
