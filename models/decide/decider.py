@@ -18,6 +18,7 @@ from models.domain.ids import decision_id, key64
 from models.domain.log import LogRecord
 from models.learning.exploration import behavior_policy, randomized_users
 from models.policy.caps import blocked_keys
+from models.policy.diversity import Flags
 from models.policy.eligibility import Eligibility, Situation
 from models.scorer.interface import I32, I64
 from models.state.windows import NAMES
@@ -25,6 +26,7 @@ from models.state.windows import NAMES
 from .arithmetic import Logits, Offers, appraise, gathered
 from .compiled_view import CompiledView
 from .creatives import choose_creative, shown_pctr
+from .frozen import frozen_propensities
 from .profiles import Profiles
 from .segments import behavioural_segment
 from .slates import SlotFigures, fill
@@ -150,7 +152,16 @@ def _filled(compiled: CompiledView, jobs: list[Job], ids: list[str], scored: Sco
         slates.numbers.tolist(),
         slates.figures.tolist(),
         slates.propensity.tolist(),
+        _frozen(compiled, scored, slates.numbers[:, :, 0], randomized),
     )
+
+
+def _frozen(compiled: CompiledView, scored: Scored, shown: I64, randomized: Flags) -> list[list[float]]:
+    """Return what the base model alone would have thought of randomised slots, by decision and slot."""
+    return frozen_propensities(
+        *scored, compiled.ads.bid_type, shown, randomized, compiled.facets, compiled.slate_rules,
+        compiled.view.policy.exploration,
+    ).tolist()  # fmt: skip
 
 
 def _slots_wanted(job: Job, default: int) -> int:
@@ -166,6 +177,7 @@ class _Filled(NamedTuple):
     numbers: list[list[list[int]]]
     figures: list[list[list[float]]]
     propensity: list[float]
+    frozen: list[list[float]]
 
 
 class _Explained:
@@ -237,6 +249,7 @@ class _Explained:
             ecpm_micros=ecpm,
             pacing=compiled.pacing[row],
             propensity=figures.propensity,
+            frozen_propensity=self._filled.frozen[b][slot],
             parts=_parts(figures, compiled.weights.bias[0]),
         )
         return self._presented(made, row, b) if ad.creatives else made

@@ -168,4 +168,5 @@ def outcome(
         late=late,
         through=through,
         creative_propensity=shown.creative_propensity,
+        frozen_propensity=shown.frozen_propensity,
     )

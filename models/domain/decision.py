@@ -40,7 +40,8 @@ class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     auction charges per billed event (``bid_type``); ``propensity`` the probability that the
     behaviour policy put this ad in this slot, given the slots before. ``creative_propensity`` is that of
     the creative, given the ad; ``generated`` labels a creative that no person wrote. The auction ranks an
-    ad by the best of its creatives, pctr is that of the one shown.
+    ad by the best of its creatives, pctr is that of the one shown. In the randomised bucket
+    ``frozen_propensity`` is what ``propensity`` would have been by the base model alone (0: not told).
     """
 
     slot: int
@@ -59,6 +60,7 @@ class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     parts: Parts
     creative_propensity: float = 1.0
     generated: bool = False
+    frozen_propensity: float = 0.0
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -123,6 +125,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     late: bool = False
     through: Literal["", "click", "view"] = ""
     creative_propensity: float = 1.0
+    frozen_propensity: float = 0.0
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

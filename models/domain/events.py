@@ -118,12 +118,14 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
     ``segment|category``, those of ``creatives`` ``ad|creative`` (relative to the ad's weight).
     ``conversions`` are per campaign and add to the logit of conversion given click.
     ``position_logits`` are the log examination of each slot, slot 0 first.
-    ``reset`` forgets all earlier weights first (a roll-back to the frozen model).
+    ``reset`` forgets all earlier weights and users' own tastes first (a roll-back to the frozen model);
+    ``reason`` says why.
     """
 
     version: Annotated[int, Meta(ge=1)]
     engine: Label = "impulse"
     reset: bool = False
+    reason: Label = ""
     bias: Weight | None = None
     ads: dict[str, Weight] = {}
     campaigns: dict[str, Weight] = {}

@@ -33,10 +33,11 @@ from models.domain.events import Adjustments, Weight
 
 from .bayes import sigmoid
 from .conversions import Conversions
+from .counterfactual import frozen_weight
 from .drift import DriftAlarm, DriftWatch
 from .engines import make_engine
 from .event_clock import EventClock
-from .guard import Guard, GuardReport
+from .guard import Guard, GuardReport, reason_of
 from .packing import pack, unpack
 from .patience import Patience
 from .position import PositionBias, examination_of, examination_shift
@@ -180,7 +181,7 @@ class Learner:
         self._position.learn(outcome.slot, adjusted_logit(outcome), label, outcome.event_time)
         frozen, adjusted = self._predictions(outcome)
         if outcome.adjustments_version >= self._reset_version:
-            self._guard.add(frozen, adjusted, label > 0.0)
+            self._guard.add(frozen, adjusted, label > 0.0, frozen_weight(outcome))
         return self._watch(outcome, label - sigmoid(frozen))
 
     def _answered(self, outcome: Outcome) -> DriftAlarm | None:
@@ -190,7 +191,7 @@ class Learner:
         self._sampler.correct(outcome, 1.0, age_ms)
         self._position.correct(outcome.slot, adjusted_logit(outcome), age_ms)
         if outcome.adjustments_version >= self._reset_version:
-            self._guard.correct(*self._predictions(outcome))
+            self._guard.correct(*self._predictions(outcome), frozen_weight(outcome))
         return self._watch(outcome, 1.0)
 
     def _watch(self, outcome: Outcome, residual: float) -> DriftAlarm | None:
@@ -237,13 +238,14 @@ class Learner:
 
     def _roll_back(self, time_ms: int, version: int) -> Adjustments:
         """Forget what was learned and say so; learning goes on from the prior."""
+        reason = reason_of(self._guard.verdict(), self._guard.report())
         self.counts["roll_backs"] += 1
         self._engine.reset()
         self._returned = {}
         self._conversions.rolled_back(version)
         self._guard = self._fresh_guard()
         self._reset_version = self.version = version
-        return self._adjustments(time_ms, reset=True)
+        return self._adjustments(time_ms, reset=True, reason=reason)
 
     def _adjustments(self, time_ms: int, **fields: Any) -> Adjustments:
         return Adjustments(
