@@ -8,12 +8,11 @@ that `flows.personalize` wrote again after a crash are dropped before anything l
 
     ads.outcomes.v1 ─▸ outcome ─┐
                                 ├─▸ learner + pacer ─▸ Adjustments, Pacing ─▸ a copy into every partition
-    ads.events.v1/0 ─▸ ads ─────┘
+    ads.events.v1/0 ─▸ ads ─────┘                  └─▸ Notice of a drift ─▸ partition 0
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -37,8 +36,10 @@ from connectors.kafka import KafkaLogSource, KafkaSink
 from models.decide.pacing import paced
 from models.domain.decision import Outcome
 from models.domain.errors import BadRecord
-from models.domain.events import Control
+from models.domain.events import Control, Notice
+from models.domain.ids import content_hash
 from models.domain.log import LogRecord, Output, Rejected
+from models.learning.drift import DriftAlarm
 from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
 from models.policy.pacing import Pacer, PacingSettings
@@ -50,8 +51,6 @@ from .settings import Settings, load_settings
 
 Lesson = Outcome | Offered | Rejected
 KEY = "learner"
-
-logger = logging.getLogger(__name__)
 
 
 class LearnOptions(NamedTuple):
@@ -124,6 +123,20 @@ def _decode_outcome(record: LogRecord) -> Outcome | Rejected:
         return Rejected(record, BadRecord("bad_outcome", str(error)), "learn")
 
 
+def notice_of(alarm: DriftAlarm) -> Notice:
+    """Return the record that tells people of a drift; equal alarms have equal ids."""
+    return Notice(
+        id=f"drift-{content_hash(f'{alarm.segment}|{alarm.category}'.encode())[:16]}-{alarm.time_ms}",
+        event_time=alarm.time_ms,
+        about="drift",
+        segment=alarm.segment,
+        category=alarm.category,
+        before=round(alarm.before, 5),
+        after=round(alarm.after, 5),
+        labels=alarm.labels,
+    )
+
+
 class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
     """The learner and the pacer inside Bytewax."""
 
@@ -153,14 +166,11 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
             if isinstance(value, Offered):
                 (self._pacer.replace if value.whole else self._pacer.follow)(value.ads)
         learned = self._learner.learn(outcomes)
-        for alarm in learned.alarms:
-            logger.warning(
-                "clicks of %s|%s drifted: residual %.4f, was %.4f",
-                alarm.segment, alarm.category, alarm.after, alarm.before,
-            )  # fmt: skip
         control: list[Control] = list(learned.adjustments)
         control += paced(self._pacer, outcomes)
         out = [output for change in control for output in copies(encode(change), self._partitions)]
+        for alarm in learned.alarms:
+            out += copies(encode(notice_of(alarm)), self._partitions[:1])
         out += [to_dead_letter(v.record, v.error, v.stage) for v in values if isinstance(v, Rejected)]
         return [out] if out else [], self.RETAIN
 

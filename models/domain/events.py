@@ -161,10 +161,33 @@ class Erasure(_Record, frozen=True, gc=False, kw_only=True, tag="erasure"):
     user_id: Id
 
 
+class Notice(_Record, frozen=True, gc=False, kw_only=True, tag="notice"):
+    """Something that people should know, in partition 0 alone; no decision depends on it.
+
+    ``drift``: the click residual of the frozen model moved in a segment x category, from a mean of ``before``
+    to one of ``after`` over the last ``labels``.
+    """
+
+    about: Literal["drift"]
+    segment: Label = ""
+    category: Label = ""
+    before: float = 0.0
+    after: float = 0.0
+    labels: Annotated[int, Meta(ge=0)] = 0
+
+
 AdEvent = Impression | Click | Dwell | View | Swipe | Hide | Conversion
 UserEvent = Request | AdEvent
 Control = (
-    AdUpsert | AdWithdraw | CatalogueSnapshot | Adjustments | Pacing | ModelSwitch | PolicyChange | Erasure
+    AdUpsert
+    | AdWithdraw
+    | CatalogueSnapshot
+    | Adjustments
+    | Pacing
+    | ModelSwitch
+    | PolicyChange
+    | Erasure
+    | Notice
 )
 Event = UserEvent | Control
 CONTROL_TYPES = (
@@ -176,6 +199,7 @@ CONTROL_TYPES = (
     ModelSwitch,
     PolicyChange,
     Erasure,
+    Notice,
 )
 
 EventKind = Literal["request", "impression", "click", "dwell", "view", "swipe", "hide", "conversion"]

@@ -1,7 +1,7 @@
 """Which model would earn more clicks, the adjusted one or the frozen one: asked of the randomised bucket.
 
-In the bucket, slots are drawn by a known law from the adjusted model's ranking, and each logs how probable its
-ad was under the same law and the frozen model's ranking. So with weights w = frozen / logged propensity
+In the bucket, slots are drawn by a known law from the adjusted model's ranking, and each logs how probable
+its ad was under the same law and the frozen model's ranking. So with w = frozen / logged propensity
 
     CTR of the adjusted model  A = mean(y)                 as it was seen,
     CTR of the frozen model    F = sum(w y) / sum(w)        SNIPS (Swaminathan and Joachims, NeurIPS '15),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 
 import pytest
@@ -10,12 +11,15 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from support.flow_runs import MemoryLog, MemorySink, reason, run_flow
 from support.outcomes import MINUTE, OutcomeLog
 from support.raw_log import RawLog
+from support.shards import Bench, LogBuilder, bodies
+from support.shards import run as run_shard
 
 from connectors.codec import EventCodec
 from flows.learn import LearnOptions, learn
 from models.domain.catalogue import Ad
+from models.domain.decision import Decision, Parts
 from models.domain.errors import ArtifactError
-from models.domain.events import Adjustments, Pacing
+from models.domain.events import Adjustments, Notice, Pacing
 from models.domain.log import LogRecord
 
 PARTITIONS = (0, 1, 2)
@@ -174,3 +178,38 @@ def test_ads_that_personalizing_refuses_move_no_budget(told, ads):
     absurd = {"ad_id": "x", "campaign_id": "c-bad", "daily_budget_micros": 10**15, "bid_micros": 10**15}
     ads.event("ad_upsert", ads=[absurd], event_time=MINUTE)
     assert said(pacing_of(told, ads)) == said(as_it_was)
+
+
+def shifted() -> OutcomeLog:
+    """Return outcomes of one segment and category in which clicks become ten times as frequent half-way."""
+    log, rng = OutcomeLog(), random.Random(0)
+    for n in range(6000):
+        at = n / 50
+        shared = {"decision_id": f"ads.events.v1-0-{n}", "segment": "s", "category": "shoes"}
+        log.add("impression", at, **shared, parts=Parts(base=-3.0))
+        if rng.random() < (0.05 if n < 3000 else 0.5):
+            log.add("click", at + 0.01, **shared, parts=Parts(base=-3.0))
+    return log
+
+
+def test_a_drift_is_a_notice_in_partition_0_that_names_segment_and_category(ads):
+    sink = run(shifted().records, ads)
+    notices = [record for record in control(sink) if isinstance(record, Notice)]
+    assert 1 <= len(notices) <= 4
+    assert {(n.about, n.segment, n.category) for n in notices} == {("drift", "s", "shoes")}
+    assert notices[0].after > notices[0].before and notices[0].labels >= 300
+    assert notices[0].event_time > MINUTE + 60_000
+    assert len({notice.id for notice in notices}) == len(notices)
+    for other in (1, 2):
+        assert not any(isinstance(record, Notice) for record in control(sink, other))
+
+
+def test_a_notice_changes_no_decision():
+    log = LogBuilder()
+    log.ads(2)
+    before = log.request("u")
+    log.add(Notice, about="drift", segment="s", category="shoes", after=0.3)
+    log.request("v")
+    first, second = bodies(run_shard(Bench().shard(), log.records), Decision)
+    assert (first.decision_id, first.catalogue_version) == (before, second.catalogue_version)
+    assert [slot.ad_id for slot in second.ads]
