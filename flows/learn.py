@@ -40,6 +40,7 @@ from models.domain.events import Control, Notice
 from models.domain.ids import content_hash
 from models.domain.log import LogRecord, Output, Rejected
 from models.learning.drift import DriftAlarm
+from models.learning.event_clock import EventClock
 from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
 from models.policy.pacing import Pacer, PacingSettings
@@ -150,13 +151,15 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         self._partitions = partitions
         settings = LearnerSettings(engine=options.engine, first_version=first_version)
         pacing = PacingSettings(first_version=first_version, plan=options.plan)
-        self._repeats = Repeats()
+        self._repeats, self._clock = Repeats(), EventClock()
         if state is None:
             self._learner, self._pacer = Learner(settings), Pacer(pacing)
         else:
             self._learner = Learner.from_bytes(state["learner"], settings)
             self._pacer = Pacer.restore(state["pacer"], pacing)
             self._repeats.load(state.get("repeats", b""))
+            if "clock" in state:
+                self._clock.restore(msgspec.msgpack.decode(state["clock"]))
 
     def on_batch(self, values: list[Lesson]) -> tuple[list[list[Output]], bool]:
         """Learn from outcomes and follow budgets; return the control records that are due."""
@@ -167,7 +170,7 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
                 (self._pacer.replace if value.whole else self._pacer.follow)(value.ads)
         learned = self._learner.learn(outcomes)
         control: list[Control] = list(learned.adjustments)
-        control += paced(self._pacer, outcomes)
+        control += paced(self._pacer, outcomes, self._clock)
         out = [output for change in control for output in copies(encode(change), self._partitions)]
         for alarm in learned.alarms:
             out += copies(encode(notice_of(alarm)), self._partitions[:1])
@@ -180,4 +183,5 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
             "learner": self._learner.to_bytes(),
             "pacer": self._pacer.snapshot(),
             "repeats": self._repeats.dump(),
+            "clock": msgspec.msgpack.encode(self._clock.values()),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -213,3 +214,54 @@ def test_a_notice_changes_no_decision():
     first, second = bodies(run_shard(Bench().shard(), log.records), Decision)
     assert (first.decision_id, first.catalogue_version) == (before, second.catalogue_version)
     assert [slot.ad_id for slot in second.ads]
+
+
+BAD_OUTCOMES = {
+    "a probability that is NaN": b'"pctr":NaN',
+    "a part that is infinite": b'"pcvr":1e999',
+    "a charge below nothing": b'"charge_micros":-1',
+    "a kind that nobody knows": b'"kind":"teleport"',
+    "a value that is no number": b'"value_micros":"much"',
+}
+
+
+@pytest.mark.parametrize("field", BAD_OUTCOMES.values(), ids=BAD_OUTCOMES.keys())
+def test_an_outcome_with_an_impossible_field_is_a_dead_letter(told, ads, field):
+    name = field.split(b":")[0]
+    good = next(r.value for r in told.records if name in (r.value or b""))
+    told.raw(re.sub(name + b":[^,}]+", field, good))
+    assert [reason(letter) for letter in run(told.records, ads).stream("dead_letters")] == ["bad_outcome"]
+
+
+def test_outcomes_of_decisions_ads_and_campaigns_that_nobody_knows_are_learned_and_harm_nothing(told, ads):
+    whole = merged(run(told.records, ads))
+    for n in range(50):
+        stranger = {"ad_id": f"x{n}", "campaign_id": f"y{n}", "decision_id": f"never-made-{n}"}
+        told.add("click", 899, segment="elsewhere", **stranger)
+    weights = merged(run(told.records, ads))
+    assert weights["good"] == pytest.approx(whole["good"], abs=0.1)
+
+
+def test_conversions_from_before_their_decision_count_for_no_rate(told, ads):
+    def rates() -> list[dict]:
+        found = control(run([*told.records, *later.records], ads))
+        return [record.conversions for record in found if isinstance(record, Adjustments)]
+
+    later = OutcomeLog()
+    later.add("dwell", 960, user_id="v")
+    before = rates()
+    absurd = {"decision_time": MINUTE + 960_500, "through": "click", "campaign_id": "c-good"}
+    for n in range(20):
+        later.add("conversion", 960, ad_id="good", decision_id=f"d{n}", user_id="v", **absurd)
+    later.add("dwell", 970, user_id="v")
+    assert {name: w for r in rates() for name, w in r.items()} == {n: w for r in before for n, w in r.items()}
+
+
+def test_one_wild_timestamp_does_not_end_the_day_of_every_budget(told, ads):
+    exhausted = [pace.exhausted for pace in pacing_of(told, ads)]
+    assert exhausted[-1] == ("c-bad",)
+    day_ms = 86_400_000
+    wild = {"ad_id": "good", "campaign_id": "c-good", "user_id": "wild", "charge_micros": 1}
+    told.add("impression", 899, event_time=MINUTE + 3 * day_ms, decision_time=MINUTE + 3 * day_ms, **wild)
+    told.add("impression", 900, ad_id="good", campaign_id="c-good")
+    assert [pace.exhausted for pace in pacing_of(told, ads)][-1] == ("c-bad",)
