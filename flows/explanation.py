@@ -42,6 +42,7 @@ def _slot(decision: Decision, slot: Slot) -> dict[str, Any]:
         "slot": slot.slot,
         "ad_id": slot.ad_id,
         "campaign_id": slot.campaign_id,
+        "creative": _creative(slot),
         "pctr": slot.pctr,
         "pcvr": slot.pcvr,
         "logit": logit_of(slot.parts),
@@ -56,9 +57,16 @@ def _slot(decision: Decision, slot: Slot) -> dict[str, Any]:
     }
 
 
+def _creative(slot: Slot) -> dict[str, Any] | None:
+    if not slot.creative_id:
+        return None
+    return {"id": slot.creative_id, "propensity": slot.creative_propensity, "generated": slot.generated}
+
+
 def logit_of(parts: Parts) -> float:
     """Return the click logit without exploration: pctr is its sigmoid."""
-    return parts.base + parts.bias + parts.ad + parts.campaign + parts.segment_category + parts.user_category
+    learned = parts.bias + parts.ad + parts.campaign + parts.segment_category
+    return parts.base + learned + parts.user_category + parts.creative
 
 
 def flip(slot: Slot, above: Slot) -> dict[str, Any]:

@@ -3,19 +3,21 @@
     python -m bytewax.run flows.learn        or        impulse learn
 
 One logical learner: everything is keyed to one state. It needs no determinism for replay, because what it
-says goes through the log like everything else; it is nevertheless a function of its inputs alone.
+says goes through the log like everything else; it is nevertheless a function of its inputs alone. Outcomes
+that `flows.personalize` wrote again after a crash are dropped before anything learns or charges them.
 
     ads.outcomes.v1 ─▸ outcome ─┐
                                 ├─▸ learner + pacer ─▸ Adjustments, Pacing ─▸ a copy into every partition
-    ads.events.v1/0 ─▸ ads ─────┘
+    ads.events.v1/0 ─▸ ads ─────┘                  └─▸ Notice of a drift ─▸ partition 0
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import bytewax.operators as op
 import msgspec
@@ -24,7 +26,9 @@ from bytewax.inputs import Source
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
 
+from connectors.artifacts import ArtifactStore
 from connectors.broadcast import copies
+from connectors.catalogues import stored_ads
 from connectors.codec import EventCodec, encode
 from connectors.consumer import ReadSettings, list_partitions
 from connectors.dead_letters import to_dead_letter
@@ -32,19 +36,37 @@ from connectors.kafka import KafkaLogSource, KafkaSink
 from models.decide.pacing import paced
 from models.domain.decision import Outcome
 from models.domain.errors import BadRecord
-from models.domain.events import AdUpsert, Control
+from models.domain.events import Control, Notice
+from models.domain.ids import content_hash
 from models.domain.log import LogRecord, Output, Rejected
+from models.learning.drift import DriftAlarm
+from models.learning.event_clock import EventClock
 from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
 from models.policy.pacing import Pacer, PacingSettings
+from models.state.repeats import Repeats
 
-from .operators import Keyed, decode_record
+from .offers import AdsOf, AdsOnly, Offered, no_artifacts
+from .operators import Keyed
 from .settings import Settings, load_settings
 
-Lesson = Outcome | AdUpsert | Rejected
+Lesson = Outcome | Offered | Rejected
 KEY = "learner"
 
-logger = logging.getLogger(__name__)
+
+class LearnOptions(NamedTuple):
+    """What the flow can be told.
+
+    ``engine`` names the learner's engine, ``plan`` is the day's traffic as `PacingSettings` takes it,
+    ``ads_of`` opens the catalogue artifacts that the log names.
+    """
+
+    engine: str = "impulse"
+    plan: tuple[float, ...] = ()
+    ads_of: AdsOf = no_artifacts
+
+
+DEFAULT_OPTIONS = LearnOptions()
 
 
 def flow(settings: Settings | None = None, stop: threading.Event | None = None) -> Dataflow:
@@ -56,7 +78,9 @@ def flow(settings: Settings | None = None, stop: threading.Event | None = None) 
     log = KafkaLogSource(config, topics.events, partitions=(0,), settings=reading, stop=stop)
     sink = KafkaSink(config, topics.by_stream(), linger_ms=settings.linger_ms)
     partitions = list_partitions(config, topics.events)
-    return learn(outcomes, log, sink, partitions, settings.learner_engine)
+    store = ArtifactStore(settings.artifacts)
+    options = LearnOptions(settings.learner_engine, settings.pacing_plan, partial(stored_ads, store))
+    return learn(outcomes, log, sink, partitions, options)
 
 
 def learn(
@@ -64,19 +88,19 @@ def learn(
     log: Source[LogRecord],
     sink: Sink[Keyed],
     partitions: Sequence[int],
-    engine: str = "impulse",
+    options: LearnOptions = DEFAULT_OPTIONS,
 ) -> Dataflow:
     """Return the dataflow between any sources of outcomes and ads and any sink of control records."""
     dataflow = Dataflow("learn")
     told: Stream[LogRecord] = op.input("outcomes", dataflow, outcomes)
     known: Stream[LogRecord] = op.input("log", dataflow, log)
     followed = op.flat_map_batch("decode_outcomes", told, decode_outcomes)  # Outcome | Rejected
-    ads = op.flat_map_batch("decode_ads", known, AdsOnly(EventCodec()))  # AdUpsert
+    ads = op.flat_map_batch("decode_ads", known, AdsOnly(EventCodec(), options.ads_of))  # Offered
     lessons = op.merge("merge", followed, ads)
     keyed = op.key_on("one_learner", lessons, lambda _: KEY)
     versions = int(time.time() * 1000)  # above every version of an earlier run that left no snapshot
     out = op.stateful_batch(
-        "learn", keyed, lambda state: LearnLogic(state, partitions, engine, versions)
+        "learn", keyed, lambda state: LearnLogic(state, partitions, options, versions)
     )  # (key, [Output])
     op.output("out", out, sink)
     return dataflow
@@ -100,52 +124,64 @@ def _decode_outcome(record: LogRecord) -> Outcome | Rejected:
         return Rejected(record, BadRecord("bad_outcome", str(error)), "learn")
 
 
-class AdsOnly:
-    """Keeps the catalogue changes of one partition of the log: budgets come with the ads."""
-
-    def __init__(self, codec: EventCodec) -> None:
-        self._codec = codec
-
-    def __call__(self, records: list[LogRecord]) -> list[AdUpsert]:
-        """Return the ads in these records; user events are skipped without being decoded."""
-        found = (decode_record(self._codec, r) for r in records if b'"ad_upsert"' in (r.value or b""))
-        events = (item.event for item in found if not isinstance(item, Rejected))
-        return [event for event in events if isinstance(event, AdUpsert)]
+def notice_of(alarm: DriftAlarm) -> Notice:
+    """Return the record that tells people of a drift; equal alarms have equal ids."""
+    return Notice(
+        id=f"drift-{content_hash(f'{alarm.segment}|{alarm.category}'.encode())[:16]}-{alarm.time_ms}",
+        event_time=alarm.time_ms,
+        about="drift",
+        segment=alarm.segment,
+        category=alarm.category,
+        before=round(alarm.before, 5),
+        after=round(alarm.after, 5),
+        labels=alarm.labels,
+    )
 
 
 class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
     """The learner and the pacer inside Bytewax."""
 
     def __init__(
-        self, state: dict[str, bytes] | None, partitions: Sequence[int], engine: str, first_version: int
+        self,
+        state: dict[str, bytes] | None,
+        partitions: Sequence[int],
+        options: LearnOptions,
+        first_version: int,
     ) -> None:
         self._partitions = partitions
-        settings = LearnerSettings(engine=engine, first_version=first_version)
-        pacing = PacingSettings(first_version=first_version)
+        settings = LearnerSettings(engine=options.engine, first_version=first_version)
+        pacing = PacingSettings(first_version=first_version, plan=options.plan)
+        self._repeats, self._clock = Repeats(), EventClock()
         if state is None:
             self._learner, self._pacer = Learner(settings), Pacer(pacing)
         else:
             self._learner = Learner.from_bytes(state["learner"], settings)
             self._pacer = Pacer.restore(state["pacer"], pacing)
+            self._repeats.load(state.get("repeats", b""))
+            if "clock" in state:
+                self._clock.restore(msgspec.msgpack.decode(state["clock"]))
 
     def on_batch(self, values: list[Lesson]) -> tuple[list[list[Output]], bool]:
         """Learn from outcomes and follow budgets; return the control records that are due."""
-        outcomes = [value for value in values if isinstance(value, Outcome)]
+        told = (value for value in values if isinstance(value, Outcome))
+        outcomes = [outcome for outcome in told if self._repeats.first_time(outcome)]
         for value in values:
-            if isinstance(value, AdUpsert):
-                self._pacer.follow(value.ads)
+            if isinstance(value, Offered):
+                (self._pacer.replace if value.whole else self._pacer.follow)(value.ads)
         learned = self._learner.learn(outcomes)
-        for alarm in learned.alarms:
-            logger.warning(
-                "clicks of %s|%s drifted: residual %.4f, was %.4f",
-                alarm.segment, alarm.category, alarm.after, alarm.before,
-            )  # fmt: skip
         control: list[Control] = list(learned.adjustments)
-        control += paced(self._pacer, outcomes)
+        control += paced(self._pacer, outcomes, self._clock)
         out = [output for change in control for output in copies(encode(change), self._partitions)]
+        for alarm in learned.alarms:
+            out += copies(encode(notice_of(alarm)), self._partitions[:1])
         out += [to_dead_letter(v.record, v.error, v.stage) for v in values if isinstance(v, Rejected)]
         return [out] if out else [], self.RETAIN
 
     def snapshot(self) -> dict[str, bytes]:
-        """Return both states as bytes of plain data."""
-        return {"learner": self._learner.to_bytes(), "pacer": self._pacer.snapshot()}
+        """Return the states as bytes of plain data."""
+        return {
+            "learner": self._learner.to_bytes(),
+            "pacer": self._pacer.snapshot(),
+            "repeats": self._repeats.dump(),
+            "clock": msgspec.msgpack.encode(self._clock.values()),
+        }

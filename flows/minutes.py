@@ -10,9 +10,9 @@ from bytewax.operators import StatefulBatchLogic
 
 from connectors.codec import encode
 from connectors.dead_letters import to_dead_letter
-from models.domain.decision import Outcome
 from models.domain.errors import BadRecord
 from models.domain.log import LogRecord, Output, Rejected
+from models.state.repeats import outcome_identity
 from models.state.seen import SeenIds
 from models.state.watermark import Watermark
 
@@ -113,7 +113,7 @@ class MarkLogic(StatefulBatchLogic[Told | Rejected, Marked | Rejected, dict[str,
         outcome = told.outcome
         watermark = self._clock.advance(outcome.event_time, told.record.timestamp_ms) - self._lateness_ms
         ticks = self._ticks(watermark)
-        if outcome.kind not in COUNTED or not self._seen.first_time(_identity(outcome)):
+        if outcome.kind not in COUNTED or not self._seen.first_time(outcome_identity(outcome)):
             return ticks
         end = minute_of(outcome.event_time) + MINUTE_MS
         if end > watermark:
@@ -134,10 +134,6 @@ class MarkLogic(StatefulBatchLogic[Told | Rejected, Marked | Rejected, dict[str,
             "open": dict(self._open),
             "seen": self._seen.dump(),
         }
-
-
-def _identity(outcome: Outcome) -> str:
-    return f"{outcome.decision_id}|{outcome.slot}|{outcome.kind}|{outcome.event_id}"
 
 
 def _absurd(told: Told) -> BadRecord | None:

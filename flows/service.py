@@ -6,16 +6,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from connectors.artifacts import ArtifactStore
+from connectors.catalogues import stored_ads
 from connectors.codec import EventCodec
 from models.decide.decider import Decider
 from models.decide.shard import Place, Shard, ShardBounds
 from models.decide.views import ViewBuilder
 from models.decide.warm_up import warm_up
 from models.domain.catalogue import Ad
-from models.domain.errors import ArtifactError
 from models.scorer.artifact import load as load_artifact
 from models.scorer.interface import Scorer
 from models.scorer.popularity import PopularityScorer
@@ -48,10 +46,7 @@ class StoredResources:
 
     def ads(self, artifact: str) -> tuple[Ad, ...]:
         """Return the ads of a catalogue artifact: a JSON array of ads."""
-        try:
-            return msgspec.json.decode(self._store.get(artifact), type=tuple[Ad, ...])
-        except msgspec.DecodeError as error:
-            raise ArtifactError(f"catalogue artifact {artifact}: {error}. Fix: publish it anew.") from error
+        return stored_ads(self._store, artifact)
 
     def keep(self, data: bytes) -> str:
         """Keep a blob and return its content hash."""

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     group_id: str = Field("impulse-personalize", description="consumer group; for lag monitoring only")
     partitions: tuple[int, ...] | None = Field(None, description="partitions of this process; none: all")
     learner_engine: str = Field("impulse", pattern="^(impulse|river_lr|river_adpredictor)$")
+    pacing_plan: tuple[float, ...] = Field(
+        (), description="known traffic of a day's 24 hours or 96 quarters (UTC); none: learned from flat"
+    )
     recovery: Path | None = Field(None, description="folder of Bytewax's recovery store; none: no recovery")
     rollup_lateness_s: int = Field(60, ge=0, description="how long a campaign's minute waits for stragglers")
     epoch_ms: int = Field(10_000, ge=10, description="time between two snapshots")

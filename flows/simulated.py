@@ -87,7 +87,7 @@ def _core(name: str, models: Models) -> Callable[[World], CorePolicy]:
         model = models.of(world.config)
         service = Service.of(load_settings(model=model, artifacts=model.parent / "artifacts"))
         if name == "static":
-            return CorePolicy(service.new_shard, policy=GREEDY)
+            return CorePolicy(service.new_shard, policy=GREEDY, pacer=Pacer())
         learner = Learner(LearnerSettings(engine=name))
         return CorePolicy(service.new_shard, learner=learner, pacer=Pacer())
 

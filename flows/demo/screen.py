@@ -68,7 +68,7 @@ def line_of(decision: Decision) -> Text:
         return Text(f"{decision.user_id}: no eligible ad", style="dim")
     slot = decision.ads[0]
     p = slot.parts
-    learned = p.bias + p.ad + p.campaign + p.segment_category
+    learned = p.bias + p.ad + p.campaign + p.segment_category + p.creative
     return Text(
         f"{decision.user_id} ({decision.segment}) sees {slot.ad_id}: pctr {slot.pctr:.2%} = "
         f"base {p.base:+.2f}, learned {learned:+.2f}, own taste {p.user_category:+.2f}; "

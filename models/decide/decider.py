@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from models.domain.decision import Decision, Parts, Rung, Slot, Trigger
 from models.domain.events import Context, Request, UserEvent
@@ -17,7 +18,7 @@ from models.domain.ids import decision_id, key64
 from models.domain.log import LogRecord
 from models.learning.exploration import behavior_policy, randomized_users
 from models.policy.caps import blocked_keys
-from models.policy.creatives import choose_creative
+from models.policy.diversity import Flags
 from models.policy.eligibility import Eligibility, Situation
 from models.scorer.interface import I32, I64
 from models.scorer.segments import add_segments
@@ -25,6 +26,8 @@ from models.state.windows import NAMES
 
 from .arithmetic import Logits, Offers, appraise, gathered
 from .compiled_view import CompiledView
+from .creatives import choose_creative, shown_pctr
+from .frozen import frozen_propensities
 from .profiles import Profiles
 from .segments import behavioural_segment
 from .slates import SlotFigures, fill
@@ -151,7 +154,16 @@ def _filled(compiled: CompiledView, jobs: list[Job], ids: list[str], scored: Sco
         slates.numbers.tolist(),
         slates.figures.tolist(),
         slates.propensity.tolist(),
+        _frozen(compiled, scored, slates.numbers[:, :, 0], randomized),
     )
+
+
+def _frozen(compiled: CompiledView, scored: Scored, shown: I64, randomized: Flags) -> list[list[float]]:
+    """Return what the base model alone would have thought of randomised slots, by decision and slot."""
+    return frozen_propensities(
+        *scored, compiled.ads.bid_type, shown, randomized, compiled.facets, compiled.slate_rules,
+        compiled.view.policy.exploration,
+    ).tolist()  # fmt: skip
 
 
 def _slots_wanted(job: Job, default: int) -> int:
@@ -167,6 +179,7 @@ class _Filled(NamedTuple):
     numbers: list[list[list[int]]]
     figures: list[list[list[float]]]
     propensity: list[float]
+    frozen: list[list[float]]
 
 
 class _Explained:
@@ -202,7 +215,7 @@ class _Explained:
             segment=self._segments[b],
             event_time=job.event.event_time,
             ingest_time=job.record.timestamp_ms,
-            ads=self._slots(filled.numbers[b], filled.figures[b], filled.seeds[b]),
+            ads=self._slots(filled.numbers[b], filled.figures[b], b),
             candidates=filled.candidates[b],
             filtered=self._eligibility.filtered(b),
             activity=dict(zip(NAMES, map(tuple, self._activity[b]), strict=True)),
@@ -216,21 +229,19 @@ class _Explained:
             rung=self._rung,
         )
 
-    def _slots(self, numbers: list[list[int]], figures: list[list[float]], seed: int) -> tuple[Slot, ...]:
+    def _slots(self, numbers: list[list[int]], figures: list[list[float]], b: int) -> tuple[Slot, ...]:
         filled = [(at, of) for at, of in zip(numbers, figures, strict=True) if at[0] >= 0]
-        return tuple(self._slot(slot, at, SlotFigures(*of), seed) for slot, (at, of) in enumerate(filled))
+        return tuple(self._slot(slot, at, SlotFigures(*of), b) for slot, (at, of) in enumerate(filled))
 
-    def _slot(self, slot: int, numbers: list[int], figures: SlotFigures, seed: int) -> Slot:
+    def _slot(self, slot: int, numbers: list[int], figures: SlotFigures, b: int) -> Slot:
         row, ecpm, price = numbers
         compiled = self._compiled
         ad = compiled.view.catalogue.ads[row]
-        nu = compiled.view.policy.exploration.thompson_nu
-        creative = choose_creative(ad, {}, nu, seed) if ad.creatives else None
-        return Slot(
+        made = Slot(
             slot=slot,
             ad_id=ad.ad_id,
             campaign_id=ad.campaign_id,
-            creative_id=creative.creative_id if creative else "",
+            creative_id="",
             category=ad.category,
             pctr=figures.pctr,
             pcvr=figures.pcvr,
@@ -240,7 +251,25 @@ class _Explained:
             ecpm_micros=ecpm,
             pacing=compiled.pacing[row],
             propensity=figures.propensity,
+            frozen_propensity=self._filled.frozen[b][slot],
             parts=_parts(figures, compiled.weights.bias[0]),
+        )
+        return self._presented(made, row, b) if ad.creatives else made
+
+    def _presented(self, slot: Slot, row: int, b: int) -> Slot:
+        """Return the slot of an ad with creatives, with the one that it shows."""
+        compiled, filled = self._compiled, self._filled
+        exploration, randomized = compiled.view.policy.exploration, filled.randomized[b]
+        choices = compiled.weights.choices(row)
+        shown = choose_creative(choices, filled.seeds[b], exploration, randomized=randomized)
+        parts = replace(slot.parts, ad=float(compiled.weights.ad[row, 0]), creative=shown.mean)
+        return replace(
+            slot,
+            creative_id=shown.creative.creative_id if shown.creative else "",
+            creative_propensity=shown.propensity,
+            generated=shown.creative is not None and shown.creative.generated,
+            pctr=shown_pctr(parts),
+            parts=parts,
         )
 
 

@@ -124,14 +124,16 @@ def worth_of(asked: Asked, row: int) -> Worth:
 
 
 def _parts(asked: Asked, scored: Scored) -> Parts:
-    logits = scored.logits
+    """Return the parts of the only candidate; ``creative`` is what its best one adds."""
+    logits, weights, row = scored.logits, asked.compiled.weights, int(scored.rows[0, 0])
     return Parts(
         base=float(logits.click[0, 0]),
-        bias=asked.compiled.weights.bias[0],
-        ad=float(logits.learned.ad[0, 0]),
+        bias=weights.bias[0],
+        ad=float(weights.ad[row, 0]),
         campaign=float(logits.learned.campaign[0, 0]),
         segment_category=float(logits.learned.segment_category[0, 0]),
         user_category=float(logits.taste[0, 0]),
+        creative=weights.lifts.get(row, 0.0),
     )
 
 

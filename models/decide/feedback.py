@@ -167,4 +167,6 @@ def outcome(
         value_micros=value_micros,
         late=late,
         through=through,
+        creative_propensity=shown.creative_propensity,
+        frozen_propensity=shown.frozen_propensity,
     )

@@ -198,6 +198,10 @@ class Profiles:
             )
             self.tastes.learn(rows, key, np.array([offset]), np.zeros(1), np.array([outcome.event_time]))
 
+    def forget_tastes(self) -> None:
+        """Forget what was learned of all users' own tastes (a roll-back to the frozen model)."""
+        self.tastes.clear(np.arange(self.rows))
+
     def dump(self, used: int) -> dict[str, Any]:
         """Return the first `used` rows of every table as plain data."""
         tables = {name: table.dump(used) for name, table in self._tables.items()}
@@ -236,7 +240,7 @@ def sequence_entry(event: AdEvent, ad: Ad | None) -> SequenceEntry | None:
 
 def _offset(parts: Parts) -> float:
     """Return the click logit without the user's own part and without exploration."""
-    return parts.base + parts.bias + parts.ad + parts.campaign + parts.segment_category
+    return parts.base + parts.bias + parts.ad + parts.campaign + parts.segment_category + parts.creative
 
 
 def _i64(values: tuple[int, ...]) -> I64:

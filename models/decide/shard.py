@@ -24,6 +24,7 @@ from models.domain.errors import BadRecord
 from models.domain.events import (
     CONTROL_TYPES,
     AdEvent,
+    Adjustments,
     Click,
     Control,
     Dwell,
@@ -244,7 +245,11 @@ class Shard:
         if not self.seen.first_time(event.id):
             self.counts["duplicate"] += 1
             return
+        rolled_back = isinstance(event, Adjustments) and event.reset
+        before = self.view.weights.version
         self.view, error = self._views.apply(self.view, event)
+        if rolled_back and self.view.weights.version > before:
+            self.profiles.forget_tastes()
         if error is not None and self.place.slice == 0:  # every slice of the partition reads the record
             self._refuse(Rejected(record, error, "control"))
         self.ledger.horizon_ms = _horizon_ms(self.view.policy)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from models.domain import events
-from models.domain.catalogue import Ad
+from models.domain.catalogue import Ad, Creative
 from models.domain.events import Control, UserEvent
 from models.domain.ids import decision_id
 from models.domain.log import LogRecord, Received
@@ -28,7 +28,14 @@ def warm_up(new_shard: Callable[[Place], Shard]) -> int:
 
 def _log() -> list[UserEvent | Control]:
     ads = tuple(
-        Ad(ad_id=f"a{n}", campaign_id=f"c{n}", category=f"k{n % 2}", labels=("separate:x",)) for n in range(8)
+        Ad(
+            ad_id=f"a{n}",
+            campaign_id=f"c{n}",
+            category=f"k{n % 2}",
+            labels=("separate:x",),
+            creatives=(Creative(creative_id="x"), Creative(creative_id="y")),
+        )
+        for n in range(8)
     )
     randomized = Policy(exploration=Exploration(randomized_share=1.0), new_ad_share=1.0)
     asked = decision_id(_PLACE.topic, 0, 1)

@@ -75,6 +75,11 @@ class Ad(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True
     creatives: Annotated[tuple[Creative, ...], Meta(max_length=64)] = ()
 
 
+def approved(ad: Ad) -> tuple[Creative, ...]:
+    """Return the creatives of an ad that may be shown."""
+    return tuple(creative for creative in ad.creatives if creative.review == "approved")
+
+
 def text_of(ad: Ad) -> str:
     """Return the text that an ad's content vector is made of."""
     return f"{ad.title} {ad.text}".strip()

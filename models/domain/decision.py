@@ -18,8 +18,9 @@ OutcomeKind = Literal["impression", "click", "no_click", "dwell", "swipe", "hide
 class Parts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The additive parts of a slot's click logit: pctr is the sigmoid of the sum of all but the last.
 
-    ``base`` is the Transformer's logit, the others are learned online. ``exploration`` is the shift that a
-    Thompson draw made: it moves the ad in the ranking and leaves pctr alone.
+    ``base`` is the Transformer's logit, the others are learned online. ``creative`` is what the creative
+    shown adds to its ad. ``exploration`` is the shift that a Thompson draw made: it moves the ad in the
+    ranking and leaves pctr alone.
     """
 
     base: float
@@ -28,6 +29,7 @@ class Parts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     campaign: float = 0.0
     segment_category: float = 0.0
     user_category: float = 0.0
+    creative: float = 0.0
     exploration: float = 0.0
 
 
@@ -36,7 +38,10 @@ class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     ``ecpm_micros`` is the rank value per thousand impressions after pacing; ``price_micros`` what the
     auction charges per billed event (``bid_type``); ``propensity`` the probability that the
-    behaviour policy put this ad in this slot, given the slots before.
+    behaviour policy put this ad in this slot, given the slots before. ``creative_propensity`` is that of
+    the creative, given the ad; ``generated`` labels a creative that no person wrote. The auction ranks an
+    ad by the best of its creatives, pctr is that of the one shown. In the randomised bucket
+    ``frozen_propensity`` is what ``propensity`` would have been by the base model alone (0: not told).
     """
 
     slot: int
@@ -53,6 +58,9 @@ class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     pacing: float
     propensity: float
     parts: Parts
+    creative_propensity: float = 1.0
+    generated: bool = False
+    frozen_propensity: float = 0.0
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -116,6 +124,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     value_micros: int = 0
     late: bool = False
     through: Literal["", "click", "view"] = ""
+    creative_propensity: float = 1.0
+    frozen_propensity: float = 0.0
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

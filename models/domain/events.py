@@ -115,19 +115,23 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
 
     ``version`` rises by one with every record of the learner; a record whose version is not above
     the one in force is stale and changes nothing. Keys of ``segment_categories`` are
-    ``segment|category``. ``conversions`` are per campaign and add to the logit of conversion given click.
+    ``segment|category``, those of ``creatives`` ``ad|creative`` (relative to the ad's weight).
+    ``conversions`` are per campaign and add to the logit of conversion given click.
     ``position_logits`` are the log examination of each slot, slot 0 first.
-    ``reset`` forgets all earlier weights first (a roll-back to the frozen model).
+    ``reset`` forgets all earlier weights and users' own tastes first (a roll-back to the frozen model);
+    ``reason`` says why.
     """
 
     version: Annotated[int, Meta(ge=1)]
     engine: Label = "impulse"
     reset: bool = False
+    reason: Label = ""
     bias: Weight | None = None
     ads: dict[str, Weight] = {}
     campaigns: dict[str, Weight] = {}
     segment_categories: dict[str, Weight] = {}
     conversions: dict[str, Weight] = {}
+    creatives: dict[str, Weight] = {}
     position_logits: tuple[float, ...] | None = None
 
 
@@ -157,10 +161,33 @@ class Erasure(_Record, frozen=True, gc=False, kw_only=True, tag="erasure"):
     user_id: Id
 
 
+class Notice(_Record, frozen=True, gc=False, kw_only=True, tag="notice"):
+    """Something that people should know, in partition 0 alone; no decision depends on it.
+
+    ``drift``: the click residual of the frozen model moved in a segment x category, from a mean of ``before``
+    to one of ``after`` over the last ``labels``.
+    """
+
+    about: Literal["drift"]
+    segment: Label = ""
+    category: Label = ""
+    before: float = 0.0
+    after: float = 0.0
+    labels: Annotated[int, Meta(ge=0)] = 0
+
+
 AdEvent = Impression | Click | Dwell | View | Swipe | Hide | Conversion
 UserEvent = Request | AdEvent
 Control = (
-    AdUpsert | AdWithdraw | CatalogueSnapshot | Adjustments | Pacing | ModelSwitch | PolicyChange | Erasure
+    AdUpsert
+    | AdWithdraw
+    | CatalogueSnapshot
+    | Adjustments
+    | Pacing
+    | ModelSwitch
+    | PolicyChange
+    | Erasure
+    | Notice
 )
 Event = UserEvent | Control
 CONTROL_TYPES = (
@@ -172,6 +199,7 @@ CONTROL_TYPES = (
     ModelSwitch,
     PolicyChange,
     Erasure,
+    Notice,
 )
 
 EventKind = Literal["request", "impression", "click", "dwell", "view", "swipe", "hide", "conversion"]

@@ -13,6 +13,7 @@ import numpy as np
 from models.domain.decision import Decision
 
 from .behaviour import Answer, Shown
+from .budgets import Spend, add_spend
 from .draws import F64
 from .population import I64, Bools
 from .truth import Truth
@@ -40,6 +41,8 @@ class Ledger:
         """`[FIELDS]` per second of decision."""
         self.calibration: dict[int, F64] = {}
         """`[BINS, 3]` per second: slots, their predicted and their true pctr, by bin of the predicted."""
+        self.spend: Spend = {}
+        """What campaigns were charged by day, where some have budgets."""
         self.by_ad: F64 = np.zeros((0, 3))
         """`[A, 3]` expected impressions, expected clicks, and sum of true pctr over expected impressions."""
         self.born_s: F64 = np.zeros(0)
@@ -52,7 +55,11 @@ class Ledger:
     def add(self, truth: Truth, decisions: Sequence[Decision], what: Shown, did: Answer) -> None:
         """Enter a batch of decisions and what users did about them."""
         second = truth.second(what.time_ms)
-        _add_rows(self.by_second, second, _columns(truth, decisions, what, did))
+        columns = _columns(truth, decisions, what, did)
+        _add_rows(self.by_second, second, columns)
+        if truth.config.inventory.budget_share > 0:
+            charged = columns[:, FIELDS.index("charged_micros")]
+            add_spend(self.spend, truth.ads, what.ad, what.time_ms, charged)
         predicted = _slot_values(decisions, what, "pctr")
         cells = np.zeros((len(second), BINS, 3))
         cells[np.arange(len(second)), calibration_bin(predicted)] = np.stack(

@@ -1,7 +1,7 @@
 """What a policy is to the closed loop, and what every policy of it shares: rules and the form of decisions.
 
 All baselines obey the rules that the decision core obeys (targeting, no repeats, a cap per ad, ads per
-campaign, hidden ads), so that their values compare.
+campaign, hidden ads, daily budgets), so that their values compare.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from models.domain.ids import decision_id
 from models.domain.log import LogRecord
 from models.domain.policy import Policy
 
+from .budgets import Budgets
 from .draws import F64
 from .population import I64, AdTable
 from .truth import Truth
@@ -59,9 +60,11 @@ class Rules:
         self._window_ms = 1000 * max(self.policy.no_repeat_s, cap.window_s if cap else 0)
         self._seen: dict[str, deque[tuple[int, int]]] = defaultdict(deque)
         self._hidden: dict[str, set[int]] = defaultdict(set)
+        self._budgets = Budgets(truth)
 
     def observe(self, event: Event) -> None:
-        """Take note of an impression or a hide."""
+        """Take note of an impression or a hide, and of what an event costs its campaign."""
+        self._budgets.observe(event)
         if isinstance(event, Impression):
             self._seen[event.user_id].append((event.event_time, self.truth.ads.row_of[event.ad_id]))
         elif isinstance(event, Hide):
@@ -77,7 +80,8 @@ class Rules:
             count[row] += 1
         recent = now_ms - 1000 * self.policy.no_repeat_s
         repeats = {row for time, row in seen if time > recent}
-        return repeats | {row for row, n in count.items() if n >= self._cap} | self._hidden[user_id]
+        capped = {row for row, n in count.items() if n >= self._cap}
+        return repeats | capped | self._hidden[user_id] | self._budgets.exhausted(now_ms)
 
     def fill(self, rows: Iterable[int], blocked: set[int], slots: int) -> list[int]:
         """Return the first `slots` of the ranked `rows` that the rules let through."""

@@ -11,10 +11,13 @@ import numpy as np
 from . import new_ads as life
 from . import recovery as back
 from .bootstrap import Interval, mean_interval
+from .budgets import daily_budgets, overspend
 from .draws import F64
 from .ledger import Ledger
+from .population import AdTable, make_ads
 from .regret import regret_band, regret_curve, regret_interval
 from .simulate import Simulation
+from .world_config import WorldConfig, resized
 
 WARM_UP_S = 60
 """Calibration counts from here on, or from the middle of a run of less than twice this."""
@@ -37,6 +40,15 @@ FIGURES: dict[str, Callable[[dict[str, float]], float]] = {
 }
 """Figures of a policy. CTR and CVR are expected ones, in truth; revenue is what the counted events pay at
 the ads' bids, value the same in expectation, charged what the decisions' own prices came to."""
+
+
+BUDGET_NOTE = (
+    "Campaigns have daily budgets, and every policy obeys them. The oracle and the other baselines serve "
+    "greedily until a budget is spent; only policies with a pacer spread it over the day. So the oracle is "
+    "no upper bound here: over less than a day regret holds pacing against them, over a whole day it may be "
+    "negative."
+)
+"""What to know of regret in a world with budgets."""
 
 
 def warm_up_s(seconds: int) -> int:
@@ -65,8 +77,24 @@ def policy_report(run: Simulation, name: str) -> dict[str, Any]:
         "regret_in_place_high": _curve(band[:, 1]),
         **_recovery(back.recovery(back.cut(judged, bounds, run.shifts()))),
         "new_ads": _new_ads(run, name),
+        **_budget_figures(run, name),
         "impressions_per_s": run.per_seed(name, lambda sums: sums["impressions"]).value / run.seconds,
     }
+
+
+def _budget_figures(run: Simulation, name: str) -> dict[str, Any]:
+    """Return by how much the worst campaign's day went over its budget, where there are budgets."""
+    if not run.config.inventory.budget_share:
+        return {}
+    worst = [
+        overspend(ledger.spend, daily_budgets(_first_ads(run.config, seed)))
+        for ledger, seed in zip(run.ledgers[name], run.seeds, strict=True)
+    ]
+    return {"overspend": _json(mean_interval(np.array(worst)))}
+
+
+def _first_ads(config: WorldConfig, seed: int) -> AdTable:
+    return make_ads(resized(config, seed=seed), 0, config.sizes.ads, config.start_s)
 
 
 def _click_shares(ledgers: Sequence[Ledger], oracles: Sequence[Ledger]) -> list[float]:
@@ -123,6 +151,7 @@ def simulation_report(run: Simulation) -> dict[str, Any]:
         "ece_from_s": warm_up_s(run.seconds),
         "recovery_rule": back.RULE,
         "regrets": REGRETS,
+        "notes": [BUDGET_NOTE] if run.config.inventory.budget_share else [],
         "policies": {name: policy_report(run, name) for name in run.ledgers},
     }
 

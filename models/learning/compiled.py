@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.domain.catalogue import Catalogue
 from models.domain.events import Adjustments, Weight
 
+from .creative_weights import Choices, choices_of, creative_lifts
 from .priors import DEFAULT_PRIORS, Priors
 from .weights import Applied, WeightTable, chained
 
@@ -70,6 +71,29 @@ class CompiledWeights:
     """Row of each segment that the table knows."""
     segment_category: F64
     """`[S + 1, categories, 2]` by segment row and category code; row S is the prior."""
+    lifts: Mapping[int, float]
+    """What the best creative adds to an ad, by row; only of ads whose creatives something is known of."""
+
+    @cached_property
+    def ad_level(self) -> F64:
+        """`[A, 2]` as `ad`, with what an ad's best creative adds in the mean."""
+        if not self.lifts:
+            return self.ad
+        level = self.ad.copy()
+        level[list(self.lifts), 0] += list(self.lifts.values())
+        return level
+
+    def choices(self, row: int) -> Choices:
+        """Return the approved creatives of an ad with their weights; kept for the next decision."""
+        if row not in self._choices:
+            self._choices[row] = choices_of(
+                self.catalogue.ads[row], self.table.creatives, self.priors.creative
+            )
+        return self._choices[row]
+
+    @cached_property
+    def _choices(self) -> dict[int, Choices]:
+        return {}
 
     @property
     def bias(self) -> Weight:
@@ -98,7 +122,7 @@ class CompiledWeights:
         if row not in self._situations:
             cells = self.segment_category[row, :, 0].copy()
             self._situations[row] = _sum_parts(
-                self.ad, self.campaign, cells, self.catalogue.campaign, self.catalogue.category
+                self.ad_level, self.campaign, cells, self.catalogue.campaign, self.catalogue.category
             )
         return self._situations[row]
 
@@ -114,7 +138,7 @@ class CompiledWeights:
                 segment_row,
                 self.catalogue.campaign,
                 self.catalogue.category,
-                self.ad,
+                self.ad_level,
                 self.campaign,
                 self.segment_category,
                 self.conversion,
@@ -174,7 +198,8 @@ def compile_weights(
     _scatter(campaign, codes.campaigns, table.campaigns)
     segments, cells = _segment_cells(table, codes.categories, priors)
     conversion = _conversions(table.conversions, codes.campaigns)
-    return CompiledWeights(table, catalogue, priors, codes, ad, campaign, conversion, segments, cells)
+    lifts = creative_lifts(table.creatives, table.creatives, catalogue)
+    return CompiledWeights(table, catalogue, priors, codes, ad, campaign, conversion, segments, cells, lifts)
 
 
 def recompile(previous: CompiledWeights, table: WeightTable, record: Adjustments) -> CompiledWeights:
@@ -196,6 +221,9 @@ def recompile(previous: CompiledWeights, table: WeightTable, record: Adjustments
         segments, cells = _segment_cells(table, codes.categories, previous.priors)
     if record.conversions:
         conversion = _conversions(table.conversions, codes.campaigns)
+    lifts = previous.lifts
+    if record.creatives:
+        lifts = {**lifts, **creative_lifts(record.creatives, table.creatives, previous.catalogue)}
     return replace(
         previous,
         table=table,
@@ -204,6 +232,7 @@ def recompile(previous: CompiledWeights, table: WeightTable, record: Adjustments
         conversion=conversion,
         segments=segments,
         segment_category=cells,
+        lifts=lifts,
     )
 
 

@@ -2,8 +2,9 @@
 
 The watched value is ``label - sigmoid(base)`` (a click that answers an impression watched as 0 adds +1):
 it moves when the world does, while the adjusted model's residual returns to 0 as it learns. Alarms are
-for people; no decision depends on them. Detectors are not part of a snapshot (River's hold no state that
-can be written without pickling), so after a restore they start afresh.
+for people (the flow writes each into the log as a `Notice`); no decision depends on them. Detectors are not
+part of a snapshot (River's hold no state that can be written without pickling), so after a restore they
+start afresh.
 """
 
 from __future__ import annotations

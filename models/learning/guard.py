@@ -1,15 +1,22 @@
 """The guard: a frozen copy (the base model alone) predicts beside the adjusted model, on every label.
 
-Prequential: each prediction was logged before its label was known. The adjusted model loses when its
-log-loss exceeds the frozen one's by ``z`` standard errors over an exponentially weighted window; then
-the learner rolls back.
+Prequential: each prediction was logged before its label was known. Compared over exponentially weighted
+windows are calibration, log-loss (which a wrong level and a wrong order both raise), and what either model's
+choice would earn in clicks, estimated in the randomised bucket (`counterfactual`). The adjusted model loses,
+and the learner rolls back, when
+
+- its choices earn fewer clicks than the frozen model's would, by ``z`` standard errors, or
+- its log-loss exceeds the frozen one's by ``z`` standard errors, unless its choices are known to earn more
+  (the 95 % interval of the difference lies above 0): then a level is wrong that goes on being learned.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from .counterfactual import ClickContest, Contest
 
 _SMALLEST_P = 1e-6
 
@@ -29,6 +36,7 @@ class GuardReport:
     calibration_frozen: float
     calibration_adjusted: float
     z: float
+    contest: Contest
 
 
 @dataclass
@@ -46,9 +54,19 @@ class Guard:
     frozen_loss: float = 0.0
     adjusted_loss: float = 0.0
     excess_squared: float = 0.0
+    contest: ClickContest = field(default_factory=ClickContest)
 
-    def add(self, frozen_logit: float, adjusted_logit: float, click: bool) -> None:
-        """Take a label and both predictions for it."""
+    def __post_init__(self) -> None:
+        if isinstance(self.contest, dict):  # from a snapshot
+            self.contest = ClickContest(**self.contest)
+        self.contest.window = self.window
+
+    def add(
+        self, frozen_logit: float, adjusted_logit: float, click: bool, weight: float | None = None
+    ) -> None:
+        """Take a label and both predictions for it; ``weight`` of `frozen_weight`, in the bucket."""
+        if weight is not None:
+            self.contest.add(weight, click)
         frozen_p, adjusted_p = _probability(frozen_logit), _probability(adjusted_logit)
         frozen, adjusted = _loss(frozen_p, click), _loss(adjusted_p, click)
         keep = 1.0 - 1.0 / self.window
@@ -61,8 +79,10 @@ class Guard:
         self.adjusted_loss = self.adjusted_loss * keep + adjusted
         self.excess_squared = self.excess_squared * keep + (adjusted - frozen) ** 2
 
-    def correct(self, frozen_logit: float, adjusted_logit: float) -> None:
+    def correct(self, frozen_logit: float, adjusted_logit: float, weight: float | None = None) -> None:
         """Turn a no-click taken earlier into a click."""
+        if weight is not None:
+            self.contest.correct(weight)
         frozen_p, adjusted_p = _probability(frozen_logit), _probability(adjusted_logit)
         frozen = _loss(frozen_p, True) - _loss(frozen_p, False)
         adjusted = _loss(adjusted_p, True) - _loss(adjusted_p, False)
@@ -73,7 +93,17 @@ class Guard:
 
     def lost(self) -> bool:
         """Tell whether the adjusted model has lost against the frozen one."""
-        return self.labels >= self.least_labels and self.report().z > self.z
+        return bool(self.verdict())
+
+    def verdict(self) -> str:
+        """Return by what the adjusted model has lost (``clicks``, ``log-loss``), or an empty string."""
+        if self.labels < self.least_labels:
+            return ""
+        report = self.report()
+        if report.contest.z > self.z:
+            return "clicks"
+        earns_more = report.contest.decided and report.contest.low > 0.0
+        return "log-loss" if report.z > self.z and not earns_more else ""
 
     def report(self) -> GuardReport:
         """Return the window's figures."""
@@ -88,12 +118,21 @@ class Guard:
             calibration_frozen=self.frozen_clicks / max(self.clicks, 1.0),
             calibration_adjusted=self.adjusted_clicks / max(self.clicks, 1.0),
             z=excess / math.sqrt(variance) if variance > 0 else 0.0,
+            contest=self.contest.result(),
         )
 
     def values(self) -> dict[str, Any]:
         """Return the sums as plain values; ``replace(guard, **values)`` restores them."""
         settings = ("window", "least_labels", "z")
         return {name: value for name, value in asdict(self).items() if name not in settings}
+
+
+def reason_of(verdict: str, report: GuardReport) -> str:
+    """Return in one line why a roll-back happens, for the record that says so."""
+    clicks = f"clicks {report.contest.adjusted:.4f} against {report.contest.frozen:.4f}"
+    loss = f"log-loss {report.logloss_adjusted:.4f} against {report.logloss_frozen:.4f}"
+    level = f"calibration {report.calibration_adjusted:.2f} against {report.calibration_frozen:.2f}"
+    return f"{verdict}: {clicks}, {loss}, {level}"
 
 
 def _probability(logit: float) -> float:

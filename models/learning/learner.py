@@ -33,10 +33,11 @@ from models.domain.events import Adjustments, Weight
 
 from .bayes import sigmoid
 from .conversions import Conversions
+from .counterfactual import frozen_weight
 from .drift import DriftAlarm, DriftWatch
 from .engines import make_engine
 from .event_clock import EventClock
-from .guard import Guard, GuardReport
+from .guard import Guard, GuardReport, reason_of
 from .packing import pack, unpack
 from .patience import Patience
 from .position import PositionBias, examination_of, examination_shift
@@ -70,7 +71,7 @@ class Learner:
         self._engine = make_engine(self.settings.engine, self.settings.priors)
         self._vocabulary = Vocabulary(self.settings.features)
         self._sampler = Sampler(self._vocabulary)
-        # An evicted feature must not stand in a pending example: a row holds four features at most.
+        # An evicted feature must not stand in a pending example: a row holds five features at most.
         self._most_pending = min(_MOST_PENDING, self.settings.features // 8)
         self._clock = EventClock()
         self._position = PositionBias(self.settings.position_least_labels)
@@ -180,7 +181,7 @@ class Learner:
         self._position.learn(outcome.slot, adjusted_logit(outcome), label, outcome.event_time)
         frozen, adjusted = self._predictions(outcome)
         if outcome.adjustments_version >= self._reset_version:
-            self._guard.add(frozen, adjusted, label > 0.0)
+            self._guard.add(frozen, adjusted, label > 0.0, frozen_weight(outcome))
         return self._watch(outcome, label - sigmoid(frozen))
 
     def _answered(self, outcome: Outcome) -> DriftAlarm | None:
@@ -190,7 +191,7 @@ class Learner:
         self._sampler.correct(outcome, 1.0, age_ms)
         self._position.correct(outcome.slot, adjusted_logit(outcome))
         if outcome.adjustments_version >= self._reset_version:
-            self._guard.correct(*self._predictions(outcome))
+            self._guard.correct(*self._predictions(outcome), frozen_weight(outcome))
         return self._watch(outcome, 1.0)
 
     def _watch(self, outcome: Outcome, residual: float) -> DriftAlarm | None:
@@ -237,13 +238,14 @@ class Learner:
 
     def _roll_back(self, time_ms: int, version: int) -> Adjustments:
         """Forget what was learned and say so; learning goes on from the prior."""
+        reason = reason_of(self._guard.verdict(), self._guard.report())
         self.counts["roll_backs"] += 1
         self._engine.reset()
         self._returned = {}
         self._conversions.rolled_back(version)
         self._guard = self._fresh_guard()
         self._reset_version = self.version = version
-        return self._adjustments(time_ms, reset=True)
+        return self._adjustments(time_ms, reset=True, reason=reason)
 
     def _adjustments(self, time_ms: int, **fields: Any) -> Adjustments:
         return Adjustments(
@@ -256,8 +258,8 @@ class Learner:
 
     def _changed_weights(self, time_ms: int) -> dict[str, Any]:
         changed = _rounded(self._engine.changed(time_ms, self.settings.most_weights))
-        groups: dict[str, dict[str, Weight]] = {"ads": {}, "campaigns": {}, "segment_categories": {}}
-        names = ("", *groups)
+        names = ("", "ads", "campaigns", "segment_categories", "creatives")
+        groups: dict[str, dict[str, Weight]] = {name: {} for name in names[1:]}
         fields: dict[str, Any] = {**groups}
         for slot, mean, variance in zip(*changed, strict=True):
             group, name = self._vocabulary.key(slot)
@@ -294,6 +296,7 @@ class Learner:
             ("ads", priors.ad),
             ("campaigns", priors.campaign),
             ("segment_categories", priors.segment_category),
+            ("creatives", priors.creative),
         )[group]
         if field:
             self._returned.setdefault(field, {})[name] = (0.0, variance)

@@ -1,6 +1,6 @@
 """The prior of every learned adjustment: an Ornstein-Uhlenbeck process around zero.
 
-The hierarchy is additive: an ad's logit is bias + campaign + segment x category + ad (+ user x
+The hierarchy is additive: an ad's logit is bias + campaign + segment x category + ad (+ creative) (+ user x
 category), each deviation with mean 0. So a new ad starts at its campaign's weight and a new campaign
 at its category's, with the prior variance of the levels that have not been seen yet, and what is
 learned of a campaign reaches its ads at once (random effects as in LASER, Agarwal et al., WSDM '14).
@@ -26,6 +26,7 @@ class Priors:
     ad: float = 0.15
     campaign: float = 0.1
     segment_category: float = 0.3
+    creative: float = 0.1
     user_category: float = 0.12
     time_constant_s: float = 600.0
     user_time_constant_s: float = 3600.0

@@ -9,11 +9,12 @@ import numpy as np
 
 from models.domain.decision import Outcome
 
-from .protocol import NO_FEATURE, Examples
+from .creative_weights import creative_key
+from .protocol import GROUPS, NO_FEATURE, Examples
 from .vocabulary import Vocabulary
 from .weights import segment_category_key
 
-BIAS, AD, CAMPAIGN, SEGMENT_CATEGORY = range(4)
+BIAS, AD, CAMPAIGN, SEGMENT_CATEGORY, CREATIVE = range(5)
 
 KINDS = ("impression", "click", "no_click", "dwell", "swipe", "hide", "conversion")
 MAX_AGE_MS = 30 * 86_400_000
@@ -49,7 +50,7 @@ def frozen_logit(outcome: Outcome) -> float:
 def adjusted_logit(outcome: Outcome) -> float:
     """Return the logged logit with its adjustments and without its exploration."""
     p = outcome.parts
-    return p.base + p.bias + p.ad + p.campaign + p.segment_category + p.user_category
+    return p.base + p.bias + p.ad + p.campaign + p.segment_category + p.user_category + p.creative
 
 
 class Sampler:
@@ -80,21 +81,24 @@ class Sampler:
     def take(self) -> Examples:
         """Return what has been collected, and start anew."""
         rows, self._rows = self._rows, []
-        columns = list(zip(*rows, strict=True)) if rows else [()] * 8
+        width = len(GROUPS)
+        columns = list(zip(*rows, strict=True)) if rows else [()] * (width + 4)
         return Examples(
-            feature=np.array(columns[:4], np.int32).reshape(4, -1).T.copy(),
-            offset=np.array(columns[4], np.float64),
-            label=np.array(columns[5], np.float64),
-            time_ms=np.array(columns[6], np.int64),
+            feature=np.array(columns[:width], np.int32).reshape(width, -1).T.copy(),
+            offset=np.array(columns[width], np.float64),
+            label=np.array(columns[width + 1], np.float64),
+            time_ms=np.array(columns[width + 2], np.int64),
             weight=np.ones(len(rows)),
-            age_ms=np.array(columns[7], np.int64),
+            age_ms=np.array(columns[width + 3], np.int64),
         )
 
-    def _features(self, outcome: Outcome) -> tuple[int, int, int, int]:
+    def _features(self, outcome: Outcome) -> tuple[int, int, int, int, int]:
+        shown = outcome.creative_id
         slot = self.vocabulary.slot
         return (
             slot(BIAS, ""),
             slot(AD, outcome.ad_id),
             slot(CAMPAIGN, outcome.campaign_id),
             slot(SEGMENT_CATEGORY, segment_category_key(outcome.segment, outcome.category)),
+            slot(CREATIVE, creative_key(outcome.ad_id, shown)) if shown else NO_FEATURE,
         )

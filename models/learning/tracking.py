@@ -129,7 +129,7 @@ class TrackedEngine(ABC):
             self.slots[name] = np.concatenate([column, more])
 
     def _mark(self, examples: Examples) -> None:
-        for group in range(len(GROUPS)):
+        for group in range(examples.feature.shape[1]):
             slot = examples.feature[:, group]
             slot = slot[slot != NO_FEATURE]
             self.slots["group"][slot] = group

@@ -49,6 +49,7 @@ class WeightTable:
     segment_categories: Mapping[str, Weight] = field(default_factory=dict)
     conversions: Mapping[str, Weight] = field(default_factory=dict)
     position_logits: tuple[float, ...] = ()
+    creatives: Mapping[str, Weight] = field(default_factory=dict)
 
     def apply(self, record: Adjustments) -> Applied:
         """Return the table with this record's weights laid over this one's.
@@ -77,6 +78,7 @@ class WeightTable:
             segment_categories=_overlay(old.segment_categories, record.segment_categories),
             conversions=_overlay(old.conversions, record.conversions),
             position_logits=old.position_logits if record.position_logits is None else record.position_logits,
+            creatives=_overlay(old.creatives, record.creatives),
         )
         return Applied(table, False)
 
@@ -111,6 +113,7 @@ class _Stored(msgspec.Struct):
     segment_categories: Mapping[str, Weight]
     conversions: Mapping[str, Weight]
     position_logits: tuple[float, ...]
+    creatives: Mapping[str, Weight] = {}
 
 
 def _overlay(old: Mapping[str, Weight], new: Mapping[str, Weight]) -> Mapping[str, Weight]:
@@ -123,7 +126,13 @@ def chained(digest: str, record: Adjustments) -> str:
 
 
 def _check(record: Adjustments) -> None:
-    groups = (record.ads, record.campaigns, record.segment_categories, record.conversions)
+    groups = (
+        record.ads,
+        record.campaigns,
+        record.segment_categories,
+        record.conversions,
+        record.creatives,
+    )
     weights: Iterable[tuple[str, Weight]] = (item for group in groups for item in group.items())
     for key, (mean, variance) in [*weights, ("bias", record.bias or (0.0, 0.0))]:
         if not (abs(mean) <= _LARGEST and 0.0 <= variance < math.inf):

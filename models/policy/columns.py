@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.domain.catalogue import NO_END, Ad
+from models.domain.catalogue import NO_END, Ad, approved
 from models.domain.ids import NO_KEY, key64
 
 I32 = NDArray[np.int32]
@@ -145,7 +145,7 @@ def _arrays(ads: Sequence[Ad], names: Names) -> dict[str, NDArray[Any]]:
 
 def is_presentable(ad: Ad) -> bool:
     """Return whether the ad has no creatives (it is shown as it stands) or an approved one."""
-    return not ad.creatives or any(creative.review == "approved" for creative in ad.creatives)
+    return not ad.creatives or bool(approved(ad))
 
 
 def _separations(ads: Sequence[Ad], vocabulary: dict[str, int]) -> I32:

@@ -1,9 +1,4 @@
-"""Dynamic creatives: which of an ad's creatives a user sees, and where new ones come from.
-
-An ad's approved creatives are learned like ads: each may have a weight (mean, variance in logits) under
-the key `creative_key`, and a Thompson draw picks the largest ``mean + nu * sqrt(variance) * z``. Creatives
-without a weight count with the prior; while none has one, decisions take turns by the hash of their seed.
-Draws are functions of (seed, creative) alone, so a replay makes the same ones.
+"""Where new creatives come from; `models.decide.creatives` chooses among those that may be shown.
 
 Generated creatives are labelled ``generated`` and wait with review ``pending``: nothing shows them until
 somebody sends the ad again with the review ``approved``.
@@ -11,71 +6,14 @@ somebody sends the ad again with the review ``approved``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 from typing import Protocol
 
 from models.domain.catalogue import Ad, Creative
-from models.domain.events import Weight
-from models.domain.ids import content_hash, key64
-
-PRIOR: Weight = (0.0, 0.25)
-"""Mean and variance of a creative that nothing is known of, relative to its ad."""
+from models.domain.ids import content_hash
 
 MAX_HEADLINE = 60
 MAX_CALL_TO_ACTION = 24
-
-_NORMAL = NormalDist()
-
-
-def creative_key(ad_id: str, creative_id: str) -> str:
-    """Return the key of a creative's weight."""
-    return f"{ad_id}|{creative_id}"
-
-
-def approved(ad: Ad) -> tuple[Creative, ...]:
-    """Return the creatives that may be shown."""
-    return tuple(creative for creative in ad.creatives if creative.review == "approved")
-
-
-def choose_creative(ad: Ad, weights: Mapping[str, Weight], nu: float, seed: int) -> Creative | None:
-    """Return the creative that this decision shows of an ad; None for an ad without approved ones.
-
-    Parameters
-    ----------
-    ad
-        The ad.
-    weights
-        Learned weights by `creative_key`.
-    nu
-        Scale of the Thompson draw; 0 takes the largest mean.
-    seed
-        key64 of the decision's id.
-
-    """
-    choices = approved(ad)
-    if len(choices) <= 1:
-        return choices[0] if choices else None
-    keys = [creative_key(ad.ad_id, creative.creative_id) for creative in choices]
-    if not any(key in weights for key in keys):
-        return choices[_bits(seed, ad.ad_id) % len(choices)]
-    draws = [_draw(weights.get(key, PRIOR), nu, seed, key) for key in keys]
-    return choices[draws.index(max(draws))]
-
-
-def _draw(weight: Weight, nu: float, seed: int, key: str) -> float:
-    mean, variance = weight
-    return mean + nu * math.sqrt(max(variance, 0.0)) * _normal(seed, key)
-
-
-def _bits(seed: int, key: str) -> int:
-    return key64(f"{seed}|{key}")
-
-
-def _normal(seed: int, key: str) -> float:
-    """Return a standard normal draw that depends on the seed and the key alone."""
-    return _NORMAL.inv_cdf(((_bits(seed, key) >> 11) + 0.5) * 2.0**-53)
 
 
 class CreativeGenerator(Protocol):

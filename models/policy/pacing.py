@@ -1,13 +1,15 @@
 r"""Pacing: budgets that last the day, in event time, with one writer for all campaigns.
 
-Each minute the multiplier of a campaign with a budget takes a step of dual gradient descent (adaptive
-pacing, Balseiro and Gur '19),
+The multiplier of a campaign with a budget follows a dual gradient (adaptive pacing, Balseiro and Gur '19),
 
     mu <- clip(mu + eta * (spend - target) / (B / T), 0, mu_max),
 
-with B the day's budget, T = 1440 minutes, and as target what is left of B, spread over what is left of
-the traffic plan. Decisions rank by ``bid / (1 + mu)``, so a campaign that runs ahead gives up its worst
-auctions first. The plan's weights start flat and learn the shape of each completed day.
+with B the day's budget, T = 1440 minutes, and as target of a minute what is left of B, spread over what is
+left of the traffic plan. A charge raises mu when it arrives and the minute's end takes its target off: the
+same gradient, but a campaign that opens far too fast is slowed with its first reports. Decisions rank by
+``bid / (1 + mu)``, so a campaign that runs ahead gives up its worst auctions first. The plan's weights
+start flat (or as they are given) and learn the shape of each completed day; it is one for all campaigns, so
+a new campaign's first day is planned as well as its tenth.
 
 **The hard cap looks ahead.** Outcomes reach the pacer ``delay_s`` after the decisions that cause them, so
 it stops a campaign when what is left does not cover what is under way: the spend of ``delay_s`` at the
@@ -24,7 +26,7 @@ The pacer is a pure state machine: equal sequences of calls give equal records, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -44,8 +46,8 @@ SNAPSHOT_VERSION = 1
 class PacingSettings:
     """How the pacer steers; the defaults hold for capacities of 2 to 50 times the budget."""
 
-    eta: float = 0.03
-    """Step of the dual descent; .005 to .2 all work."""
+    eta: float = 0.08
+    """Step of the dual descent; .03 to .2 all work, the larger the tighter the budget."""
     mu_max: float = 100.0
     delay_s: float = 60.0
     """How long after a decision its outcomes may reach the pacer."""
@@ -57,6 +59,8 @@ class PacingSettings:
     tolerance: float = 0.01
     """Relative change of 1 + mu below which a multiplier is not broadcast again."""
     max_campaigns: int = 1_000_000
+    plan: tuple[float, ...] = ()
+    """Known weights of a day's hours or quarters (24 or 96) to begin with; none: flat."""
     first_version: int = 1
     """Version of the first record; above every version in the log when a pacer starts without a snapshot."""
 
@@ -81,6 +85,10 @@ class Account(msgspec.Struct):
     announced_mu: float = 0.0
     last_ms: int = 0
 
+    def has_budget(self) -> bool:
+        """Return whether the campaign's spend is bounded at all."""
+        return self.daily is not None or self.lifetime is not None
+
     def left(self) -> float:
         """Return what may still be spent now."""
         daily = math.inf if self.daily is None else self.daily - self.spent_day
@@ -104,7 +112,8 @@ class Pacer:
 
     def __init__(self, settings: PacingSettings = PacingSettings()) -> None:
         self.settings = settings
-        self._state = _State(version=settings.first_version - 1)
+        plan = TrafficPlan.of(settings.plan)
+        self._state = _State(version=settings.first_version - 1, plan=plan)
 
     @property
     def version(self) -> int:
@@ -125,6 +134,20 @@ class Pacer:
             account.daily, account.lifetime, account.end_ms = budgets
             account.day_budget = _day_budget(account, max(self._state.clock_ms, 0))
             self._reopen(account)
+
+    def replace(self, ads: Sequence[Ad]) -> None:
+        """Follow a whole catalogue: campaigns that it does not hold are no longer paced.
+
+        What they spent is remembered while there is room, should they come back.
+        """
+        self.follow(ads)
+        held = {ad.campaign_id for ad in ads}
+        for campaign_id, account in self._state.accounts.items():
+            if campaign_id not in held and account.has_budget():
+                account.daily = account.lifetime = account.end_ms = account.day_budget = None
+                account.mu = 0.0
+                self._state.announce |= self._moved(account)
+                self._reopen(account)
 
     def observe(self, campaign_id: str, spend_micros: int, time_ms: int, impressions: int = 0) -> None:
         """Count one outcome: what it cost the campaign, when, and whether it was an impression.
@@ -151,8 +174,10 @@ class Pacer:
         account.top_price = max(account.top_price, spend_micros)
         if time_ms // DAY_MS == state.clock_ms // DAY_MS:
             account.spent_day += spend_micros
-        if spend_micros and not account.exhausted and account.left() <= self._margin(account):
-            account.exhausted = state.announce = True
+        if spend_micros and not account.exhausted:
+            self._move(account, spend_micros)
+            if account.left() <= self._margin(account):
+                account.exhausted = state.announce = True
 
     def advance(self, time_ms: int) -> None:
         """Move the clock to this event time, taking the steps of the minutes that have passed."""
@@ -240,7 +265,7 @@ class Pacer:
     def _forget_idle(self) -> None:
         """Drop the tenth of the campaigns that have no budget and spent longest ago."""
         accounts = self._state.accounts
-        idle = [name for name, a in accounts.items() if a.daily is None and a.lifetime is None]
+        idle = [name for name, account in accounts.items() if not account.has_budget()]
         if not idle:
             raise BadRecord(
                 "too_many_campaigns",
@@ -289,11 +314,16 @@ class Pacer:
             account.rate = max(account.rate, float(spend - account.top_price))
             return
         account.rate = settings.rate_memory * account.rate + (1.0 - settings.rate_memory) * spend
-        if account.day_budget:
-            target = max(account.day_budget - account.spent_day + spend, 0) * share
-            step = settings.eta * (spend - target) * MINUTES / account.day_budget
-            account.mu = min(max(account.mu + step, 0.0), settings.mu_max)
-            self._state.announce |= self._moved(account)
+        target = max((account.day_budget or 0) - account.spent_day + spend, 0) * share
+        self._move(account, -target)
+
+    def _move(self, account: Account, gradient_micros: float) -> None:
+        """Step along a part of the gradient; a campaign that is not paced stays where it is."""
+        if not account.day_budget:
+            return
+        step = self.settings.eta * gradient_micros * MINUTES / account.day_budget
+        account.mu = min(max(account.mu + step, 0.0), self.settings.mu_max)
+        self._state.announce |= self._moved(account)
 
     def _moved(self, account: Account) -> bool:
         """Return whether the multiplier moved enough since it was announced."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import msgspec
+
+from models.domain.errors import SettingError
 
 MINUTES = 1_440
 """Minutes of a day."""
@@ -28,6 +33,30 @@ class TrafficPlan(msgspec.Struct):
     """The day being counted was seen from its start."""
     days: int = 0
     """Days learned from."""
+
+    @classmethod
+    def of(cls, weights: Sequence[float]) -> TrafficPlan:
+        """Return a plan that begins with known weights of equal parts of a day; flat for none.
+
+        A tenth stays flat here too.
+
+        Raises
+        ------
+        SettingError
+            where their number does not divide 96, or one is negative or no number, or all are 0.
+
+        """
+        if not weights:
+            return cls()
+        total = sum(weights)
+        sound = all(math.isfinite(w) and w >= 0 for w in weights) and total > 0
+        if BUCKETS % len(weights) or not sound:
+            raise SettingError.expected(
+                "traffic plan", got=list(weights), expected="24 or 96 weights of 0 or more", fix="correct it"
+            )
+        each = BUCKETS // len(weights)
+        shares = (weights[n // each] / each / total for n in range(BUCKETS))
+        return cls(weights=[_FLAT / BUCKETS + (1.0 - _FLAT) * share for share in shares])
 
     def start(self, time_ms: int) -> None:
         """Begin to count at this event time; a day counts as whole from its first quarter of an hour on."""

@@ -44,6 +44,10 @@ def click(**fields) -> bytes:
     ).encode()
 
 
+def offer(**fields) -> bytes:
+    return click(type="ad_upsert", ads=[{"ad_id": "z", "campaign_id": "z"} | fields])
+
+
 BAD = {
     "nothing": (None, "empty"),
     "empty": (b"", "empty"),
@@ -71,6 +75,17 @@ BAD = {
         click(type="ad_upsert", ads=[{"ad_id": "z", "campaign_id": "c", "targeting": "__import__('os')"}]),
         "bad_ad",
     ),
+    "a bid below nothing": (offer(bid_micros=-1), "bad_value"),
+    "a bid beyond all money": (offer(bid_micros=10**16), "bad_value"),
+    "a bid a million times too high": (offer(bid_micros=10**13), "bad_ad"),
+    "a budget below nothing": (offer(daily_budget_micros=-5), "bad_value"),
+    "a budget that pays for no click": (offer(lifetime_budget_micros=0), "bad_ad"),
+    "a budget that is no number": (offer(daily_budget_micros=float("nan")), "not_json"),
+    "a conversion worth less than nothing": (click(type="conversion", value_micros=-1), "bad_value"),
+    "a conversion worth NaN": (click(type="conversion", value_micros=float("nan")), "not_json"),
+    "weights without a version": (click(type="adjustments"), "bad_value"),
+    "a weight that is absurd": (click(type="adjustments", version=9, ads={"a1": [99.0, 0.1]}), "bad_value"),
+    "a multiplier below nothing": (click(type="pacing", version=9, multipliers={"c": -1.0}), "bad_value"),
     "a model nobody has": (click(type="model", model_hash="0" * 32), "unknown_model"),
     "a catalogue nobody has": (click(type="catalogue", artifact="0" * 32), "unknown_artifact"),
     "a name that is no hash": (click(type="catalogue", artifact="../../etc/passwd"), "unknown_artifact"),
@@ -201,3 +216,67 @@ def test_a_catalogue_changed_mid_stream_holds_from_its_record_on_in_any_batch(lo
 def test_fields_of_a_newer_producer_are_ignored(log, run):
     log.request(invented={"later": [1, 2]})
     assert len(decisions(run(log))) == 1
+
+
+def about(user="u", ad="a0", offset=1) -> dict:
+    return {"user_id": user, "ad_id": ad, "decision_id": f"ads.events.v1-0-{offset}"}
+
+
+def test_a_conversion_before_its_click_counts_through_the_view_and_the_click_still_counts(log, run):
+    log.ads(1)
+    log.request()
+    log.event("impression", **about())
+    log.event("conversion", value_micros=7, **about())
+    log.event("click", **about())
+    found = [(outcome["kind"], outcome["through"]) for outcome in outcomes(run(log))]
+    assert found == [("impression", ""), ("conversion", "view"), ("click", "")]
+
+
+def test_a_conversion_dated_before_the_click_that_it_follows_in_the_log_is_not_the_clicks(log, run):
+    log.ads(1)
+    log.request()
+    log.event("impression", **about())
+    clicked = log.now + 1000
+    log.event("click", **about())
+    log.event("conversion", event_time=clicked - 500, **about())
+    kinds = {outcome["kind"]: outcome["through"] for outcome in outcomes(run(log))}
+    assert kinds["conversion"] == "view"
+
+
+def test_a_conversion_of_an_ad_that_was_never_shown_is_attributed_to_nothing(log, run):
+    log.ads(1)
+    log.request()
+    log.event("conversion", **about())
+    log.event("conversion", **about(ad="other"))
+    log.event("conversion", **about(offset=99))
+    sink = run(log)
+    assert outcomes(sink) == [] and sink.stream("dead_letters") == []
+
+
+def test_a_campaign_withdrawn_mid_flight_is_shown_no_more_and_still_pays_for_its_clicks(log, run):
+    log.event(
+        "ad_upsert", ads=[{"ad_id": f"a{n}", "campaign_id": "c", "floor_micros": 1000} for n in range(2)]
+    )
+    log.request()
+    log.event("impression", **about())
+    log.event("ad_withdraw", ad_ids=["a0", "a1"])
+    log.event("click", **about())
+    log.event("conversion", **about())
+    log.request("v")
+    sink = run(log)
+    charges = {outcome["kind"]: outcome["charge_micros"] for outcome in outcomes(sink)}
+    assert charges["click"] > 0 and set(charges) == {"impression", "click", "conversion"}
+    assert {decision["user_id"]: len(decision["ads"]) for decision in decisions(sink)} == {"u": 2, "v": 0}
+
+
+def test_weights_and_pacing_of_an_older_version_that_arrive_late_change_nothing(log, run):
+    log.ads(1)
+    log.event("adjustments", version=7, ads={"a0": [1.0, 0.1]})
+    log.event("pacing", version=7, multipliers={"c0": 0.5})
+    log.event("adjustments", version=6, ads={"a0": [-5.0, 0.1]}, reset=True)
+    log.event("pacing", version=6, multipliers={"c0": 50.0}, exhausted=["c0"])
+    log.request()
+    (decision,) = decisions(run(log))
+    (slot,) = decision["ads"]
+    assert (decision["adjustments_version"], decision["pacing_version"]) == (7, 7)
+    assert (slot["parts"]["ad"], slot["pacing"]) == (1.0, 0.5)

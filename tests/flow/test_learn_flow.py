@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from collections import Counter
 
 import pytest
@@ -10,10 +12,15 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from support.flow_runs import MemoryLog, MemorySink, reason, run_flow
 from support.outcomes import MINUTE, OutcomeLog
 from support.raw_log import RawLog
+from support.shards import Bench, LogBuilder, bodies
+from support.shards import run as run_shard
 
 from connectors.codec import EventCodec
-from flows.learn import learn
-from models.domain.events import Adjustments, Pacing
+from flows.learn import LearnOptions, learn
+from models.domain.catalogue import Ad
+from models.domain.decision import Decision, Parts
+from models.domain.errors import ArtifactError
+from models.domain.events import Adjustments, Notice, Pacing
 from models.domain.log import LogRecord
 
 PARTITIONS = (0, 1, 2)
@@ -34,14 +41,14 @@ def told() -> OutcomeLog:
 @pytest.fixture
 def ads() -> RawLog:
     log = RawLog()
-    fields = {"campaign_id": "c-bad", "daily_budget_micros": 50_000}
+    fields = {"campaign_id": "c-bad", "daily_budget_micros": 50_000, "bid_micros": 10_000}
     log.event("ad_upsert", ads=[{"ad_id": "bad", **fields}], event_time=MINUTE)
     return log
 
 
 def run(told: list[LogRecord], ads: RawLog, engine: str = "impulse", batch: int = 64) -> MemorySink:
     sink = MemorySink()
-    run_flow(learn(MemoryLog(told, batch), MemoryLog(ads.records), sink, PARTITIONS, engine))
+    run_flow(learn(MemoryLog(told, batch), MemoryLog(ads.records), sink, PARTITIONS, LearnOptions(engine)))
     return sink
 
 
@@ -115,3 +122,146 @@ def test_an_outcome_that_charges_less_than_nothing_is_a_dead_letter(told, ads):
     told.add("impression", 901, ad_id="bad", campaign_id="c-bad", charge_micros=-1)
     (letter,) = run(told.records, ads).stream("dead_letters")
     assert reason(letter) == "bad_outcome"
+
+
+def test_outcomes_written_again_after_a_crash_count_once_also_across_a_resume(told, ads, tmp_path):
+    """The writer is killed at 400 records and repeats 128 of them; the learner is stopped in the midst."""
+    whole = merged(run(told.records, ads))
+    repeated = [*told.records[:400], *told.records[272:400], *told.records[400:]]
+    init_db_dir(tmp_path, 1)
+    sink = MemorySink()
+    for batches in (7, None):
+        flow = learn(MemoryLog(repeated, 64, batches), MemoryLog(ads.records), sink, PARTITIONS)
+        run_flow(flow, 1, RecoveryConfig(str(tmp_path)))
+    assert merged(sink) == whole
+    assert merged(run(repeated, ads)) == whole
+
+
+def pacing_of(told: OutcomeLog, ads: RawLog, **catalogues: tuple[Ad, ...]) -> list[Pacing]:
+    def ads_of(artifact: str) -> tuple[Ad, ...]:
+        if artifact not in catalogues:
+            raise ArtifactError(f"no {artifact}")
+        return catalogues[artifact]
+
+    sink = MemorySink()
+    options = LearnOptions(ads_of=ads_of)
+    run_flow(learn(MemoryLog(told.records, 64), MemoryLog(ads.records), sink, PARTITIONS, options))
+    return [record for record in control(sink) if isinstance(record, Pacing)]
+
+
+def said(paces: list[Pacing]) -> list[tuple]:
+    """Return what records say, but for their versions, which begin at the time of the start."""
+    return [(pace.event_time, pace.multipliers, pace.exhausted) for pace in paces]
+
+
+def ad_of(campaign_id: str, daily: int | None, **fields: object) -> Ad:
+    return Ad(**{"ad_id": campaign_id, "campaign_id": campaign_id, "daily_budget_micros": daily, **fields})
+
+
+def test_budgets_follow_a_catalogue_that_comes_as_an_artifact(told):
+    log = RawLog()
+    log.event("catalogue", artifact="first", event_time=MINUTE)
+    paces = pacing_of(told, log, first=(ad_of("c-bad", 2_000_000),))
+    assert any(pace.multipliers.get("c-bad", 0) > 0 for pace in paces)
+    assert not any("c-good" in pace.multipliers for pace in paces)
+
+
+def test_a_catalogue_that_cannot_be_opened_or_holds_a_bad_ad_leaves_budgets_as_they_are(told, ads):
+    as_it_was = pacing_of(told, ads)
+    ads.event("catalogue", artifact="missing", event_time=MINUTE)
+    ads.event("catalogue", artifact="broken", event_time=MINUTE)
+    broken = (ad_of("c-bad", None), ad_of("x", 1, bid_micros=5))
+    assert said(pacing_of(told, ads, broken=broken)) == said(as_it_was)
+
+
+def test_ads_that_personalizing_refuses_move_no_budget(told, ads):
+    as_it_was = pacing_of(told, ads)
+    absurd = {"ad_id": "x", "campaign_id": "c-bad", "daily_budget_micros": 10**15, "bid_micros": 10**15}
+    ads.event("ad_upsert", ads=[absurd], event_time=MINUTE)
+    assert said(pacing_of(told, ads)) == said(as_it_was)
+
+
+def shifted() -> OutcomeLog:
+    """Return outcomes of one segment and category in which clicks become ten times as frequent half-way."""
+    log, rng = OutcomeLog(), random.Random(0)
+    for n in range(6000):
+        at = n / 50
+        shared = {"decision_id": f"ads.events.v1-0-{n}", "segment": "s", "category": "shoes"}
+        log.add("impression", at, **shared, parts=Parts(base=-3.0))
+        if rng.random() < (0.05 if n < 3000 else 0.5):
+            log.add("click", at + 0.01, **shared, parts=Parts(base=-3.0))
+    return log
+
+
+def test_a_drift_is_a_notice_in_partition_0_that_names_segment_and_category(ads):
+    sink = run(shifted().records, ads)
+    notices = [record for record in control(sink) if isinstance(record, Notice)]
+    assert 1 <= len(notices) <= 4
+    assert {(n.about, n.segment, n.category) for n in notices} == {("drift", "s", "shoes")}
+    assert notices[0].after > notices[0].before and notices[0].labels >= 300
+    assert notices[0].event_time > MINUTE + 60_000
+    assert len({notice.id for notice in notices}) == len(notices)
+    for other in (1, 2):
+        assert not any(isinstance(record, Notice) for record in control(sink, other))
+
+
+def test_a_notice_changes_no_decision():
+    log = LogBuilder()
+    log.ads(2)
+    before = log.request("u")
+    log.add(Notice, about="drift", segment="s", category="shoes", after=0.3)
+    log.request("v")
+    first, second = bodies(run_shard(Bench().shard(), log.records), Decision)
+    assert (first.decision_id, first.catalogue_version) == (before, second.catalogue_version)
+    assert [slot.ad_id for slot in second.ads]
+
+
+BAD_OUTCOMES = {
+    "a probability that is NaN": b'"pctr":NaN',
+    "a part that is infinite": b'"pcvr":1e999',
+    "a charge below nothing": b'"charge_micros":-1',
+    "a kind that nobody knows": b'"kind":"teleport"',
+    "a value that is no number": b'"value_micros":"much"',
+}
+
+
+@pytest.mark.parametrize("field", BAD_OUTCOMES.values(), ids=BAD_OUTCOMES.keys())
+def test_an_outcome_with_an_impossible_field_is_a_dead_letter(told, ads, field):
+    name = field.split(b":")[0]
+    good = next(r.value for r in told.records if name in (r.value or b""))
+    told.raw(re.sub(name + b":[^,}]+", field, good))
+    assert [reason(letter) for letter in run(told.records, ads).stream("dead_letters")] == ["bad_outcome"]
+
+
+def test_outcomes_of_decisions_ads_and_campaigns_that_nobody_knows_are_learned_and_harm_nothing(told, ads):
+    whole = merged(run(told.records, ads))
+    for n in range(50):
+        stranger = {"ad_id": f"x{n}", "campaign_id": f"y{n}", "decision_id": f"never-made-{n}"}
+        told.add("click", 899, segment="elsewhere", **stranger)
+    weights = merged(run(told.records, ads))
+    assert weights["good"] == pytest.approx(whole["good"], abs=0.1)
+
+
+def test_conversions_from_before_their_decision_count_for_no_rate(told, ads):
+    def rates() -> list[dict]:
+        found = control(run([*told.records, *later.records], ads))
+        return [record.conversions for record in found if isinstance(record, Adjustments)]
+
+    later = OutcomeLog()
+    later.add("dwell", 960, user_id="v")
+    before = rates()
+    absurd = {"decision_time": MINUTE + 960_500, "through": "click", "campaign_id": "c-good"}
+    for n in range(20):
+        later.add("conversion", 960, ad_id="good", decision_id=f"d{n}", user_id="v", **absurd)
+    later.add("dwell", 970, user_id="v")
+    assert {name: w for r in rates() for name, w in r.items()} == {n: w for r in before for n, w in r.items()}
+
+
+def test_one_wild_timestamp_does_not_end_the_day_of_every_budget(told, ads):
+    exhausted = [pace.exhausted for pace in pacing_of(told, ads)]
+    assert exhausted[-1] == ("c-bad",)
+    day_ms = 86_400_000
+    wild = {"ad_id": "good", "campaign_id": "c-good", "user_id": "wild", "charge_micros": 1}
+    told.add("impression", 899, event_time=MINUTE + 3 * day_ms, decision_time=MINUTE + 3 * day_ms, **wild)
+    told.add("impression", 900, ad_id="good", campaign_id="c-good")
+    assert [pace.exhausted for pace in pacing_of(told, ads)][-1] == ("c-bad",)

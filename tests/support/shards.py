@@ -11,7 +11,7 @@ from models.decide.decider import Decider
 from models.decide.shard import Place, Shard, ShardBounds
 from models.decide.views import ViewBuilder
 from models.domain import events
-from models.domain.catalogue import Ad
+from models.domain.catalogue import Ad, Creative
 from models.domain.errors import ArtifactError
 from models.domain.ids import content_hash, decision_id
 from models.domain.log import Emission, LogRecord, Received
@@ -141,6 +141,9 @@ def _draw_control(draw: st.DrawFn, log: LogBuilder, user: str, ad: str) -> None:
         case 1:
             log.add(events.AdWithdraw, ad_ids=(ad,))
         case 2:
-            log.add(events.Adjustments, version=len(log.records), ads={ad: (0.5, 0.1)})
+            creatives = {f"{ad}|x0": (0.4, 0.05)}
+            log.add(events.Adjustments, version=len(log.records), ads={ad: (0.5, 0.1)}, creatives=creatives)
         case 3:
-            log.add(events.AdUpsert, ads=(Ad(ad_id=ad, campaign_id="c9", bid_micros=2_000_000),))
+            shown = tuple(Creative(creative_id=f"x{n}") for n in range(3))
+            changed = Ad(ad_id=ad, campaign_id="c9", bid_micros=2_000_000, creatives=shown)
+            log.add(events.AdUpsert, ads=(changed,))

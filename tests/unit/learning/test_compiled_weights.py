@@ -7,18 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.domain.catalogue import Ad, Catalogue
+from models.domain.catalogue import Ad, Catalogue, Creative
 from models.domain.events import Adjustments
 from models.learning.compiled import CompiledWeights, WeightCache, compile_weights, recompile
 from models.learning.priors import DEFAULT_PRIORS
 from models.learning.weights import WeightTable
 
-ARRAYS = ("ad", "campaign", "conversion", "segment_category")
+ARRAYS = ("ad", "ad_level", "campaign", "conversion", "segment_category")
+
+
+CREATIVES = (Creative(creative_id="x0"), Creative(creative_id="x1"))
 
 
 def catalogue(ads: int = 6) -> Catalogue:
     return Catalogue().upsert(
-        [Ad(ad_id=f"a{i}", campaign_id=f"c{i % 3}", category=f"k{i % 2}") for i in range(ads)]
+        [
+            Ad(ad_id=f"a{i}", campaign_id=f"c{i % 3}", category=f"k{i % 2}", creatives=CREATIVES[: i % 3])
+            for i in range(ads)
+        ]
     )
 
 
@@ -58,6 +64,7 @@ changes = st.fixed_dictionaries(
         "campaigns": named("c", 4),
         "segment_categories": named("s|k", 3) | named("t|k", 3),
         "conversions": named("c", 4),
+        "creatives": named("a0|x", 4) | named("a4|x", 4),
         "reset": st.sampled_from([False, False, False, True]),
     }
 )

@@ -366,7 +366,7 @@ def test_an_outcome_that_cannot_be_used_is_counted_and_changes_nothing(reason):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("part", ["base", "user_category", "ad"])
+@pytest.mark.parametrize("part", ["base", "user_category", "ad", "creative"])
 def test_non_finite_parts_never_reach_the_weights(part, bad):
     learner = Learner()
     learner.learn([outcome(parts=Parts(**{"base": -2.0, part: bad})), outcome("click", 10)])

@@ -54,8 +54,13 @@ class Result:
     charged: np.ndarray
 
 
-def run(market: Market, budget: int, settings: PacingSettings, delay_s: float = 60.0) -> Result:
-    """Run a campaign with this daily budget; results are per day."""
+def run(
+    market: Market, budget: int, settings: PacingSettings, delay_s: float = 60.0, first_day: int = 0
+) -> Result:
+    """Run a campaign with this daily budget from a day on; results are per day.
+
+    Before, the market's traffic goes to others, and the pacer sees it.
+    """
     pacer = Pacer(settings)
     pacer.follow([Ad(ad_id="a", campaign_id="c", daily_budget_micros=budget)])
     days = int(market.times[-1] // DAY_MS) + 1
@@ -69,7 +74,7 @@ def run(market: Market, budget: int, settings: PacingSettings, delay_s: float = 
             pacer.observe("c", charge, at, impressions=1)
             if (record := pacer.emit()) is not None:
                 mu, stopped = record.multipliers.get("c", mu), "c" in record.exhausted
-        if stopped or value / (1.0 + mu) <= price:
+        if stopped or time < first_day * DAY_MS or value / (1.0 + mu) <= price:
             heappush(reports, (time + int(delay_s * 1000), time, 0))
             continue
         day = time // DAY_MS

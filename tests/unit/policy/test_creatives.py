@@ -1,4 +1,4 @@
-"""Creatives: which one a decision shows, how it learns, and what a generator may do."""
+"""Creatives: what a generator may do."""
 
 import sys
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.domain.catalogue import Ad, Creative
+from models.domain.catalogue import Ad
 from models.domain.errors import SettingError
 from models.policy.columns import is_presentable
 from models.policy.creative_llm import LanguageModelGenerator, local_model, read_headlines
@@ -15,56 +15,12 @@ from models.policy.creatives import (
     MAX_CALL_TO_ACTION,
     MAX_HEADLINE,
     TemplateGenerator,
-    choose_creative,
-    creative_key,
     with_generated,
 )
 
 SHOES = Ad(
     ad_id="a", campaign_id="c", title="Trail shoes", text="Light and dry. Made to last.", category="sports"
 )
-
-
-def ad_with(*reviews):
-    creatives = (Creative(creative_id=f"x{n}", review=review) for n, review in enumerate(reviews))
-    return Ad(ad_id="a", campaign_id="c", creatives=tuple(creatives))
-
-
-def shares(ad, weights, nu=0.25, draws=4000):
-    chosen = [choose_creative(ad, weights, nu, seed).creative_id for seed in range(draws)]
-    return {creative.creative_id: chosen.count(creative.creative_id) / draws for creative in ad.creatives}
-
-
-def test_an_ad_without_an_approved_creative_has_none_to_show():
-    assert choose_creative(ad_with(), {}, 0.25, 1) is None
-    assert choose_creative(ad_with("pending", "rejected"), {}, 0.25, 1) is None
-
-
-def test_the_only_approved_creative_is_shown():
-    assert choose_creative(ad_with("pending", "approved"), {}, 0.25, 1).creative_id == "x1"
-
-
-def test_creatives_that_nothing_is_known_of_take_turns():
-    assert shares(ad_with("approved", "approved", "approved"), {})["x1"] == pytest.approx(1 / 3, abs=0.03)
-
-
-def test_the_better_creative_is_shown_more_and_the_other_still_explored():
-    weights = {creative_key("a", "x0"): (0.3, 0.5), creative_key("a", "x1"): (0.0, 0.5)}
-    found = shares(ad_with("approved", "approved"), weights, nu=0.25)
-    assert found["x0"] == pytest.approx(0.885, abs=0.02), "P(N(.3, .25^2) > 0) = Phi(1.2)"
-
-
-def test_without_exploration_the_best_mean_wins():
-    weights = {creative_key("a", "x0"): (-0.3, 9.0)}
-    assert shares(ad_with("approved", "approved"), weights, nu=0.0, draws=50)["x1"] == 1.0
-
-
-@given(st.integers(0, 2**64 - 1))
-def test_the_same_decision_shows_the_same_creative_in_any_order(seed):
-    ad = ad_with("approved", "approved", "approved")
-    weights = {creative_key("a", "x2"): (0.1, 0.2)}
-    turned = Ad(ad_id="a", campaign_id="c", creatives=ad.creatives[::-1])
-    assert choose_creative(ad, weights, 1.0, seed) == choose_creative(turned, weights, 1.0, seed)
 
 
 def test_templates_are_filled_from_the_catalogue():

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.domain.errors import SettingError
 from models.policy.traffic import BUCKETS, MINUTES, TrafficPlan
 
 QUARTER_MS = 900_000
@@ -58,3 +59,16 @@ def test_the_shares_of_the_rest_spend_a_day_exactly(days):
         left -= left * plan.share_of_rest(minute)
     assert left == pytest.approx(0.0, abs=1e-9)
     assert min(plan.weights) > 0.0
+
+
+def test_a_plan_may_begin_with_known_hours_and_keeps_a_tenth_flat():
+    plan = TrafficPlan.of([3.0] * 12 + [1.0] * 12)
+    assert sum(plan.weights) == pytest.approx(1.0)
+    assert plan.weights[0] / plan.weights[95] == pytest.approx((0.1 + 0.9 * 1.5) / (0.1 + 0.9 * 0.5))
+    assert TrafficPlan.of(()) == TrafficPlan()
+
+
+@pytest.mark.parametrize("weights", [[1.0] * 25, [0.0] * 24, [-1.0, *[1.0] * 23], [float("nan")] * 24])
+def test_a_plan_that_is_none_is_refused(weights):
+    with pytest.raises(SettingError, match="24 or 96"):
+        TrafficPlan.of(weights)

@@ -1,0 +1,71 @@
+"""What the learner follows of the catalogue: the ads that come and go, with their campaigns' budgets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from connectors.codec import EventCodec
+from models.decide.validated import split_valid
+from models.domain.catalogue import Ad
+from models.domain.errors import ArtifactError
+from models.domain.events import AdUpsert, CatalogueSnapshot
+from models.domain.log import LogRecord, Rejected
+
+from .operators import decode_record
+
+AdsOf = Callable[[str], tuple[Ad, ...]]
+"""Returns the ads of a catalogue artifact; raises ArtifactError."""
+
+_MARKS = (b'"ad_upsert"', b'"catalogue"')
+
+logger = logging.getLogger(__name__)
+
+
+class Offered(NamedTuple):
+    """Ads that came into force; ``whole``: they are the whole catalogue, all others are gone."""
+
+    ads: tuple[Ad, ...]
+    whole: bool
+
+
+class AdsOnly:
+    """Keeps the catalogue changes of one partition of the log, as the shards take them.
+
+    An ad that `split_valid` refuses is left out, a snapshot that holds one or cannot be opened changes
+    nothing: what personalizing refuses with a dead letter must not move a budget here.
+    """
+
+    def __init__(self, codec: EventCodec, ads_of: AdsOf) -> None:
+        self._codec, self._ads_of = codec, ads_of
+
+    def __call__(self, records: list[LogRecord]) -> list[Offered]:
+        """Return the ads in these records; user events are skipped without being decoded."""
+        marked = (r for r in records if any(mark in (r.value or b"") for mark in _MARKS))
+        found = (decode_record(self._codec, record) for record in marked)
+        offers = (self._offered(item.event) for item in found if not isinstance(item, Rejected))
+        return [offered for offered in offers if offered is not None]
+
+    def _offered(self, event: object) -> Offered | None:
+        match event:
+            case AdUpsert():
+                good, _ = split_valid(event.ads)
+                return Offered(good, whole=False) if good else None
+            case CatalogueSnapshot():
+                return self._snapshot(event.artifact)
+            case _:
+                return None
+
+    def _snapshot(self, artifact: str) -> Offered | None:
+        try:
+            good, error = split_valid(self._ads_of(artifact))
+        except ArtifactError as missing:
+            logger.warning("budgets stay as they are: %s", missing)
+            return None
+        return Offered(good, whole=True) if error is None else None
+
+
+def no_artifacts(artifact: str) -> tuple[Ad, ...]:
+    """Refuse every artifact: for logs that bring their ads in records."""
+    raise ArtifactError(f"catalogue artifact {artifact}: got no folder of artifacts. Fix: set `artifacts`.")

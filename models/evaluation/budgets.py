@@ -1,0 +1,95 @@
+"""Daily budgets in the simulated world: what campaigns are charged, and whose ads must stop.
+
+Every policy of the loop obeys them. The product's core paces and stops by its own outcomes and prices; the
+baselines, the oracle among them, stop a campaign once the charges at its bids have reached the budget of
+the UTC day, which is all that serving greedily can do. Clicks that come after the stop are charged, so
+everybody overspends by what is under way.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from models.domain.catalogue import BID_TYPES
+from models.domain.events import Click, Conversion, Impression
+
+from .draws import F64
+from .population import I64, AdTable
+from .truth import Truth
+
+DAY_MS = 86_400_000
+
+_BILLED: dict[type, tuple[str, float]] = {
+    Impression: ("cpm", 1e-3),
+    Click: ("cpc", 1.0),
+    Conversion: ("cpa", 1.0),
+}
+
+Spend = dict[tuple[int, int], float]
+"""Micros by (UTC day, campaign)."""
+
+
+def daily_budgets(ads: AdTable) -> dict[int, int]:
+    """Return the daily budget in micros of each campaign that has one; the last ad's counts."""
+    return {
+        int(campaign): ad.daily_budget_micros
+        for campaign, ad in zip(ads.campaign.tolist(), ads.ads, strict=True)
+        if ad.daily_budget_micros is not None
+    }
+
+
+class Budgets:
+    """Keeps the baselines to the budgets; fed with every event. Free where no campaign has one."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._limited = truth.config.inventory.budget_share > 0
+        self._spent: Spend = defaultdict(float)
+        self._of: AdTable | None = None
+        self._budgets: dict[int, int] = {}
+        self._rows: dict[int, I64] = {}
+
+    def observe(self, event: object) -> None:
+        """Charge an event that followed a decision to its campaign, at the bid."""
+        if not self._limited or type(event) not in _BILLED:
+            return
+        assert isinstance(event, Impression | Click | Conversion)
+        row = self._truth.ads.row_of.get(event.ad_id)
+        billed, share = _BILLED[type(event)]
+        if row is None or event.decision_id is None or BID_TYPES[self._truth.ads.bid_type[row]] != billed:
+            return
+        day, campaign = event.event_time // DAY_MS, int(self._truth.ads.campaign[row])
+        self._spent[day, campaign] += share * float(self._truth.ads.bid_micros[row])
+
+    def exhausted(self, now_ms: int) -> set[int]:
+        """Return the rows of the ads whose campaign has spent its budget of this day."""
+        if not self._limited:
+            return set()
+        self._follow()
+        today = now_ms // DAY_MS
+        spent = (
+            c for (day, c), s in self._spent.items() if day == today and s >= self._budgets.get(c, np.inf)
+        )
+        return {row for campaign in spent for row in self._rows[campaign].tolist()}
+
+    def _follow(self) -> None:
+        ads = self._truth.ads
+        if self._of is not ads:
+            self._of, self._budgets = ads, daily_budgets(ads)
+            self._rows = {c: np.flatnonzero(ads.campaign == c) for c in self._budgets}
+
+
+def add_spend(books: Spend, ads: AdTable, rows: I64, time_ms: I64, charged: F64) -> None:
+    """Add what ads `[N]` were charged for decisions at these times to the books."""
+    keys = zip((time_ms // DAY_MS).tolist(), ads.campaign[rows].tolist(), charged.tolist(), strict=True)
+    for day, campaign, micros in keys:
+        if micros:
+            books[day, campaign] = books.get((day, campaign), 0.0) + micros
+
+
+def overspend(books: Spend, budgets: dict[int, int]) -> float:
+    """Return the largest share by which a campaign's day went over its budget; 0 where none did."""
+    shares = (spent / budgets[c] - 1.0 for (_, c), spent in books.items() if c in budgets)
+    return max(0.0, max(shares, default=0.0))

@@ -1,0 +1,137 @@
+"""A world with budgets: every policy runs in it and obeys them, and the report says what regret means."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from support.shards import Bench
+
+from models.decide.shard import Place, Shard
+from models.domain.events import Click, Conversion, Impression
+from models.evaluation.budgets import Budgets, add_spend, daily_budgets, overspend
+from models.evaluation.core_policy import CorePolicy
+from models.evaluation.simulate import BASELINES, run_policies, simulation_report
+from models.evaluation.world import World
+from models.evaluation.world_config import Drift, Inventory, Sizes, Tastes, Traffic, WorldConfig, parse_world
+from models.learning.learner import Learner
+from models.policy.pacing import Pacer
+
+
+def world_with(**inventory: object) -> WorldConfig:
+    tight = {
+        "budget_share": 1.0,
+        "daily_budget_micros": 60_000_000,
+        "burst_every_s": 0,
+        "targeted_share": 0.0,
+    }
+    return WorldConfig(
+        sizes=Sizes(users=200, ads=60, categories=6, segments=3),
+        tastes=Tastes(base_logit=-1.5),
+        traffic=Traffic(requests_per_s=40, views_per_s=4),
+        inventory=Inventory(**{**tight, **inventory}),
+        drift=Drift(shift_every_s=0),
+    )
+
+
+MIXED = world_with(cpa_share=0.3, cpm_share=0.3)
+CLICKS = world_with(cpa_share=0.0, cpm_share=0.0)
+
+
+def learning(world: World) -> CorePolicy:
+    return CorePolicy(new_shard, learner=Learner(), pacer=Pacer())
+
+
+def static(world: World) -> CorePolicy:
+    return CorePolicy(new_shard, pacer=Pacer())
+
+
+def new_shard(place: Place) -> Shard:
+    return Bench().shard(place.partition, place.slice)
+
+
+@pytest.fixture(scope="module")
+def run():
+    baselines = {name: BASELINES[name] for name in ("random", "popularity")}
+    policies = {**baselines, "static": static, "impulse": learning}
+    return run_policies(CLICKS, policies, 60, seeds=(0,), tick_ms=500)
+
+
+def test_every_policy_stops_at_its_budgets_but_for_what_is_under_way(run):
+    report = simulation_report(run)["policies"]
+    budgets = sum(daily_budgets(World(CLICKS).state.ads).values())
+    for name, ledgers in run.ledgers.items():
+        assert report[name]["overspend"]["value"] < 0.6
+        assert sum(ledgers[0].spend.values()) < 1.2 * budgets
+
+
+def test_the_product_overspends_no_campaign_by_half_a_percent(run):
+    assert simulation_report(run)["policies"]["impulse"]["overspend"]["value"] <= 0.005
+    assert sum(run.ledgers["impulse"][0].spend.values()) > 0
+
+
+def test_the_budgets_bind_the_oracle(run):
+    (ledger,) = run.ledgers["oracle"]
+    late, early = ledger.totals(CLICKS.start_s + 50), ledger.totals(to_s=CLICKS.start_s + 10)
+    assert late["slots"] < 0.5 * early["slots"]
+
+
+def test_the_report_says_plainly_what_regret_means_with_budgets(run):
+    report = json.loads(json.dumps(simulation_report(run), allow_nan=False))
+    assert "oracle is no upper bound" in report["notes"][0]
+
+
+def test_without_budgets_there_is_nothing_to_say():
+    free = parse_world("[sizes]\nusers = 20\nads = 20\n[traffic]\nrequests_per_s = 5")
+    report = simulation_report(run_policies(free, {"random": BASELINES["random"]}, 2, seeds=(0,)))
+    assert report["notes"] == [] and "overspend" not in report["policies"]["random"]
+
+
+def budgets_and_ad(bid_type: str) -> tuple[World, Budgets, str]:
+    world = World(MIXED)
+    code = ("cpm", "cpc", "cpa").index(bid_type)
+    row = int((world.state.ads.bid_type == code).nonzero()[0][0])
+    return world, Budgets(world.state), world.state.ads.ads[row].ad_id
+
+
+@pytest.mark.parametrize(("bid_type", "kind"), [("cpm", Impression), ("cpc", Click), ("cpa", Conversion)])
+def test_a_campaign_pays_for_what_its_bid_is_for_and_all_its_ads_stop(bid_type, kind):
+    world, budgets, ad_id = budgets_and_ad(bid_type)
+    about = {"user_id": "u", "ad_id": ad_id, "decision_id": "d", "event_time": MIXED.start_ms}
+    for n in range(100_000):
+        budgets.observe(kind(id=f"{n}", **about))
+        if stopped := budgets.exhausted(MIXED.start_ms):
+            break
+    campaigns = {int(world.state.ads.campaign[row]) for row in stopped}
+    assert world.state.ads.row_of[ad_id] in stopped and len(campaigns) == 1
+    assert budgets.exhausted(MIXED.start_ms + 86_400_000) == set(), "the next day is another budget"
+
+
+@pytest.mark.parametrize("kind", [Impression, Conversion])
+def test_other_events_cost_a_click_bid_nothing(kind):
+    _, budgets, ad_id = budgets_and_ad("cpc")
+    for n in range(200):
+        about = {"user_id": "u", "ad_id": ad_id, "decision_id": "d", "event_time": MIXED.start_ms}
+        budgets.observe(kind(id=f"{n}", **about))
+    assert budgets.exhausted(MIXED.start_ms) == set()
+
+
+def test_events_without_a_decision_and_of_unknown_ads_are_free():
+    _, budgets, ad_id = budgets_and_ad("cpc")
+    for n in range(500):
+        budgets.observe(Click(id=f"{n}", user_id="u", ad_id=ad_id, event_time=MIXED.start_ms))
+        budgets.observe(Click(id=f"x{n}", user_id="u", ad_id="?", decision_id="d", event_time=MIXED.start_ms))
+    assert budgets.exhausted(MIXED.start_ms) == set()
+
+
+def test_overspend_is_the_worst_campaigns_day():
+    assert overspend({(0, 1): 110.0, (1, 1): 90.0, (0, 2): 500.0}, {1: 100}) == pytest.approx(0.1)
+    assert overspend({(0, 1): 90.0}, {1: 100}) == 0.0
+
+
+def test_spend_is_booked_by_day_and_campaign():
+    world, books = World(MIXED), {}
+    rows, times = np.array([0, 0, 59]), np.array([0, 86_400_000, 0])
+    add_spend(books, world.state.ads, rows, times, np.array([5.0, 7.0, 0.0]))
+    assert books == {(0, int(world.state.ads.campaign[0])): 5.0, (1, int(world.state.ads.campaign[0])): 7.0}

@@ -1,0 +1,85 @@
+"""Outcomes that were written again after a crash teach and charge nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.outcomes import outcome
+
+from flows.learn import DEFAULT_OPTIONS, LearnLogic
+from models.domain.decision import Outcome, Parts
+from models.domain.log import Output
+from models.state.repeats import Repeats
+
+
+def story(n: int = 120) -> list[Outcome]:
+    """Impressions with their clicks or no-clicks, of few decisions with several slots."""
+    rng, told = np.random.default_rng(3), []
+    for i in range(n):
+        about = {"decision_id": f"ads.events.v1-0-{i // 2}", "slot": i % 2, "ad_id": f"a{i % 3}"}
+        about["parts"] = Parts(base=float(rng.normal(-2, 1)))
+        told.append(outcome("impression", i, event_id=f"i{i}", charge_micros=100, **about))
+        kind = "click" if rng.random() < 0.4 else "no_click"
+        event_id = f"c{i}" if kind == "click" else ""
+        told.append(outcome(kind, i + 0.5, event_id=event_id, charge_micros=9000, **about))
+    return told
+
+
+STORY = story()
+
+
+def fresh(state: dict[str, bytes] | None = None) -> LearnLogic:
+    return LearnLogic(state, (0,), DEFAULT_OPTIONS, 1)
+
+
+def said(logic: LearnLogic, told: list[Outcome]) -> list[Output]:
+    return [output for outputs in logic.on_batch(told)[0] for output in outputs]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 239), st.integers(0, 239), st.integers(1, 50))
+def test_what_comes_again_after_a_crash_changes_nothing(crash, back, batch):
+    told = [*STORY[:crash], *STORY[max(crash - back, 0) : crash], *STORY[crash:]]
+    once, twice = fresh(), fresh()
+    expected = said(once, STORY)
+    got = [output for n in range(0, len(told), batch) for output in said(twice, told[n : n + batch])]
+    assert [output.value for output in got] == [output.value for output in expected]
+    assert twice.snapshot() == once.snapshot()
+
+
+def test_also_when_the_learner_itself_was_restored_in_between():
+    expected = [output.value for output in said(fresh(), STORY)]
+    before = fresh()
+    first = said(before, STORY[:150])
+    after = fresh(before.snapshot())
+    assert [output.value for output in first + said(after, STORY[80:])] == expected
+
+
+def test_the_slots_and_kinds_of_one_decision_are_different_outcomes():
+    repeats = Repeats()
+    assert all(repeats.first_time(each) for each in STORY)
+    assert not any(repeats.first_time(each) for each in STORY)
+
+
+def test_memory_is_bounded_and_the_oldest_is_forgotten_first():
+    repeats = Repeats(capacity=10)
+    for each in STORY:
+        repeats.first_time(each)
+    assert len(repeats) == 10
+    assert not repeats.first_time(STORY[-10]) and repeats.first_time(STORY[0])
+
+
+def test_a_snapshot_takes_eight_bytes_per_outcome():
+    repeats, again = Repeats(), Repeats()
+    for each in STORY:
+        repeats.first_time(each)
+    again.load(repeats.dump())
+    assert len(repeats.dump()) == 8 * len(STORY)
+    assert again.dump() == repeats.dump() and not again.first_time(STORY[5])
+
+
+def test_a_snapshot_of_before_repeats_were_kept_is_taken_up():
+    state = fresh().snapshot()
+    del state["repeats"]
+    assert fresh(state).snapshot()["repeats"] == b""
