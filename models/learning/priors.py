@@ -22,10 +22,10 @@ class Priors:
     returns to v0 by ``v0 + (v - v0) exp(-2 dt/T)``; the stationary law is N(0, v0).
     """
 
-    bias: float = 0.1
-    ad: float = 0.15
-    campaign: float = 0.1
-    segment_category: float = 0.3
+    bias: float = 0.03
+    ad: float = 0.045
+    campaign: float = 0.03
+    segment_category: float = 0.09
     creative: float = 0.1
     user_category: float = 0.12
     time_constant_s: float = 600.0

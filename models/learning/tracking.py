@@ -40,8 +40,6 @@ class TrackedEngine(ABC):
 
     name: str = ""
     _columns: ClassVar[dict[str, type]] = {}
-    _members = 1
-    """Columns of an engine's own are `[slots, members]` where it has more than one."""
 
     def __init__(self, priors: Priors = DEFAULT_PRIORS) -> None:
         self.priors = priors
@@ -51,11 +49,9 @@ class TrackedEngine(ABC):
 
     def _clear(self) -> None:
         self._calls = 0
-        own = (0,) if self._members == 1 else (0, self._members)
         self.slots: dict[str, NDArray[Any]] = {
-            name: np.zeros(0, dtype) for name, dtype in _SLOT_COLUMNS.items()
+            name: np.zeros(0, dtype) for name, dtype in {**_SLOT_COLUMNS, **self._columns}.items()
         }
-        self.slots |= {name: np.zeros(own, dtype) for name, dtype in self._columns.items()}
 
     def learn(self, examples: Examples) -> int:
         """See `Engine.learn`."""
@@ -125,8 +121,7 @@ class TrackedEngine(ABC):
             return
         size = max(size, 2 * have, 256)
         for name, column in self.slots.items():
-            more = np.zeros((size - have, *column.shape[1:]), column.dtype)
-            self.slots[name] = np.concatenate([column, more])
+            self.slots[name] = np.concatenate([column, np.zeros(size - have, column.dtype)])
 
     def _mark(self, examples: Examples) -> None:
         for group in range(examples.feature.shape[1]):

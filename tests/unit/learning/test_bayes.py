@@ -12,7 +12,7 @@ from river.checks import check_estimator
 
 from models.learning import bayes
 from models.learning.bayes import DiagonalBayes
-from models.learning.impulse import Hypothesis, ImpulseEngine
+from models.learning.impulse import ImpulseEngine
 from models.learning.priors import Priors
 from models.learning.protocol import GROUPS, Examples
 
@@ -81,7 +81,7 @@ def test_the_batch_twin_agrees_with_the_river_classifier(stream):
     # slot 3 * group + n, so that each slot belongs to one group
     feature = np.array([[3 * g + n for g, n in enumerate(f)] for f, *_ in stream], np.int32)
     offset, label, time, weight = (np.array(column) for column in list(zip(*stream, strict=True))[1:])
-    engine = ImpulseEngine(PRIORS, (Hypothesis(1.0, 1.0),))
+    engine = ImpulseEngine(PRIORS)
     engine.learn(
         Examples(feature, offset, label, time.astype(np.int64), weight, np.full(len(stream), -1, np.int64))
     )
