@@ -17,8 +17,7 @@ I32 = NDArray[np.int32]
 U8 = NDArray[np.uint8]
 
 IN_SEQUENCE: frozenset[EventKind] = frozenset(("click", "dwell", "view", "swipe", "hide", "conversion"))
-"""What the user did. Impressions are what was done to them: they are in the windows. A request enters only
-where it names another segment than the one before (`models.decide.profiles.segment_entry`)."""
+"""What the user did. Requests and impressions are what was done to them: they are in the windows."""
 
 KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
 
