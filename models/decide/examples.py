@@ -27,14 +27,14 @@ from models.domain.events import (
     Request,
     UserEvent,
 )
-from models.domain.ids import NO_KEY, decision_id, known_key64, label_key
+from models.domain.ids import decision_id, known_key64, label_key
 from models.domain.log import LogRecord, Received, Rejected
 from models.domain.policy import Policy
 from models.scorer.sequences import NEVER, AdTable, LogExamples
 from models.state.seen import SeenIds
 from models.state.watermark import Timeliness, Watermark
 
-from .profiles import SequenceEntry, segment_entry, sequence_entry
+from .profiles import SequenceEntry, sequence_entry
 
 _SEEN = 1 << 16
 
@@ -70,7 +70,6 @@ class ExampleCollector:
         self._users: dict[str, int] = {}
         self._sequences: list[list[SequenceEntry]] = []
         self._positions: dict[str, int] = {}
-        self._told: dict[int, int] = {}
         self._shown: dict[tuple[str, str], _Shown] = {}
 
     def take(self, batch: Iterable[Received | Rejected]) -> None:
@@ -103,19 +102,12 @@ class ExampleCollector:
         partition.watermark.advance(event.event_time, record.timestamp_ms)
         user = self._user(event.user_id)
         if isinstance(event, Request):
-            self._tell_segment(user, event)
             asked = decision_id(record.topic, record.partition, record.offset)
             self._positions[asked] = len(self._sequences[user])
             return
         self._label(event, user)
         entry = sequence_entry(event, self._upserts.get(event.ad_id))
         if entry is not None:
-            self._sequences[user].append(entry)
-
-    def _tell_segment(self, user: int, request: Request) -> None:
-        entry = segment_entry(request, self._told.get(user, NO_KEY))
-        if entry is not None:
-            self._told[user] = entry.category_key
             self._sequences[user].append(entry)
 
     def _label(self, event: UserEvent, user: int) -> None:

@@ -68,14 +68,11 @@ class Moments:
 
     last_decision_ms: I64
     """`[U]` event time of the user's last decision."""
-    segment: NDArray[np.uint64]
-    """`[U]` key of the segment that the user's sequence was last told of, NO_KEY for none."""
 
     @classmethod
     def empty(cls, users: int) -> Moments:
         """Return the moments of users to whom nothing has happened."""
-        never = np.full(users, np.iinfo(np.int64).min // 2, np.int64)
-        return cls(never, np.full(users, NO_KEY, np.uint64))
+        return cls(np.full(users, np.iinfo(np.int64).min // 2, np.int64))
 
 
 class Profiles:
@@ -142,7 +139,6 @@ class Profiles:
         amount = event.dwell_ms / 1000 if isinstance(event, Dwell) else 1.0
         self._events.append((row, event.event_time, _MEASURES.get(kind, -1), amount))
         if isinstance(event, RequestEvent):
-            self._tell_segment(row, event)
             return
         entry = sequence_entry(event, ad)
         if entry is not None:
@@ -154,13 +150,6 @@ class Profiles:
             self._impressions.append((row, ad_key, campaign, advertiser, event.event_time))
         elif kind is Hide:
             append_hidden(self.caps, row, known_key64(event.ad_id))
-
-    def _tell_segment(self, row: int, request: RequestEvent) -> None:
-        told = self._moments.columns.segment
-        entry = segment_entry(request, int(told[row]))
-        if entry is not None:
-            told[row] = entry.category_key
-            self._sequence.append((row, *entry))
 
     def apply(self) -> None:
         """Apply what was collected, in order."""
@@ -243,18 +232,6 @@ def sequence_entry(event: AdEvent, ad: Ad | None) -> SequenceEntry | None:
     category = label_key(ad.category) if ad is not None else NO_KEY
     dwell = event.dwell_ms if isinstance(event, Dwell) else 0
     return SequenceEntry(known_key64(event.ad_id), category, code, dwell, event.event_time)
-
-
-def segment_entry(request: RequestEvent, told: int) -> SequenceEntry | None:
-    """Return what a request tells a user's sequence: their segment, where it is not the one ``told`` last.
-
-    So a user's first decision is not made blind: the segment opens the sequence, as a category of its own.
-    """
-    segment = request.context.segment
-    key = known_key64(f"segment {segment}") if segment else NO_KEY
-    if key in (NO_KEY, told):
-        return None
-    return SequenceEntry(NO_KEY, key, KIND_CODE["request"], 0, request.event_time)
 
 
 def _offset(parts: Parts) -> float:
