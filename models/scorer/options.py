@@ -10,20 +10,21 @@ from models.domain.errors import SettingError
 
 
 class Pace(NamedTuple):
-    """How fast a network learns: AdamW's figures, the ads' share of the learning rate, most passes."""
+    """How a network learns: AdamW's figures, the ads' share of the rate, most passes, longest pieces."""
 
     learning_rate: float
     weight_decay: float
     ad_rate: float
     passes: float
+    piece: int
 
     def to_dict(self) -> dict[str, float | None]:
         """Return the figures as JSON-ready values, None for no limit."""
         return {name: value if math.isfinite(value) else None for name, value in self._asdict().items()}
 
 
-FOR_SEQUENCES = Pace(learning_rate=1e-2, weight_decay=0.01, ad_rate=1.0, passes=math.inf)
-FOR_IMPRESSIONS = Pace(learning_rate=5e-3, weight_decay=1.0, ad_rate=0.1, passes=8.0)
+FOR_SEQUENCES = Pace(learning_rate=1e-2, weight_decay=0.01, ad_rate=1.0, passes=math.inf, piece=200)
+FOR_IMPRESSIONS = Pace(learning_rate=5e-3, weight_decay=1.0, ad_rate=0.1, passes=8.0, piece=24)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TrainOptions:
         Ads from which on a step updates only the rows of the ad table that it met; below, the update of all
         is as fast and exact.
     tokens
-        Padded inputs per batch; ``piece`` is the longest piece of a sequence.
+        Padded inputs per batch; ``piece`` is the longest piece of a sequence (None: what suits the data).
     loss
         Of foreseeing the next item: ``softmax`` (sampled, with logQ correction) or ``gbce``.
     negatives, negative_power
@@ -82,7 +83,7 @@ class TrainOptions:
     clip: float = 1.0
     sparse_from: int = 50_000
     tokens: int = 2048
-    piece: int = 200
+    piece: int | None = None
     loss: str = "softmax"
     gbce_t: float = 0.75
     negatives: int = 256
@@ -99,7 +100,8 @@ class TrainOptions:
             (self.minutes <= 0, "minutes", "above 0"),
             (self.steps is not None and self.steps < 1, "steps", "at least 1"),
             (self.device not in ("cpu", "cuda"), "device", "cpu or cuda"),
-            (self.piece < 2 or self.tokens < self.piece, "tokens", "at least `piece`, which is at least 2"),
+            (self.piece is not None and self.piece < 2, "piece", "at least 2"),
+            (self.tokens < (self.piece or FOR_SEQUENCES.piece), "tokens", "at least `piece`"),
             (self.negatives < 1, "negatives", "at least 1"),
             (self.loss not in ("softmax", "gbce"), "loss", "softmax or gbce"),
             (not 0 <= self.gbce_t <= 1, "gbce_t", "in [0, 1]"),
@@ -115,7 +117,8 @@ class TrainOptions:
 
         Clicks on shown ads are few and mostly chance, so a log with impressions is learned slowly, held to
         small weights, and not read often enough to be learned by heart; an ad's own vector moves a tenth as
-        fast as those of its category and content, which many ads share.
+        fast as those of its category and content, which many ads share. Its sequences are cut short, so that
+        the network knows what to make of users who are new.
         """
         suited = FOR_IMPRESSIONS if impressions else FOR_SEQUENCES
         asked = {name: getattr(self, name) for name in Pace._fields}

@@ -189,7 +189,7 @@ class _Run:
     def _epoch(self) -> Iterator[Batch]:
         progress = self.state.progress
         rng = np.random.default_rng((self.options.seed, progress.epoch))
-        pieces = self.pieces.pass_over(self.options.piece, self.options.tokens, rng)
+        pieces = self.pieces.pass_over(self.pace.piece, self.options.tokens, rng)
         self.epoch_batches = len(pieces)
         for number, (start, stop) in enumerate(pieces):
             batch = self.pieces.batch(start, stop, rng)

@@ -14,7 +14,7 @@ from models.scorer.training import train
 from models.scorer.transformer import Ads, Transformer
 from models.scorer.validation import validation_ndcg
 
-PACE = Pace(learning_rate=0.1, weight_decay=0.5, ad_rate=0.5, passes=1.0)
+PACE = Pace(learning_rate=0.1, weight_decay=0.5, ad_rate=0.5, passes=1.0, piece=32)
 CONFIG = ModelConfig(
     12, d_model=16, window=8, rotary_length=32, head_width=8, dropout=0.0,
     use_category=False, use_kind=False, use_dwell=False, use_gap=False,
