@@ -1,7 +1,8 @@
 """Policies for the closed loop: the product's own code beside baselines, each in a world of its own.
 
 The Transformer of a world is trained on a log of the time before the run, in which tastes stand still;
-every policy that uses it starts from the same model.
+every policy that uses it starts from the same model. A world too quiet to train on is decided by popularity
+and by what the adjustments learn, as `impulse run` does without a model.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from flows.operators import decode_record
 from flows.service import Service
 from flows.settings import load_settings
 from models.decide.examples import ExampleCollector
-from models.domain.errors import SettingError
+from models.domain.errors import LogError, SettingError
 from models.domain.ids import content_hash
 from models.domain.policy import Exploration, Policy
 from models.evaluation.core_policy import CorePolicy
@@ -42,9 +43,10 @@ class Models:
 
     def __init__(self, folder: Path, minutes: float, history_s: float) -> None:
         self._folder, self._minutes, self._history_s = folder, minutes, history_s
+        self.artifacts = folder / "artifacts"
 
-    def of(self, config: WorldConfig) -> Path:
-        """Return the folder of a world's model."""
+    def of(self, config: WorldConfig) -> Path | None:
+        """Return the folder of a world's model, None where its past holds too little to train one on."""
         past = msgspec.structs.replace(config, start_s=config.start_s - self._history_s)
         budget = f"{self._minutes}|{self._history_s}".encode()
         target = self._folder / content_hash(msgspec.json.encode(past) + budget)
@@ -52,7 +54,10 @@ class Models:
             codec, collector = EventCodec(), ExampleCollector()
             for record in generate_log(past, self._history_s, partitions=1):
                 collector.take([decode_record(codec, record)])
-            train_log(collector.examples(), target, TrainOptions(minutes=self._minutes))
+            try:
+                train_log(collector.examples(), target, TrainOptions(minutes=self._minutes))
+            except LogError:
+                return None
         return target
 
 
@@ -81,7 +86,7 @@ def makers(names: Sequence[str], models: Models) -> dict[str, MakePolicy]:
 def _core(name: str, models: Models) -> Callable[[World], CorePolicy]:
     def make(world: World) -> CorePolicy:
         model = models.of(world.config)
-        service = Service.of(load_settings(model=model, artifacts=model.parent / "artifacts"))
+        service = Service.of(load_settings(model=model, artifacts=models.artifacts))
         if name == "static":
             return CorePolicy(service.new_shard, policy=GREEDY)
         learner = Learner(LearnerSettings(engine=name))

@@ -111,6 +111,12 @@ REGRETS = (
 )
 
 
+BUDGETS = (
+    "This world's campaigns have budgets. Only those that pace (impulse, river_lr, river_adpredictor) keep "
+    "them; the baselines and the oracle spend without limit, so value, revenue and regret do not compare."
+)
+
+
 def simulation_report(run: Simulation) -> dict[str, Any]:
     """Return the whole comparison, ``policies.NAME.ctr.value`` and so on."""
     return {
@@ -123,6 +129,7 @@ def simulation_report(run: Simulation) -> dict[str, Any]:
         "ece_from_s": warm_up_s(run.seconds),
         "recovery_rule": back.RULE,
         "regrets": REGRETS,
+        "notes": [BUDGETS] if run.config.inventory.budget_share else [],
         "policies": {name: policy_report(run, name) for name in run.ledgers},
     }
 
