@@ -1,7 +1,8 @@
 """Policies for the closed loop: the product's own code beside baselines, each in a world of its own.
 
 The Transformer of a world is trained on a log of the time before the run, in which tastes stand still;
-every policy that uses it starts from the same model.
+every policy that uses it starts from the same model. A world too quiet to train on is decided by popularity
+and by what the adjustments learn, as `impulse run` does without a model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from flows.jobs import train_log
 from flows.service import Service
 from flows.settings import load_settings
 from models.decide.examples import ExampleCollector
-from models.domain.errors import SettingError
+from models.domain.errors import LogError, SettingError
 from models.domain.ids import content_hash
 from models.domain.log import Received
 from models.domain.policy import Exploration, Policy
@@ -41,6 +42,7 @@ class Models:
 
     def __init__(self, folder: Path, minutes: float, history_s: float) -> None:
         self._folder, self._minutes, self._history_s = folder, minutes, history_s
+        self.artifacts = folder / "artifacts"
         self._last: tuple[WorldConfig, Past] | None = None
 
     def past(self, config: WorldConfig) -> Past:
@@ -49,14 +51,17 @@ class Models:
             self._last = (config, record_past(config, self._history_s))
         return self._last[1]
 
-    def of(self, config: WorldConfig) -> Path:
-        """Return the folder of a world's model."""
+    def of(self, config: WorldConfig) -> Path | None:
+        """Return the folder of a world's model, None where its past holds too little to train one on."""
         budget = f"{self._minutes}|{self._history_s}".encode()
         target = self._folder / content_hash(msgspec.json.encode(config) + budget)
         if not target.exists():
             collector = ExampleCollector()
             collector.take(Received(record, event) for record, event in self.past(config).delivered)
-            train_log(collector.examples(), target, TrainOptions(minutes=self._minutes))
+            try:
+                train_log(collector.examples(), target, TrainOptions(minutes=self._minutes))
+            except LogError:
+                return None
         return target
 
 
@@ -85,7 +90,7 @@ def makers(names: Sequence[str], models: Models) -> dict[str, MakePolicy]:
 def _core(name: str, models: Models) -> Callable[[World], CorePolicy]:
     def make(world: World) -> CorePolicy:
         model = models.of(world.config)
-        service = Service.of(load_settings(model=model, artifacts=model.parent / "artifacts"))
+        service = Service.of(load_settings(model=model, artifacts=models.artifacts))
         if name == "static":
             return CorePolicy(service.new_shard, policy=GREEDY, pacer=Pacer())
         learner = Learner(LearnerSettings(engine=name))

@@ -232,7 +232,7 @@ def _bids(config: WorldConfig, rows: I64) -> tuple[I64, I64]:
     pcvr = 1 / (1 + np.exp(-config.reactions.cvr_logit))
     per = np.where(bid_type == code["cpa"], 1 / pcvr, np.where(bid_type == code["cpm"], _CPM_CLICKS, 1.0))
     bid = inventory.bid_micros * np.exp(inventory.bid_sd * normal(seed, "bid", rows)) * per
-    return bid_type, np.maximum(bid, 1).astype(np.int64)
+    return bid_type, np.clip(bid, 1, _MOST_MICROS).astype(np.int64)
 
 
 def _allowed(config: WorldConfig, rows: I64) -> Bools:
@@ -265,12 +265,17 @@ def _targeting(config: WorldConfig, allowed: Bools) -> str:
     return " and ".join(terms)
 
 
+_QUALITY, _MOST_MICROS = (1e-4, 10.0), 1e15
+"""What an ad of the catalogue may say; a world of huge spreads is cut there."""
+
+
 def _records(
     config: WorldConfig, rows: I64, campaign: I64, category: I64, second: I64,
     bid_type: I64, bid: I64, allowed: Bools,
 ) -> NDArray[np.object_]:  # fmt: skip
     words = [category_words(config.seed, c) for c in range(config.sizes.categories)]
     quality = np.exp(config.inventory.quality_sd * normal(config.seed, "quality", rows))
+    quality = np.clip(quality, *_QUALITY)
     budgets = _budgets(config, campaign)
     texts = ad_texts(config.seed, rows, category, second, words, config.inventory.text_noise)
     seen_by, which = np.unique(allowed, axis=0, return_inverse=True)
@@ -297,4 +302,5 @@ def _budgets(config: WorldConfig, campaign: I64) -> list[int | None]:
     inventory = config.inventory
     limited = uniform(config.seed, "campaign budget?", campaign) < inventory.budget_share
     amount = inventory.daily_budget_micros * np.exp(0.5 * normal(config.seed, "campaign budget", campaign))
+    amount = np.minimum(amount, _MOST_MICROS)
     return [int(a) if yes else None for a, yes in zip(amount, limited.tolist(), strict=True)]

@@ -207,6 +207,7 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     return [
         "A simulated world: a lift in it says nothing of yours. All policies met the same users.",
         f"Regrets: {report['regrets']}",
+        *report["notes"],
         "CTR, CVR and value are expectations under the world's truth; revenue is what counted events pay.",
         "One seed has no interval." if seeds == 1 else f"Intervals: Student's, over {seeds} seeds.",
         f"Calibration counts from second {report['ece_from_s']} on.",

@@ -264,3 +264,18 @@ def test_draws_are_uniform_normal_and_by_weight():
 def test_a_second_has_its_own_generator():
     assert second_generator(1, "a", 5).random() == second_generator(1, "a", 5).random()
     assert second_generator(1, "a", 5).random() != second_generator(1, "a", -5).random()
+
+
+def test_a_world_of_huge_spreads_has_ads_that_the_catalogue_takes():
+    wild = Inventory(bid_micros=10**9, bid_sd=10, quality_sd=10, budget_share=1.0, daily_budget_micros=10**15)
+    world = World(msgspec.structs.replace(SMALL, inventory=wild))
+    for ad in world.catalogue():
+        assert msgspec.convert(msgspec.to_builtins(ad), type(ad)) == ad
+
+
+def test_worlds_of_one_config_share_their_ads_and_do_not_change_each_others():
+    one, other = World(SMALL), World(SMALL)
+    before = len(other.catalogue())
+    run(one, RandomPolicy(one.state), 9)
+    assert len(one.state.ads) > len(other.state.ads) == 80
+    assert len(other.catalogue()) == before
