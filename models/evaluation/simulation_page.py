@@ -77,7 +77,7 @@ def _regret(report: Mapping[str, Any], policies: Policies) -> Lines:
         ys, low, high = (_numbers(found[f"regret_in_place_{end}"]) for end in ("curve", "low", "high"))
         curves[name] = ((np.arange(len(ys)) + 0.5) * width, ys)
         if np.isfinite(low).any():
-            bands[name] = (low, high)
+            bands[name] = (np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0))
     return Lines(
         "Regret over time",
         "Share of the best slate's value that is lost, decision by decision in the state that the policy "
@@ -154,11 +154,16 @@ def _recovery_table(report: Mapping[str, Any], policies: Policies) -> Table:
         jump = "-" if about["level"] is None else f"{100 * about['level']:.1f} % + {100 * about['jump']:.1f}"
         half = "-" if about["says"].startswith("no ") else _seconds(about["half_s"])
         shown = about["says"] or f"{_span(found['recovery_s'])} s"
-        rows.append([name, jump, half, shown, str(about["cuts"])])
+        other = _span(found["recovery_against_oracle_s"])
+        rows.append([name, jump, half, shown, other, str(about["cuts"])])
     return Table(
         "Recovery after a shift",
         f"Rule: {report['recovery_rule']}.",
-        ["policy", "level + jump", "half made good", "recovered after", "shifts x seeds"], rows,
+        [
+            "policy", "level + jump", "half made good", "recovered after", "against the oracle",
+            "shifts x seeds",
+        ],
+        rows,
     )  # fmt: skip
 
 

@@ -59,7 +59,9 @@ def test_the_report_is_json_with_a_value_and_an_interval_for_each_figure(compari
         assert len(policy["regret_curve"]) == 2
         assert len(policy["regret_in_place_low"]) == len(policy["regret_in_place_curve"]) == 2
         assert policy["regret_in_place"]["value"] >= -1e-12
-        assert set(policy["recovery_s"]) == {"value", "low", "high"}
+        assert (
+            set(policy["recovery_s"]) == set(policy["recovery_against_oracle_s"]) == {"value", "low", "high"}
+        )
         assert policy["recovery"]["cuts"] == 0
 
 
