@@ -24,6 +24,11 @@ _STREAM = np.uint64(64)
 """Draws of creatives, apart from those of the slots."""
 
 
+_BOLDER = 4.0
+"""An ad has few creatives, so trying them costs little: at the default nu of .25 this is Thompson sampling
+proper, and a creative that was alone for long does not keep later ones out."""
+
+
 class ShownCreative(NamedTuple):
     """The creative that a slot shows (None: the ad as it stands), its propensity and its weight's mean."""
 
@@ -56,7 +61,7 @@ def choose_creative(
     by_chance = randomized or not choices.known
     column, propensity, _ = pick_rows(
         choices.mean,
-        exploration.thompson_nu * np.sqrt(choices.variance),
+        _BOLDER * exploration.thompson_nu * np.sqrt(choices.variance),
         choices.keys,
         np.array([seed], np.uint64),
         _STREAM,

@@ -80,9 +80,9 @@ def test_policies_keep_their_colours_and_others_get_free_ones():
     assert len(set(found.values())) == 4
 
 
-def test_a_world_with_budgets_says_that_baselines_ignore_them(report):
+def test_a_world_with_budgets_says_that_its_oracle_is_no_bound(report):
     limited = WorldConfig(sizes=WORLD.sizes, traffic=WORLD.traffic, inventory=Inventory(budget_share=0.5))
     told = simulation_report(run_policies(limited, {}, 2, seeds=(0,)))
-    assert "spend without limit" in told["notes"][0]
+    assert "no upper bound" in told["notes"][0]
     assert told["notes"][0] in simulation_page(told).replace("&#39;", "'")
     assert report["notes"] == []

@@ -12,7 +12,8 @@ from models.decide.shard import Place, Shard
 from models.domain.events import Click, Conversion, Impression
 from models.evaluation.budgets import Budgets, add_spend, daily_budgets, overspend
 from models.evaluation.core_policy import CorePolicy
-from models.evaluation.simulate import BASELINES, run_policies, simulation_report
+from models.evaluation.simulate import BASELINES, run_policies
+from models.evaluation.simulation_report import simulation_report
 from models.evaluation.world import World
 from models.evaluation.world_config import Drift, Inventory, Sizes, Tastes, Traffic, WorldConfig, parse_world
 from models.learning.learner import Learner
