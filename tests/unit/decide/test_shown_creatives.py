@@ -50,8 +50,8 @@ def test_propensities_are_the_shares_in_which_creatives_are_shown(means, randomi
 
 def test_the_better_creative_is_shown_more_and_the_other_still_explored():
     shares, said = chosen([0.3, 0.0])
-    assert said["x0"] == pytest.approx(0.6179, abs=1e-3), "P(N(.3, .25^2) > 0) = Phi(1.2)"
-    assert shares["x0"] == pytest.approx(0.885, abs=0.02)
+    assert said["x0"] == pytest.approx(0.6179, abs=1e-3), "P(N(.3, 1) > 0) = Phi(.3)"
+    assert shares["x0"] == pytest.approx(0.618, abs=0.02)
 
 
 def test_the_randomised_bucket_gives_every_creative_its_uniform_share_at_least():
