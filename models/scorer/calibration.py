@@ -65,4 +65,6 @@ def calibrate(model: Transformer, holdout: Holdout) -> Scale:
     ):
         parameter[0] *= scale.slope
     model.shortcut_offset[0] += scale.level
+    if model.config.segments:
+        model.segment_logits *= scale.slope
     return scale

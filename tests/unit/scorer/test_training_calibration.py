@@ -41,7 +41,9 @@ def test_the_scale_is_folded_into_the_click_logit_and_leaves_conversions_alone()
     model = Transformer(config).eval()
     draw = np.random.default_rng(2)
     shown, n = draw.integers(0, 10, 4000), np.zeros(4000, np.int64)
-    labels = Labels(n, n, shown, n, n - 1, shown < 2, np.zeros(4000, np.bool_), n, np.ones(4000, np.float32))
+    labels = Labels(
+        n, n, shown, n, n - 1, shown < 2, np.zeros(4000, np.bool_), n, np.ones(4000, np.float32), n
+    )
     none, one, content = n[:0], n[:1], np.zeros((10, 0), np.float32)
     events = (one, one, one, one, one, one.astype(bool))
     history = Dataset(np.array([0, 1]), *events, np.zeros(10, np.int64), content, labels)
