@@ -21,7 +21,7 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from connectors.codec import EventCodec, encode
 from connectors.dead_letters import to_dead_letter
 from models.decide.chunks import Chunk, Item, chunks
-from models.decide.shard import Place, Shard
+from models.decide.shard import Place, Shard, Turn
 from models.domain.decision import Decision
 from models.domain.errors import BadRecord
 from models.domain.log import Emission, LogRecord, Output, Received, Rejected
@@ -63,35 +63,46 @@ def decide(
 ) -> KeyedStream[list[Emission]]:
     """Move each shard's state on by its chunks; emit decisions, outcomes and rejected records.
 
+    The shards leave their last decisions open, and the step after them, which gets the turns of all shards
+    at once, has them made together. Should it ever get them apart, the results are the same.
+
     The shards of a process share caches that are not made for threads, so its workers take turns (under the
     interpreter's lock they would gain nothing anyway: run one worker per process).
     """
-    turn = threading.Lock()
-    return op.stateful_batch("stateful_batch", up, lambda state: ShardLogic(new_shard, state, turn))
+    one_at_a_time = threading.Lock()
+    turns: KeyedStream[Turn] = op.stateful_batch(
+        "stateful_batch", up, lambda state: ShardLogic(new_shard, state, one_at_a_time)
+    )
+
+    def shim_batch(turns: list[tuple[str, Turn]]) -> list[tuple[str, list[Emission]]]:
+        with one_at_a_time:
+            said = [(key, turn.emissions()) for key, turn in turns]
+        return [(key, emissions) for key, emissions in said if emissions]
+
+    return op.flat_map_batch("settle", turns, shim_batch)
 
 
-class ShardLogic(StatefulBatchLogic[Chunk, list[Emission], bytes]):
+class ShardLogic(StatefulBatchLogic[Chunk, Turn, bytes]):
     """One shard inside Bytewax: made when its first chunk arrives, from its snapshot if there is one."""
 
     def __init__(
-        self, new_shard: Callable[[Place], Shard], state: bytes | None, turn: threading.Lock
+        self, new_shard: Callable[[Place], Shard], state: bytes | None, one_at_a_time: threading.Lock
     ) -> None:
         self._new_shard = new_shard
-        self._turn = turn
+        self._one_at_a_time = one_at_a_time
         self._state = state
         self._shard: Shard | None = None
 
-    def on_batch(self, values: list[Chunk]) -> tuple[list[list[Emission]], bool]:
+    def on_batch(self, values: list[Chunk]) -> tuple[list[Turn], bool]:
         """Process the shard's chunks in order."""
         items = values[0].items if len(values) == 1 else [i for part in values for i in part.items]
-        with self._turn:
+        with self._one_at_a_time:
             shard = self._shard or self._open(values[0].place)
-            emissions = shard.process(items)
-        return [emissions] if emissions else [], self.RETAIN
+            return [shard.take(items)], self.RETAIN
 
     def snapshot(self) -> bytes:
         """Return the shard's state as bytes of plain data."""
-        with self._turn:
+        with self._one_at_a_time:
             return self._state or b"" if self._shard is None else self._shard.dump()
 
     def _open(self, place: Place) -> Shard:

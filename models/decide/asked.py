@@ -5,7 +5,7 @@ The functions that decide are called here, so an explanation cannot drift from t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,13 +15,21 @@ from models.domain.events import Request
 from models.domain.ids import key64
 from models.learning.exploration import randomized_users
 from models.policy.bitsets import pack
-from models.policy.caps import blocked_keys
 from models.policy.eligibility import Eligibility, Situation
 from models.policy.why_not import Why, why_not
-from models.scorer.interface import I64
 
+from .askers import Askers
 from .compiled_view import CompiledView
-from .decider import Decider, Job, Scored, find_eligible, score_candidates, with_segment
+from .decider import (
+    Decider,
+    Group,
+    Job,
+    Scored,
+    askers_of,
+    find_eligible,
+    score_candidates,
+    with_segment,
+)
 from .profiles import Profiles
 from .segments import behavioural_segment
 from .view import View
@@ -52,15 +60,16 @@ class WatchedDecider(Decider):
         self._watch = watch
         self._recorded = recorded or {}
 
-    def decide(self, view: View, profiles: Profiles, jobs: list[Job]) -> list[Decision]:
+    def decide(self, view: View, groups: Sequence[Group]) -> list[Decision]:
         """Return one decision per job: the recorded one, or else the one made here."""
-        for job in jobs:
-            self._watch(view, profiles, job)
+        jobs = [job for group in groups for job in group.jobs]
+        for profiles, of_shard in groups:
+            for job in of_shard:
+                self._watch(view, profiles, job)
         made = {id_: self._recorded[id_] for job in jobs if (id_ := job.decision_id) in self._recorded}
-        missing = [job for job in jobs if job.decision_id not in made]
-        if missing:
-            fresh = super().decide(view, profiles, missing)
-            made.update((decision.decision_id, decision) for decision in fresh)
+        missing = [Group(p, [job for job in own if job.decision_id not in made]) for p, own in groups]
+        if left := [group for group in missing if group.jobs]:
+            made.update((decision.decision_id, decision) for decision in super().decide(view, left))
         return [made[job.decision_id] for job in jobs]
 
 
@@ -71,15 +80,14 @@ class Asked(NamedTuple):
     profiles: Profiles
     job: Job
     segment: str
-    rows: I64
-    times: I64
+    askers: Askers
 
     @classmethod
     def of(cls, compiled: CompiledView, profiles: Profiles, job: Job) -> Asked:
         """Gather what a job's decision is made from."""
-        rows, times = np.array([job.row], np.int64), np.array([job.event.event_time], np.int64)
-        sums = profiles.windows.read(rows, times).tolist()[0]
-        return cls(compiled, profiles, job, job.context.segment or behavioural_segment(sums), rows, times)
+        askers = askers_of([Group(profiles, [job])])
+        segment = job.context.segment or behavioural_segment(askers.activity()[0])
+        return cls(compiled, profiles, job, segment, askers)
 
     @property
     def slots(self) -> int:
@@ -107,19 +115,16 @@ class Asked(NamedTuple):
 
     def eligible(self) -> Eligibility:
         """Return the ads that may be shown."""
-        segments = [self.segment]
-        return find_eligible(self.compiled, self.profiles, [self.job], segments, self.rows, self.times)
+        return find_eligible(self.compiled, self.askers, [self.job], [self.segment])
 
     def rules_against(self, row: int) -> list[Why]:
         """Return every rule that keeps the ad of a row out."""
-        blocked = blocked_keys(self.profiles.caps, self.rows, self.times, self.compiled.caps)
+        blocked = self.askers.blocked(self.compiled.caps)
         return why_not(self.compiled.rules, row, self.situation(), blocked)
 
     def scored(self, eligibility: Eligibility) -> Scored:
         """Return the candidates among eligible ads with their scores."""
-        return score_candidates(
-            self.compiled, self.profiles, eligibility, [self.segment], self.rows, self.times
-        )
+        return score_candidates(self.compiled, self.askers, eligibility, [self.segment])
 
     def scored_alone(self, row: int) -> Scored:
         """Return the scores of one ad, eligible or not, as its only candidate."""

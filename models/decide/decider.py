@@ -1,13 +1,16 @@
 """From users who wait for a decision to decisions: retrieve, rank, adjust, explore, auction, explain.
 
-Takes B users of one shard under one view; each row's result depends on that row alone.
+Takes B users of any shards under one view; each row's result depends on that row alone. What a call costs
+besides is shared by its users, so the users of all shards that wait at one moment are decided together.
 
 Legend: B decisions, K candidates.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from msgspec.structs import replace
@@ -17,7 +20,6 @@ from models.domain.events import Context, Request, UserEvent
 from models.domain.ids import decision_id, key64
 from models.domain.log import LogRecord
 from models.learning.exploration import behavior_policy, randomized_users
-from models.policy.caps import blocked_keys
 from models.policy.diversity import Flags
 from models.policy.eligibility import Eligibility, Situation
 from models.scorer.interface import I32, I64
@@ -25,6 +27,7 @@ from models.scorer.segments import add_segments
 from models.state.windows import NAMES
 
 from .arithmetic import Logits, Offers, appraise, gathered
+from .askers import Askers
 from .compiled_view import CompiledView
 from .creatives import choose_creative, shown_pctr
 from .frozen import frozen_propensities
@@ -69,29 +72,75 @@ class Scored(NamedTuple):
     offers: Offers
 
 
+class Group(NamedTuple):
+    """Users of one shard who wait for a decision, all of them different."""
+
+    profiles: Profiles
+    jobs: list[Job]
+
+
+class Waiting(Protocol):
+    """A shard whose users wait."""
+
+    view: View
+
+    def asking(self) -> Group:
+        """Return the jobs, after everything that happened before them has been applied."""
+        ...
+
+    def receive(self, decisions: list[Decision]) -> None:
+        """Take the decisions, in the order of the jobs: they wait no more."""
+        ...
+
+
 class Decider:
-    """Makes decisions; one per process, stateless but for the caches of views and scorers."""
+    """Makes decisions; one per process, stateless but for the caches of views and scorers and for who waits."""
 
     def __init__(self, views: ViewBuilder, history_length: int) -> None:
         self._views = views
         self.history_length = history_length
+        self._waiting: dict[int, Waiting] = {}
 
-    def decide(self, view: View, profiles: Profiles, jobs: list[Job]) -> list[Decision]:
-        """Return one decision per job; the jobs' users are all different."""
+    def await_turn(self, shard: Waiting) -> None:
+        """Take note of a shard whose users wait until the next `settle`."""
+        self._waiting[id(shard)] = shard
+
+    def settle(self) -> None:
+        """Make all decisions that are waited for, those under one view together."""
+        waiting, self._waiting = self._waiting, {}
+        by_view: dict[int, list[Waiting]] = {}
+        for shard in waiting.values():
+            by_view.setdefault(id(shard.view), []).append(shard)
+        for shards in by_view.values():
+            groups = [shard.asking() for shard in shards]
+            made = iter(self.decide(shards[0].view, groups))
+            for shard, group in zip(shards, groups, strict=True):
+                shard.receive(list(islice(made, len(group.jobs))))
+
+    def decide(self, view: View, groups: Sequence[Group]) -> list[Decision]:
+        """Return one decision per job, group by group."""
         compiled = self._views.compiled(view)
-        rows = np.array([job.row for job in jobs], np.int64)
-        times = np.array([job.event.event_time for job in jobs], np.int64)
-        activity = profiles.windows.read(rows, times).tolist()
+        jobs = [job for group in groups for job in group.jobs]
+        askers = askers_of(groups)
+        activity = askers.activity()
         segments = [
             job.context.segment or behavioural_segment(sums) for job, sums in zip(jobs, activity, strict=True)
         ]
-        eligibility = find_eligible(compiled, profiles, jobs, segments, rows, times)
-        scored = score_candidates(compiled, profiles, eligibility, segments, rows, times)
+        eligibility = find_eligible(compiled, askers, jobs, segments)
+        scored = score_candidates(compiled, askers, eligibility, segments)
         return _Explained(compiled, jobs, activity, segments, eligibility, scored).decisions()
 
 
+def askers_of(groups: Sequence[Group]) -> Askers:
+    """Return the users of these jobs at the times of the jobs."""
+    return Askers.of(
+        [(profiles, [job.row for job in jobs]) for profiles, jobs in groups],
+        [job.event.event_time for group in groups for job in group.jobs],
+    )
+
+
 def find_eligible(
-    compiled: CompiledView, profiles: Profiles, jobs: list[Job], segments: list[str], rows: I64, times: I64
+    compiled: CompiledView, askers: Askers, jobs: list[Job], segments: list[str]
 ) -> Eligibility:
     """Return which ads each of B users may see, and what kept the others out."""
     situations = [
@@ -100,7 +149,7 @@ def find_eligible(
         )
         for job, segment in zip(jobs, segments, strict=True)
     ]
-    return compiled.rules.eligible_batch(situations, blocked_keys(profiles.caps, rows, times, compiled.caps))
+    return compiled.rules.eligible_batch(situations, askers.blocked(compiled.caps))
 
 
 def with_segment(context: Context, segment: str) -> Context:
@@ -117,23 +166,18 @@ def with_segment(context: Context, segment: str) -> Context:
 
 
 def score_candidates(
-    compiled: CompiledView,
-    profiles: Profiles,
-    eligibility: Eligibility,
-    segments: list[str],
-    rows: I64,
-    times: I64,
+    compiled: CompiledView, askers: Askers, eligibility: Eligibility, segments: list[str]
 ) -> Scored:
     """Retrieve and rank the candidates of B users and add the adjustments up."""
     view, scorer = compiled.view, compiled.view.scorer
-    users = scorer.encode(profiles.history, rows)
+    users = askers.encode(scorer)
     at = compiled.situations(segments)
     found, _ = scorer.retrieve(
         users, compiled.index, at.bias, at.bias_row, eligibility.words, view.policy.candidates
     )
-    click, conversion = scorer.rank(profiles.history, rows, users, compiled.index, found)
+    click, conversion = askers.rank(scorer, users, compiled.index, found)
     add_segments(click, found, scorer.segments.logits, at.model_row, compiled.model_category)
-    taste, taste_variance = profiles.tastes.read(rows, gathered(view.catalogue.category_keys, found), times)
+    taste, taste_variance = askers.tastes(gathered(view.catalogue.category_keys, found))
     learned = compiled.weights.parts(found, at.weight_row)
     logits = Logits(click, conversion, compiled.weights.bias[0], taste, taste_variance, learned)
     nu, reserve = view.policy.exploration.thompson_nu, view.policy.reserve_micros

@@ -141,7 +141,7 @@ def retrieval_place(asked: Asked, eligibility: Eligibility, row: int) -> Place:
     """Return where an eligible ad stands in retrieval, by asking for all eligible ads."""
     compiled, scorer = asked.compiled, asked.compiled.view.scorer
     count = int(popcount(eligibility.words[0]))
-    users = scorer.encode(asked.profiles.history, asked.rows)
+    users = asked.askers.encode(scorer)
     bias, bias_row, *_ = compiled.situations([asked.segment])
     found, _scores = scorer.retrieve(users, compiled.index, bias, bias_row, eligibility.words, count)
     places = np.flatnonzero(found[0] == row)

@@ -151,6 +151,11 @@ class Profiles:
         elif kind is Hide:
             append_hidden(self.caps, row, known_key64(event.ad_id))
 
+    @property
+    def collected(self) -> int:
+        """How many events wait for `apply`."""
+        return len(self._events)
+
     def apply(self) -> None:
         """Apply what was collected, in order."""
         if self._events:

@@ -5,8 +5,11 @@ but every result is that of taking the records one at a time, to the last bit:
 
 - users do not depend on each other, so their events and decisions are collected and computed together;
 - what is collected is computed at once (`_flush`) before anything that reads it: a second event of a
-  user who waits for a decision, a label that falls due, a control record, a row given to another user;
+  user who waits for a decision, a control record, a row given to another user, a snapshot;
 - what users share in a shard (rows, ledger, seen ids, clock) is settled at once, in the order of the log.
+
+Shards do not depend on each other either. `take` therefore leaves its last decisions open; the first of the
+`Turn`s of one moment that is asked for its emissions has the users of all shards decided together.
 
 A property test feeds the same log in batches of every size and compares.
 """
@@ -40,7 +43,7 @@ from models.state.seen import SeenIds
 from models.state.users import UserRows
 from models.state.watermark import Timeliness, Watermark
 
-from .decider import Decider, Job
+from .decider import Decider, Group, Job
 from .feedback import Feedback
 from .profiles import Profiles
 from .snapshot import pack, unpack
@@ -48,6 +51,8 @@ from .view import View
 from .views import ViewBuilder
 
 _CONTROL = frozenset(CONTROL_TYPES)
+_MOST_COLLECTED = 256
+"""Events that may wait for a decision to be applied with; a shard of users who never ask has a bound."""
 
 
 class Place(NamedTuple):
@@ -106,18 +111,40 @@ class Shard:
 
         A record that could not be decoded goes out as it came, in its place.
         """
+        turn = self.take(batch)
+        self._flush()
+        return turn.emissions()
+
+    def take(self, batch: Sequence[Received | Rejected]) -> Turn:
+        """Do what `process` does, but leave the decisions after the last record that reads one open.
+
+        They are made when this turn, or that of another shard with the same decider, is asked for its
+        emissions.
+        """
+        if self._jobs:
+            self._flush()
+        self._out = []
         for item in batch:
             if isinstance(item, Received):
                 self._take(item.record, item.event)
             else:
                 self._refuse(item)
-        self._flush()
-        out, self._out = self._out, []
-        out.sort(key=lambda emission: emission.offset)
-        return out
+        if self._jobs:
+            self._decider.await_turn(self)
+        elif self.profiles.collected >= _MOST_COLLECTED:
+            self.profiles.apply()
+        return Turn(self, self._out)
+
+    def close_turn(self, out: list[Emission]) -> None:
+        """See to it that all decisions of a turn are made; ``out`` is where its emissions are collected."""
+        if self._out is out:
+            if self._jobs:
+                self._flush()
+            self._out = []
 
     def dump(self) -> bytes:
         """Return the state as bytes; `load` restores it exactly."""
+        self._flush()
         return pack(
             {
                 **self._identity(),
@@ -209,15 +236,24 @@ class Shard:
         self._jobs[row] = Job(row, record, event, trigger)
 
     def _flush(self) -> None:
-        """Apply the collected events, then make the decisions that wait for them."""
+        """Apply the collected events, then make the decisions that wait for them, and all others that wait."""
+        if self._jobs:
+            self._decider.await_turn(self)
+            self._decider.settle()
+        else:
+            self.profiles.apply()
+
+    def asking(self) -> Group:
+        """Return the jobs, after everything that happened before them has been applied."""
         self.profiles.apply()
-        if not self._jobs:
-            return
-        jobs = list(self._jobs.values())
-        self._jobs.clear()
-        for job, decision in zip(jobs, self._decider.decide(self.view, self.profiles, jobs), strict=True):
+        return Group(self.profiles, list(self._jobs.values()))
+
+    def receive(self, decisions: list[Decision]) -> None:
+        """Take the decisions, in the order of the jobs."""
+        for job, decision in zip(self._jobs.values(), decisions, strict=True):
             self.ledger.follow(job.record.offset, decision)
             self._emit(job.record, decision)
+        self._jobs.clear()
 
     def _join(self, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
         for outcome in self.feedback.join(event, self.view.policy.attribution, ad):
@@ -227,9 +263,6 @@ class Shard:
 
     def _label_unanswered(self, record: LogRecord, now_ms: int) -> None:
         self.ledger.expire(now_ms)
-        if not self.ledger.peek_due(now_ms):
-            return
-        self._flush()
         for outcome in self.feedback.unanswered(now_ms):
             self._emit(record, outcome)
 
@@ -267,6 +300,19 @@ class Shard:
     def _refuse(self, rejected: Rejected) -> None:
         self.counts[rejected.error.reason] += 1
         self._out.append(Emission(rejected.record.partition, rejected.record.offset, rejected))
+
+
+class Turn(NamedTuple):
+    """What one batch of records moved a shard to say, some of it maybe still open."""
+
+    shard: Shard
+    out: list[Emission]
+
+    def emissions(self) -> list[Emission]:
+        """Return what the records cause, in their order."""
+        self.shard.close_turn(self.out)
+        self.out.sort(key=lambda emission: emission.offset)
+        return self.out
 
 
 def _trigger(event: UserEvent, policy: Policy) -> Trigger | None:

@@ -68,13 +68,13 @@ class CorePolicy:
         return [e.body for e in emissions if isinstance(e.body, Decision)]
 
     def _process(self, items: Sequence[Received]) -> list[Emission]:
-        out: list[Emission] = []
+        turns = []
         for part in chunks(items, self._slices):
             shard = self.shards.get(part.place)
             if shard is None:
                 shard = self.shards[part.place] = self._new_shard(part.place)
-            out += shard.process(part.items)
-        return out
+            turns.append(shard.take(part.items))
+        return [emission for turn in turns for emission in turn.emissions()]
 
     def _learn(self, items: Sequence[Received], outcomes: Sequence[Outcome]) -> None:
         control: list[Control] = []

@@ -40,8 +40,8 @@ from connectors.codec import EventCodec
 from flows import operators
 from flows.service import Service, StoredResources
 from models.decide.chunks import Item, chunks
-from models.decide.decider import Decider, Job
-from models.decide.shard import Place, Shard, ShardBounds
+from models.decide.decider import Decider, Group, Job
+from models.decide.shard import Place, Shard, ShardBounds, Turn
 from models.decide.views import ViewBuilder
 from models.domain.events import Request, View
 from models.domain.ids import key64
@@ -76,6 +76,13 @@ class CountingShard:
             if isinstance(item, Received):
                 self.counts[getattr(item.event, "user_id", "")] += 1
         return []
+
+    def take(self, items: Sequence[Item]) -> Turn:
+        """Count; leave nothing open."""
+        return Turn(self, self.process(items))
+
+    def close_turn(self, out: list[Emission]) -> None:
+        """Nothing is ever open."""
 
     def dump(self) -> bytes:
         """Return the counts."""
@@ -138,12 +145,14 @@ def as_loop(batches: Sequence[list[LogRecord]], new_shard: Callable[[Place], Any
     """Run the same functions over batches with no engine; like it, dump every shard at the end."""
     codec, shards = EventCodec(), {}
     for batch in batches:
+        turns = []
         for chunk in chunks([operators.decode_record(codec, record) for record in batch], SLICES):
             shard = shards.get(chunk.place)
             if shard is None:
                 shard = shards[chunk.place] = new_shard(chunk.place)
-            emissions = shard.process(chunk.items)
-            if emissions:
+            turns.append(shard.take(chunk.items))
+        for turn in turns:
+            if emissions := turn.emissions():
                 write([operators.encode_emission(emission) for emission in emissions])
     for shard in shards.values():
         shard.dump()
@@ -217,7 +226,7 @@ def decide_rows(kit: Kit, log: list[LogRecord], repeat: int) -> list[Row]:
                 Request(id="r", event_time=now, user_id=user), "request")
             for n, (user, row) in enumerate(users[:size])
         ]  # fmt: skip
-        seconds = best(partial(service.decider.decide, shard.view, shard.profiles, jobs), repeat)
+        seconds = best(partial(service.decider.decide, shard.view, [Group(shard.profiles, jobs)]), repeat)
         found.append(
             _timed(f"decide, {kit.name}", f"{size} users", seconds, decisions_per_s=round(size / seconds))
         )
