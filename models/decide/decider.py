@@ -9,7 +9,7 @@ Legend: B decisions, K candidates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -82,10 +82,8 @@ class Group(NamedTuple):
 class Waiting(Protocol):
     """A shard whose users wait."""
 
-    view: View
-
-    def asking(self) -> Group:
-        """Return the jobs, after everything that happened before them has been applied."""
+    def asking(self) -> list[tuple[View, Group]]:
+        """Return the jobs by the view that each is decided under, after what happened before was applied."""
         ...
 
     def receive(self, decisions: list[Decision]) -> None:
@@ -107,15 +105,14 @@ class Decider:
 
     def settle(self) -> None:
         """Make all decisions that are waited for, those under one view together."""
-        waiting, self._waiting = self._waiting, {}
-        by_view: dict[int, list[Waiting]] = {}
-        for shard in waiting.values():
-            by_view.setdefault(id(shard.view), []).append(shard)
-        for shards in by_view.values():
-            groups = [shard.asking() for shard in shards]
-            made = iter(self.decide(shards[0].view, groups))
-            for shard, group in zip(shards, groups, strict=True):
-                shard.receive(list(islice(made, len(group.jobs))))
+        waiting, self._waiting = list(self._waiting.values()), {}
+        asked = [shard.asking() for shard in waiting]
+        by_view: dict[int, tuple[View, list[Group]]] = {}
+        for view, group in chain.from_iterable(asked):
+            by_view.setdefault(id(view), (view, []))[1].append(group)
+        made = {id(view): iter(self.decide(view, groups)) for view, groups in by_view.values()}
+        for shard, groups in zip(waiting, asked, strict=True):
+            shard.receive([d for view, group in groups for d in islice(made[id(view)], len(group.jobs))])
 
     def decide(self, view: View, groups: Sequence[Group]) -> list[Decision]:
         """Return one decision per job, group by group."""

@@ -5,7 +5,7 @@ but every result is that of taking the records one at a time, to the last bit:
 
 - users do not depend on each other, so their events and decisions are collected and computed together;
 - what is collected is computed at once (`_flush`) before anything that reads it: a second event of a
-  user who waits for a decision, a control record, a row given to another user, a snapshot;
+  user who waits for a decision, an erasure, a row given to another user, a snapshot;
 - what users share in a shard (rows, ledger, seen ids, clock) is settled at once, in the order of the log.
 
 Shards do not depend on each other either. `take` therefore leaves its last decisions open; the first of the
@@ -104,6 +104,7 @@ class Shard:
         self.ledger = Ledger(bounds.decisions, _horizon_ms(self.view.policy))
         self.feedback = Feedback(self.ledger, decision_id(place.topic, place.partition, 0)[:-1])
         self._jobs: dict[int, Job] = {}
+        self._older: list[tuple[View, int]] = []  # views that the first so many jobs came under
         self._out: list[Emission] = []
 
     def process(self, batch: Sequence[Received | Rejected]) -> list[Emission]:
@@ -243,10 +244,17 @@ class Shard:
         else:
             self.profiles.apply()
 
-    def asking(self) -> Group:
-        """Return the jobs, after everything that happened before them has been applied."""
+    def asking(self) -> list[tuple[View, Group]]:
+        """Return the jobs by the view they came under, after what happened before them has been applied."""
         self.profiles.apply()
-        return Group(self.profiles, list(self._jobs.values()))
+        views = [*self._older, (self.view, len(self._jobs))]
+        jobs, begin = list(self._jobs.values()), 0
+        asked = []
+        for view, end in views:
+            if end > begin:
+                asked.append((view, Group(self.profiles, jobs[begin:end])))
+            begin = end
+        return asked
 
     def receive(self, decisions: list[Decision]) -> None:
         """Take the decisions, in the order of the jobs."""
@@ -254,6 +262,7 @@ class Shard:
             self.ledger.follow(job.record.offset, decision)
             self._emit(job.record, decision)
         self._jobs.clear()
+        self._older.clear()
 
     def _join(self, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
         for outcome in self.feedback.join(event, self.view.policy.attribution, ad):
@@ -271,21 +280,28 @@ class Shard:
             self.profiles.learn(self.rows.row(outcome.user_id), outcome, self.view.weights)
 
     def _control(self, record: LogRecord, event: Control) -> None:
-        self._flush()
         if isinstance(event, Erasure):
+            self._flush()
             self._erase(event.user_id)
             return
         if not self.seen.first_time(event.id):
             self.counts["duplicate"] += 1
             return
-        rolled_back = isinstance(event, Adjustments) and event.reset
-        before = self.view.weights.version
-        self.view, error = self._views.apply(self.view, event)
-        if rolled_back and self.view.weights.version > before:
+        before = self.view
+        after, error = self._views.apply(before, event)
+        self._use(after)
+        if isinstance(event, Adjustments) and event.reset and after.weights.version > before.weights.version:
+            self._flush()
             self.profiles.forget_tastes()
         if error is not None and self.place.slice == 0:  # every slice of the partition reads the record
             self._refuse(Rejected(record, error, "control"))
-        self.ledger.horizon_ms = _horizon_ms(self.view.policy)
+
+    def _use(self, view: View) -> None:
+        """Put a view in force; jobs that wait are still decided under the one they came under."""
+        if self._jobs and view is not self.view:
+            self._older.append((self.view, len(self._jobs)))
+        self.view = view
+        self.ledger.horizon_ms = _horizon_ms(view.policy)
 
     def _erase(self, user_id: str) -> None:
         row = self.rows.erase(user_id)
