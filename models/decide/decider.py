@@ -8,7 +8,7 @@ Legend: B decisions, K candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
@@ -87,7 +87,7 @@ class Waiting(Protocol):
         ...
 
     def receive(self, decisions: list[Decision]) -> None:
-        """Take the decisions, in the order of the jobs: they wait no more."""
+        """Take the decisions, in the order of the jobs, and go on, maybe to wait again."""
         ...
 
 
@@ -104,15 +104,23 @@ class Decider:
         self._waiting[id(shard)] = shard
 
     def settle(self) -> None:
-        """Make all decisions that are waited for, those under one view together."""
-        waiting, self._waiting = list(self._waiting.values()), {}
-        asked = [shard.asking() for shard in waiting]
+        """Make all decisions that are waited for, until no shard waits any more."""
+        while self._waiting:
+            waiting, self._waiting = list(self._waiting.values()), {}
+            asked = [shard.asking() for shard in waiting]
+            made = self._made(list(chain.from_iterable(asked)))
+            for shard, groups in zip(waiting, asked, strict=True):
+                jobs = sum(len(group.jobs) for _, group in groups)
+                shard.receive(list(islice(made, jobs)))
+
+    def _made(self, asked: list[tuple[View, Group]]) -> Iterator[Decision]:
+        """Yield the decisions of all jobs in their order; those under one view are made together."""
         by_view: dict[int, tuple[View, list[Group]]] = {}
-        for view, group in chain.from_iterable(asked):
+        for view, group in asked:
             by_view.setdefault(id(view), (view, []))[1].append(group)
         made = {id(view): iter(self.decide(view, groups)) for view, groups in by_view.values()}
-        for shard, groups in zip(waiting, asked, strict=True):
-            shard.receive([d for view, group in groups for d in islice(made[id(view)], len(group.jobs))])
+        for view, group in asked:
+            yield from islice(made[id(view)], len(group.jobs))
 
     def decide(self, view: View, groups: Sequence[Group]) -> list[Decision]:
         """Return one decision per job, group by group."""

@@ -4,19 +4,20 @@
 but every result is that of taking the records one at a time, to the last bit:
 
 - users do not depend on each other, so their events and decisions are collected and computed together;
-- what is collected is computed at once (`_flush`) before anything that reads it: a second event of a
-  user who waits for a decision, an erasure, a row given to another user, a snapshot;
+- a record that reads what is still open waits until it is computed: a second event of a user who waits for
+  a decision, an erasure, a roll-back, a stranger who is given another user's row;
 - what users share in a shard (rows, ledger, seen ids, clock) is settled at once, in the order of the log.
 
-Shards do not depend on each other either. `take` therefore leaves its last decisions open; the first of the
-`Turn`s of one moment that is asked for its emissions has the users of all shards decided together.
+Shards do not depend on each other either. So `take` goes as far as it can, and the first of the `Turn`s of
+one moment that is asked for its emissions moves all shards on in rounds: the users of all of them are
+decided together, then each goes on (`Decider.settle`).
 
 A property test feeds the same log in batches of every size and compares.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -106,26 +107,33 @@ class Shard:
         self._jobs: dict[int, Job] = {}
         self._older: list[tuple[View, int]] = []  # views that the first so many jobs came under
         self._out: list[Emission] = []
+        self._left: deque[Received | Rejected] = deque()
 
     def process(self, batch: Sequence[Received | Rejected]) -> list[Emission]:
         """Move the state on by these records, in order, and return what they cause, in order.
 
         A record that could not be decoded goes out as it came, in its place.
         """
-        turn = self.take(batch)
-        self._flush()
-        return turn.emissions()
+        emissions = self.take(batch).emissions()
+        self.profiles.apply()
+        return emissions
 
     def take(self, batch: Sequence[Received | Rejected]) -> Turn:
-        """Do what `process` does, but leave the decisions after the last record that reads one open.
+        """Do what `process` does as far as it goes without a decision.
 
-        They are made when this turn, or that of another shard with the same decider, is asked for its
+        The rest is done when this turn, or that of another shard with the same decider, is asked for its
         emissions.
         """
-        if self._jobs:
-            self._flush()
-        self._out = []
-        for item in batch:
+        self.close_turn(self._out)
+        self._out, self._left = [], deque(batch)
+        self.go_on()
+        return Turn(self, self._out)
+
+    def go_on(self) -> None:
+        """Take records until one has to wait; with jobs open, wait for the decider."""
+        left = self._left
+        while left and not (self._jobs and self._must_wait(left[0])):
+            item = left.popleft()
             if isinstance(item, Received):
                 self._take(item.record, item.event)
             else:
@@ -134,18 +142,31 @@ class Shard:
             self._decider.await_turn(self)
         elif self.profiles.collected >= _MOST_COLLECTED:
             self.profiles.apply()
-        return Turn(self, self._out)
+
+    def _must_wait(self, item: Received | Rejected) -> bool:
+        """Say whether an item reads or ends what a job still needs."""
+        if isinstance(item, Rejected):
+            return False
+        event = item.event
+        if type(event) in _CONTROL:
+            return isinstance(event, Erasure) or (isinstance(event, Adjustments) and event.reset)
+        user_id = cast("UserEvent", event).user_id
+        if user_id in self.rows:
+            return self.rows.row(user_id) in self._jobs
+        return self.rows.full()
 
     def close_turn(self, out: list[Emission]) -> None:
-        """See to it that all decisions of a turn are made; ``out`` is where its emissions are collected."""
+        """See to it that a turn is done to its end; ``out`` is where its emissions are collected."""
         if self._out is out:
             if self._jobs:
-                self._flush()
+                self._decider.settle()
             self._out = []
 
     def dump(self) -> bytes:
         """Return the state as bytes; `load` restores it exactly."""
-        self._flush()
+        if self._jobs:
+            self._decider.settle()
+        self.profiles.apply()
         return pack(
             {
                 **self._identity(),
@@ -218,11 +239,9 @@ class Shard:
     def _row_of(self, user_id: str) -> int:
         row = self.rows.find(user_id)
         if row >= 0:
-            if row in self._jobs:
-                self._flush()
             return row
         if self.rows.full():
-            self._flush()
+            self.profiles.apply()
         row = self.rows.allocate(user_id)
         self.profiles.open(row)
         return row
@@ -235,14 +254,6 @@ class Shard:
         self.profiles.note_decision(row, event.event_time)
         self.ledger.reserve(record.offset, event.event_time)
         self._jobs[row] = Job(row, record, event, trigger)
-
-    def _flush(self) -> None:
-        """Apply the collected events, then make the decisions that wait for them, and all others that wait."""
-        if self._jobs:
-            self._decider.await_turn(self)
-            self._decider.settle()
-        else:
-            self.profiles.apply()
 
     def asking(self) -> list[tuple[View, Group]]:
         """Return the jobs by the view they came under, after what happened before them has been applied."""
@@ -257,12 +268,13 @@ class Shard:
         return asked
 
     def receive(self, decisions: list[Decision]) -> None:
-        """Take the decisions, in the order of the jobs."""
+        """Take the decisions, in the order of the jobs, and go on."""
         for job, decision in zip(self._jobs.values(), decisions, strict=True):
             self.ledger.follow(job.record.offset, decision)
             self._emit(job.record, decision)
         self._jobs.clear()
         self._older.clear()
+        self.go_on()
 
     def _join(self, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
         for outcome in self.feedback.join(event, self.view.policy.attribution, ad):
@@ -281,7 +293,6 @@ class Shard:
 
     def _control(self, record: LogRecord, event: Control) -> None:
         if isinstance(event, Erasure):
-            self._flush()
             self._erase(event.user_id)
             return
         if not self.seen.first_time(event.id):
@@ -291,7 +302,6 @@ class Shard:
         after, error = self._views.apply(before, event)
         self._use(after)
         if isinstance(event, Adjustments) and event.reset and after.weights.version > before.weights.version:
-            self._flush()
             self.profiles.forget_tastes()
         if error is not None and self.place.slice == 0:  # every slice of the partition reads the record
             self._refuse(Rejected(record, error, "control"))
@@ -304,6 +314,7 @@ class Shard:
         self.ledger.horizon_ms = _horizon_ms(view.policy)
 
     def _erase(self, user_id: str) -> None:
+        self.profiles.apply()
         row = self.rows.erase(user_id)
         if row >= 0:
             self.profiles.close(row)
@@ -319,7 +330,7 @@ class Shard:
 
 
 class Turn(NamedTuple):
-    """What one batch of records moved a shard to say, some of it maybe still open."""
+    """One batch of records of a shard, maybe not taken to its end yet."""
 
     shard: Shard
     out: list[Emission]
