@@ -96,6 +96,7 @@ class Profiles:
         self._events: list[tuple[int, int, int, float]] = []
         self._sequence: list[tuple[int, int, int, int, int, int]] = []
         self._impressions: list[tuple[int, int, int, int, int]] = []
+        self._answers: list[tuple[int, int, bool, float, int]] = []
 
     @property
     def history(self) -> HistoryTable:
@@ -168,6 +169,10 @@ class Profiles:
             row, ad, campaign, advertiser, time = zip(*self._impressions, strict=True)
             append_impressions(self.caps, _i64(row), _u64(ad), _u64(campaign), _u64(advertiser), _i64(time))
             self._impressions.clear()
+        if self._answers:
+            row, key, clicked, offset, time = zip(*self._answers, strict=True)
+            self.tastes.answer(_i64(row), _u64(key), np.array(clicked), np.array(offset), _i64(time))
+            self._answers.clear()
 
     def _append_sequence(self) -> None:
         row, ad, category, kind, dwell, time = zip(*self._sequence, strict=True)
@@ -187,24 +192,25 @@ class Profiles:
         self._moments.columns.last_decision_ms[row] = time_ms
 
     def learn(self, row: int, outcome: Outcome, weights: WeightTable) -> None:
-        """Learn the user's taste for a category: 0 from an impression, turned into a 1 by its click.
+        """Take a lesson on the user's taste for a category: 0 from an impression, its click turns it into 1.
 
         Nothing waits for the attribution window: were only clicks learned at once, every taste would run
         high by what a window holds of impressions that nobody will click.
         """
-        rows, key = np.array([row]), np.array([label_key(outcome.category)], np.uint64)
+        key = label_key(outcome.category)
         if outcome.kind == "click":
-            age = np.array([max(outcome.event_time - outcome.decision_time, 0)])
-            self.tastes.correct(rows, key, np.ones(1), age)
+            age_ms = max(outcome.event_time - outcome.decision_time, 0)
+            self._answers.append((row, key, True, 0.0, age_ms))
         elif outcome.kind == "impression":
             offset = _offset(outcome.parts)
             offset += examination_shift(
                 offset + outcome.parts.user_category, examination_of(weights.position_logits, outcome.slot)
             )
-            self.tastes.learn(rows, key, np.array([offset]), np.zeros(1), np.array([outcome.event_time]))
+            self._answers.append((row, key, False, offset, outcome.event_time))
 
     def forget_tastes(self) -> None:
         """Forget what was learned of all users' own tastes (a roll-back to the frozen model)."""
+        self.apply()
         self.tastes.clear(np.arange(self.rows))
 
     def dump(self, used: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -25,6 +26,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
 
 _NO_KEY = np.uint64(NO_KEY)
 _LOGIT_LIMIT = 30.0
@@ -94,16 +96,9 @@ class UserCategoryTable:
         """
         weight = np.ones(len(rows)) if weight is None else weight
         constant = self.priors.user_time_constant_s * 1000.0
+        prior = self.priors.user_category
         return _learn(
-            *self._columns,
-            rows,
-            category_key,
-            offset,
-            label,
-            time_ms,
-            weight,
-            self.priors.user_category,
-            constant,
+            self._columns, rows, category_key, offset, label, time_ms, weight, prior, constant
         )
 
     def correct(self, rows: I64, category_key: U64, change: F64, age_ms: I64) -> int:
@@ -114,13 +109,21 @@ class UserCategoryTable:
         to first order for one weight. Returns how many were refused (unknown category, bad number).
         """
         constant = self.priors.user_time_constant_s * 1000.0
-        return _correct(
-            self.category_key, self.mean, self.variance, rows, category_key, change, age_ms, constant
-        )
+        return _correct(self._columns, rows, category_key, change, age_ms, constant)
+
+    def answer(self, rows: I64, category_key: U64, clicked: Flags, offset: F64, time_ms: I64) -> int:
+        """Learn N impressions and clicks in order: an impression's 0, and its click's correction by +1.
+
+        ``time_ms`` `[N]` is the time of an impression, and of a click (``clicked``) how long after the
+        decision it came; a click has no ``offset``. Returns how many `learn` and `correct` refused.
+        """
+        constant = self.priors.user_time_constant_s * 1000.0
+        prior = self.priors.user_category
+        return _answer(self._columns, rows, category_key, clicked, offset, time_ms, prior, constant)
 
     @property
-    def _columns(self) -> tuple[U64, F32, F32, I64]:
-        return self.category_key, self.mean, self.variance, self.time_ms
+    def _columns(self) -> _Columns:
+        return _Columns(self.category_key, self.mean, self.variance, self.time_ms)
 
 
 @njit(cache=True)
@@ -192,65 +195,89 @@ def _usable(offset: float, label: float, weight: float) -> bool:
     return math.isfinite(offset) and 0.0 <= label <= 1.0 and 0.0 < weight < math.inf
 
 
+class _Columns(NamedTuple):
+    """The table's arrays, for kernels."""
+
+    key: U64
+    mean: F32
+    variance: F32
+    time: I64
+
+
+@njit(cache=True)
+def _learn_one(
+    table: _Columns, row: int, key: np.uint64, offset: float, label: float, time: int, weight: float,
+    prior: float, constant: float,
+) -> bool:  # fmt: skip
+    """Update one user's weight by one label; return False where the label is refused."""
+    if key == _NO_KEY or not _usable(offset, label, weight):
+        return False
+    c, new = _slot_for(table.key, table.mean, table.variance, table.time, row, key)
+    if new:
+        m, v = 0.0, prior
+        table.time[row, c] = time
+    else:
+        elapsed = float(time - table.time[row, c])
+        m, v = _decayed(float(table.mean[row, c]), float(table.variance[row, c]), elapsed, prior, constant)
+        table.time[row, c] = max(table.time[row, c], time)
+    p = 1.0 / (1.0 + math.exp(-min(max(offset + m, -_LOGIT_LIMIT), _LOGIT_LIMIT)))
+    h = weight * p * (1.0 - p)
+    gain = v / (1.0 + h * v)
+    m += gain * weight * (label - p)
+    table.mean[row, c] = min(max(m, -_MEAN_LIMIT), _MEAN_LIMIT)
+    table.variance[row, c] = gain
+    return True
+
+
+@njit(cache=True)
+def _correct_one(
+    table: _Columns, row: int, key: np.uint64, change: float, age_ms: int, constant: float
+) -> bool:
+    """Move one user's weight by a corrected label; return False where the correction is refused."""
+    c = _find(table.key, row, key) if key != _NO_KEY else -1
+    if c < 0 or not math.isfinite(change):
+        return False
+    step = float(table.variance[row, c]) * change * math.exp(-max(float(age_ms), 0.0) / constant)
+    moved = float(table.mean[row, c]) + step
+    table.mean[row, c] = min(max(moved, -_MEAN_LIMIT), _MEAN_LIMIT)
+    return True
+
+
 @njit(cache=True)
 def _learn(
-    table_key: U64,
-    table_mean: F32,
-    table_variance: F32,
-    table_time: I64,
-    rows: I64,
-    category_key: U64,
-    offset: F64,
-    label: F64,
-    time_ms: I64,
-    weight: F64,
-    prior: float,
-    constant: float,
-) -> int:
+    table: _Columns, rows: I64, category_key: U64, offset: F64, label: F64, time_ms: I64, weight: F64,
+    prior: float, constant: float,
+) -> int:  # fmt: skip
     refused = 0
     for n in range(rows.shape[0]):
-        row = rows[n]
-        if category_key[n] == _NO_KEY or not _usable(offset[n], label[n], weight[n]):
-            refused += 1
-            continue
-        c, new = _slot_for(table_key, table_mean, table_variance, table_time, row, category_key[n])
-        if new:
-            m, v = 0.0, prior
-            table_time[row, c] = time_ms[n]
-        else:
-            elapsed = float(time_ms[n] - table_time[row, c])
-            m, v = _decayed(
-                float(table_mean[row, c]), float(table_variance[row, c]), elapsed, prior, constant
-            )
-            table_time[row, c] = max(table_time[row, c], time_ms[n])
-        p = 1.0 / (1.0 + math.exp(-min(max(offset[n] + m, -_LOGIT_LIMIT), _LOGIT_LIMIT)))
-        h = weight[n] * p * (1.0 - p)
-        gain = v / (1.0 + h * v)
-        m += gain * weight[n] * (label[n] - p)
-        table_mean[row, c] = min(max(m, -_MEAN_LIMIT), _MEAN_LIMIT)
-        table_variance[row, c] = gain
+        refused += not _learn_one(
+            table, rows[n], category_key[n], offset[n], label[n], time_ms[n], weight[n], prior, constant
+        )
     return refused
 
 
 @njit(cache=True)
 def _correct(
-    table_key: U64,
-    table_mean: F32,
-    table_variance: F32,
-    rows: I64,
-    category_key: U64,
-    change: F64,
-    age_ms: I64,
-    constant: float,
+    table: _Columns, rows: I64, category_key: U64, change: F64, age_ms: I64, constant: float
 ) -> int:
     refused = 0
     for n in range(rows.shape[0]):
-        row = rows[n]
-        c = _find(table_key, row, category_key[n]) if category_key[n] != _NO_KEY else -1
-        if c < 0 or not math.isfinite(change[n]):
-            refused += 1
-            continue
-        step = float(table_variance[row, c]) * change[n] * math.exp(-max(float(age_ms[n]), 0.0) / constant)
-        moved = float(table_mean[row, c]) + step
-        table_mean[row, c] = min(max(moved, -_MEAN_LIMIT), _MEAN_LIMIT)
+        refused += not _correct_one(table, rows[n], category_key[n], change[n], age_ms[n], constant)
+    return refused
+
+
+@njit(cache=True)
+def _answer(
+    table: _Columns, rows: I64, category_key: U64, clicked: Flags, offset: F64, time_ms: I64, prior: float,
+    constant: float,
+) -> int:  # fmt: skip
+    refused = 0
+    for n in range(rows.shape[0]):
+        if clicked[n]:
+            done = _correct_one(table, rows[n], category_key[n], 1.0, time_ms[n], constant)
+        else:
+            done = _learn_one(
+                table, rows[n], category_key[n], offset[n], 0.0, time_ms[n], 1.0, prior, constant
+            )
+        refused += not done
     return refused
