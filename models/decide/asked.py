@@ -23,13 +23,13 @@ from .compiled_view import CompiledView
 from .decider import (
     Decider,
     Group,
-    Job,
     Scored,
     askers_of,
     find_eligible,
     score_candidates,
     with_segment,
 )
+from .job import Job
 from .profiles import Profiles
 from .segments import behavioural_segment
 from .view import View

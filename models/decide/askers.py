@@ -72,9 +72,7 @@ class Askers:
 
     def tastes(self, category_key: U64) -> tuple[F64, F64]:
         """Return mean and variance of each user's adjustment for each candidate's category `[B, K]`."""
-        return self._paired(
-            lambda p: p.profiles.tastes.read(p.rows, category_key[p.of], self.times[p.of])
-        )
+        return self._paired(lambda p: p.profiles.tastes.read(p.rows, category_key[p.of], self.times[p.of]))
 
     def _joined(self, ask: Callable[[_Part], NDArray]) -> NDArray:  # type: ignore[type-arg]
         found = [ask(part) for part in self.parts]

@@ -37,6 +37,9 @@ TYPICAL_PCVR = 0.1
 They are those of ads worth retrieving, not of all: a pcvr too low keeps out bids per conversion for good.
 """
 
+_SEGMENTS_KEPT = 4096
+"""Names of segments whose rows are kept; a request may name anything."""
+
 
 @dataclass(frozen=True, eq=False)
 class CompiledView:
@@ -105,13 +108,11 @@ class CompiledView:
 
     @cached_property
     def _situations(self) -> _Situations:
-        return _Situations(np.zeros((0, _padded(len(self.view.catalogue))), np.float32), {})
+        return _Situations(self, np.zeros((0, _padded(len(self.view.catalogue))), np.float32), {}, {})
 
     def situations(self, segments: list[str]) -> Situations:
         """Return what is known of the segments of B requests."""
-        rows, model_rows = self.weights.segment_rows(segments), self.view.scorer.segments.rows(segments)
-        keys = list(zip(rows.tolist(), model_rows.tolist(), strict=True))
-        return Situations(*self._situations.of(self, segments, keys), rows, model_rows)
+        return self._situations.of(segments)
 
 
 class Situations(NamedTuple):
@@ -127,23 +128,35 @@ class Situations(NamedTuple):
     """and in the model's table of segments."""
 
 
+@dataclass(eq=False)
 class _Situations:
-    """Retrieval biases by segment row, grown as segments are met."""
+    """Retrieval biases by segment, grown as segments are met; segments unknown to both tables share a row."""
 
-    def __init__(self, bias: F32, row_of: dict[tuple[int, int], int]) -> None:
-        self._bias = bias
-        self._row_of = row_of
+    compiled: CompiledView
+    bias: F32
+    row_of: dict[tuple[int, int], int]
+    places: dict[str, tuple[int, int, int]]
+    """Rows of each segment: here, in the weights, in the model's table."""
 
-    def of(self, compiled: CompiledView, segments: list[str], keys: list[tuple[int, int]]) -> tuple[F32, I64]:
-        for segment, key in zip(segments, keys, strict=True):
-            if key not in self._row_of:
-                self._row_of[key] = len(self._bias)
-                fresh = np.zeros((1, self._bias.shape[1]), np.float32)
-                of_model = compiled.view.scorer.segments.logits[key[1]][compiled.model_category]
-                learned = compiled.weights.situation_bias(segment)
-                fresh[0, : len(learned)] = learned + of_model + compiled.value_bias
-                self._bias = np.concatenate([self._bias, fresh])
-        return self._bias, np.array([self._row_of[key] for key in keys], np.int64)
+    def of(self, segments: list[str]) -> Situations:
+        places = [self.places.get(segment) or self._met(segment) for segment in segments]
+        rows = np.array(places, np.int64).reshape(-1, 3)
+        return Situations(self.bias, *np.ascontiguousarray(rows.T))
+
+    def _met(self, segment: str) -> tuple[int, int, int]:
+        compiled, of_model = self.compiled, self.compiled.view.scorer.segments
+        key = (int(compiled.weights.segment_rows([segment])[0]), of_model.row(segment))
+        if key not in self.row_of:
+            self.row_of[key] = len(self.bias)
+            fresh = np.zeros((1, self.bias.shape[1]), np.float32)
+            learned = compiled.weights.situation_bias(segment)
+            known = of_model.logits[key[1]][compiled.model_category]
+            fresh[0, : len(learned)] = learned + known + compiled.value_bias
+            self.bias = np.concatenate([self.bias, fresh])
+        if len(self.places) >= _SEGMENTS_KEPT:
+            self.places.clear()
+        place = self.places[segment] = (self.row_of[key], *key)
+        return place
 
 
 def _padded(ads: int) -> int:

@@ -16,7 +16,7 @@ from models.domain.catalogue import Creative
 from models.domain.decision import Parts
 from models.domain.policy import Exploration
 from models.learning.creative_weights import Choices
-from models.learning.exploration import pick_rows
+from models.learning.exploration import pick_row
 
 from .arithmetic import sigmoid
 
@@ -37,6 +37,9 @@ class ShownCreative(NamedTuple):
     mean: float
 
 
+AS_IT_STANDS = ShownCreative(None, 1.0, 0.0)
+
+
 def choose_creative(
     choices: Choices, seed: int, exploration: Exploration, *, randomized: bool
 ) -> ShownCreative:
@@ -55,22 +58,20 @@ def choose_creative(
 
     """
     if not choices.creatives:
-        return ShownCreative(None, 1.0, 0.0)
+        return AS_IT_STANDS
     if len(choices.creatives) == 1:
         return ShownCreative(choices.creatives[0], 1.0, float(choices.mean[0, 0]))
-    by_chance = randomized or not choices.known
-    column, propensity, _ = pick_rows(
-        choices.mean,
-        _BOLDER * exploration.thompson_nu * np.sqrt(choices.variance),
-        choices.keys,
-        np.array([seed], np.uint64),
+    n, propensity, _ = pick_row(
+        choices.mean[0],
+        _BOLDER * exploration.thompson_nu * choices.deviation,
+        choices.keys[0],
+        np.uint64(seed),
         _STREAM,
-        np.array([by_chance]),
+        randomized or not choices.known,
         exploration.temperature,
         exploration.uniform_mix,
     )
-    n = int(column[0])
-    return ShownCreative(choices.creatives[n], float(propensity[0]), float(choices.mean[0, n]))
+    return ShownCreative(choices.creatives[n], propensity, float(choices.mean[0, n]))
 
 
 def shown_pctr(parts: Parts) -> float:

@@ -13,55 +13,27 @@ from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from msgspec.structs import replace
 
-from models.domain.decision import Decision, Parts, Rung, Slot, Trigger
-from models.domain.events import Context, Request, UserEvent
-from models.domain.ids import decision_id, key64
-from models.domain.log import LogRecord
-from models.learning.exploration import behavior_policy, randomized_users
+from models.domain.decision import Decision
+from models.domain.events import Context, Request
+from models.domain.ids import key64
+from models.learning.exploration import randomized_users
 from models.policy.diversity import Flags
 from models.policy.eligibility import Eligibility, Situation
 from models.scorer.interface import I32, I64
 from models.scorer.segments import add_segments
-from models.state.windows import NAMES
 
 from .arithmetic import Logits, Offers, appraise, gathered
 from .askers import Askers
 from .compiled_view import CompiledView
-from .creatives import choose_creative, shown_pctr
 from .frozen import frozen_propensities
+from .job import Job
 from .profiles import Profiles
 from .segments import behavioural_segment
-from .slates import SlotFigures, fill
+from .slates import fill
 from .view import View
 from .views import ViewBuilder
-
-_NO_CONTEXT = Context()
-
-
-class Job(NamedTuple):
-    """A user who waits for a decision, and the record that asks for it."""
-
-    row: int
-    record: LogRecord
-    event: UserEvent
-    trigger: Trigger
-
-    @property
-    def decision_id(self) -> str:
-        """Return the id of the decision to be made."""
-        return decision_id(self.record.topic, self.record.partition, self.record.offset)
-
-    @property
-    def context(self) -> Context:
-        """Return the request's context; a click or dwell brings none."""
-        return self.event.context if isinstance(self.event, Request) else _NO_CONTEXT
-
-    @property
-    def placement_id(self) -> str:
-        """Return the placement asked for."""
-        return self.event.placement_id if isinstance(self.event, Request) else "default"
+from .writer import Filled, Writer
 
 
 class Scored(NamedTuple):
@@ -92,7 +64,7 @@ class Waiting(Protocol):
 
 
 class Decider:
-    """Makes decisions; one per process, stateless but for the caches of views and scorers and for who waits."""
+    """Makes decisions; one per process, with no state but the caches of views and scorers and who waits."""
 
     def __init__(self, views: ViewBuilder, history_length: int) -> None:
         self._views = views
@@ -133,7 +105,8 @@ class Decider:
         ]
         eligibility = find_eligible(compiled, askers, jobs, segments)
         scored = score_candidates(compiled, askers, eligibility, segments)
-        return _Explained(compiled, jobs, activity, segments, eligibility, scored).decisions()
+        filled = _filled(compiled, jobs, scored)
+        return Writer(compiled, filled).decisions(jobs, activity, segments, eligibility)
 
 
 def askers_of(groups: Sequence[Group]) -> Askers:
@@ -189,14 +162,16 @@ def score_candidates(
     return Scored(found, logits, appraise(found, logits, compiled.ads, nu, reserve))
 
 
-def _filled(compiled: CompiledView, jobs: list[Job], ids: list[str], scored: Scored) -> _Filled:
+def _filled(compiled: CompiledView, jobs: list[Job], scored: Scored) -> Filled:
     policy = compiled.view.policy
+    ids = [job.decision_id for job in jobs]
     seeds = [key64(id_) for id_ in ids]
     users = np.array([key64(job.event.user_id) for job in jobs], np.uint64)
     randomized = randomized_users(users, policy.exploration)
     slots = np.array([_slots_wanted(job, policy.slots) for job in jobs], np.int64)
     slates = fill(compiled, *scored, np.array(seeds, np.uint64), randomized, slots)
-    return _Filled(
+    return Filled(
+        ids,
         seeds,
         randomized.tolist(),
         (scored.rows >= 0).sum(axis=1).tolist(),
@@ -217,118 +192,3 @@ def _frozen(compiled: CompiledView, scored: Scored, shown: I64, randomized: Flag
 
 def _slots_wanted(job: Job, default: int) -> int:
     return (job.event.slots or default) if isinstance(job.event, Request) else default
-
-
-class _Filled(NamedTuple):
-    """What was decided, as lists by decision."""
-
-    seeds: list[int]
-    randomized: list[bool]
-    candidates: list[int]
-    numbers: list[list[list[int]]]
-    figures: list[list[list[float]]]
-    propensity: list[float]
-    frozen: list[list[float]]
-
-
-class _Explained:
-    """Turns filled slots into decisions with their reasons."""
-
-    def __init__(
-        self,
-        compiled: CompiledView,
-        jobs: list[Job],
-        activity: list[list[list[float]]],
-        segments: list[str],
-        eligibility: Eligibility,
-        scored: Scored,
-    ) -> None:
-        self._compiled, self._jobs, self._activity = compiled, jobs, activity
-        self._segments, self._eligibility = segments, eligibility
-        self._ids = [job.decision_id for job in jobs]
-        self._filled = _filled(compiled, jobs, self._ids, scored)
-        self._rung: Rung = "full" if compiled.index.vectors.shape[1] else "popularity"
-
-    def decisions(self) -> list[Decision]:
-        """Return the decisions in the order of the jobs."""
-        return [self._decision(b, job) for b, job in enumerate(self._jobs)]
-
-    def _decision(self, b: int, job: Job) -> Decision:
-        view, filled = self._compiled.view, self._filled
-        return Decision(
-            decision_id=self._ids[b],
-            trigger=job.trigger,
-            request_id=job.event.id,
-            user_id=job.event.user_id,
-            placement_id=job.placement_id,
-            segment=self._segments[b],
-            event_time=job.event.event_time,
-            ingest_time=job.record.timestamp_ms,
-            ads=self._slots(filled.numbers[b], filled.figures[b], b),
-            candidates=filled.candidates[b],
-            filtered=self._eligibility.filtered(b),
-            activity=dict(zip(NAMES, map(tuple, self._activity[b]), strict=True)),
-            behavior_policy=behavior_policy(view.policy.exploration, filled.randomized[b]),
-            slate_propensity=filled.propensity[b],
-            model_hash=view.scorer.model_hash,
-            catalogue_version=view.catalogue.version,
-            adjustments_version=view.weights.version,
-            pacing_version=view.pacing.version,
-            policy_version=view.policy.version,
-            rung=self._rung,
-        )
-
-    def _slots(self, numbers: list[list[int]], figures: list[list[float]], b: int) -> tuple[Slot, ...]:
-        filled = [(at, of) for at, of in zip(numbers, figures, strict=True) if at[0] >= 0]
-        return tuple(self._slot(slot, at, SlotFigures(*of), b) for slot, (at, of) in enumerate(filled))
-
-    def _slot(self, slot: int, numbers: list[int], figures: SlotFigures, b: int) -> Slot:
-        row, ecpm, price = numbers
-        compiled = self._compiled
-        ad = compiled.view.catalogue.ads[row]
-        made = Slot(
-            slot=slot,
-            ad_id=ad.ad_id,
-            campaign_id=ad.campaign_id,
-            creative_id="",
-            category=ad.category,
-            pctr=figures.pctr,
-            pcvr=figures.pcvr,
-            bid_type=ad.bid_type,
-            bid_micros=ad.bid_micros,
-            price_micros=price,
-            ecpm_micros=ecpm,
-            pacing=compiled.pacing[row],
-            propensity=figures.propensity,
-            frozen_propensity=self._filled.frozen[b][slot],
-            parts=_parts(figures, compiled.weights.bias[0]),
-        )
-        return self._presented(made, row, b) if ad.creatives else made
-
-    def _presented(self, slot: Slot, row: int, b: int) -> Slot:
-        """Return the slot of an ad with creatives, with the one that it shows."""
-        compiled, filled = self._compiled, self._filled
-        exploration, randomized = compiled.view.policy.exploration, filled.randomized[b]
-        choices = compiled.weights.choices(row)
-        shown = choose_creative(choices, filled.seeds[b], exploration, randomized=randomized)
-        parts = replace(slot.parts, ad=float(compiled.weights.ad[row, 0]), creative=shown.mean)
-        return replace(
-            slot,
-            creative_id=shown.creative.creative_id if shown.creative else "",
-            creative_propensity=shown.propensity,
-            generated=shown.creative is not None and shown.creative.generated,
-            pctr=shown_pctr(parts),
-            parts=parts,
-        )
-
-
-def _parts(figures: SlotFigures, bias: float) -> Parts:
-    return Parts(
-        base=figures.base,
-        bias=bias,
-        ad=figures.ad,
-        campaign=figures.campaign,
-        segment_category=figures.segment_category,
-        user_category=figures.user_category,
-        exploration=figures.exploration,
-    )

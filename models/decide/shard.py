@@ -44,8 +44,9 @@ from models.state.seen import SeenIds
 from models.state.users import UserRows
 from models.state.watermark import Timeliness, Watermark
 
-from .decider import Decider, Group, Job
+from .decider import Decider, Group
 from .feedback import Feedback
+from .job import Job
 from .profiles import Profiles
 from .snapshot import pack, unpack
 from .view import View

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,11 @@ class Choices:
     variance: F64
     known: bool
     """Whether any of them has a learned weight."""
+
+    @cached_property
+    def deviation(self) -> F64:
+        """Standard deviation of each `[N]`."""
+        return np.sqrt(self.variance[0])
 
 
 def choices_of(ad: Ad, weights: Mapping[str, Weight], prior_variance: float) -> Choices:

@@ -239,15 +239,29 @@ def pick_rows(
     propensity = np.ones(rows)
     shift = np.zeros(rows)
     for b in range(rows):
-        if randomized[b]:
-            index[b], propensity[b] = _pick_plackett_luce(
-                log_rank[b], key[b], seed[b], slot, tau, uniform_mix
-            )
-        else:
-            index[b], shift[b] = _pick_thompson(log_rank[b], sd[b], key[b], seed[b], slot)
-            if index[b] >= 0:
-                propensity[b] = _win_probability(log_rank[b], sd[b], index[b])
+        index[b], propensity[b], shift[b] = pick_row(
+            log_rank[b], sd[b], key[b], seed[b], slot, randomized[b], tau, uniform_mix
+        )
     return index, propensity, shift
+
+
+@njit(cache=True)
+def pick_row(
+    log_rank: F64,
+    sd: F64,
+    key: U64,
+    seed: np.uint64,
+    slot: np.uint64,
+    randomized: bool,
+    tau: float,
+    uniform_mix: float,
+) -> tuple[int, float, float]:
+    """Return column, propensity and log shift of `pick` for one row; the arrays are `[K]`."""
+    if randomized:
+        index, propensity = _pick_plackett_luce(log_rank, key, seed, slot, tau, uniform_mix)
+        return index, propensity, 0.0
+    index, shift = _pick_thompson(log_rank, sd, key, seed, slot)
+    return index, _win_probability(log_rank, sd, index) if index >= 0 else 1.0, shift
 
 
 @njit(cache=True)

@@ -97,9 +97,7 @@ class UserCategoryTable:
         weight = np.ones(len(rows)) if weight is None else weight
         constant = self.priors.user_time_constant_s * 1000.0
         prior = self.priors.user_category
-        return _learn(
-            self._columns, rows, category_key, offset, label, time_ms, weight, prior, constant
-        )
+        return _learn(self._columns, rows, category_key, offset, label, time_ms, weight, prior, constant)
 
     def correct(self, rows: I64, category_key: U64, change: F64, age_ms: I64) -> int:
         """Undo labels learned wrongly: ``change`` `[N]` is the right label less the one learned.
@@ -257,9 +255,7 @@ def _learn(
 
 
 @njit(cache=True)
-def _correct(
-    table: _Columns, rows: I64, category_key: U64, change: F64, age_ms: I64, constant: float
-) -> int:
+def _correct(table: _Columns, rows: I64, category_key: U64, change: F64, age_ms: I64, constant: float) -> int:
     refused = 0
     for n in range(rows.shape[0]):
         refused += not _correct_one(table, rows[n], category_key[n], change[n], age_ms[n], constant)

@@ -85,6 +85,12 @@ class Eligibility(NamedTuple):
         """Return the counts of one request by name, without the zeros."""
         return {name: n for name, n in zip(REASONS, self.counts[b].tolist(), strict=True) if n}
 
+    def filtered_all(self) -> list[dict[str, int]]:
+        """Return `filtered` of every request."""
+        return [
+            {name: n for name, n in zip(REASONS, counts, strict=True) if n} for counts in self.counts.tolist()
+        ]
+
 
 class Scan(NamedTuple):
     """Columns that the scan for one situation reads, `[A]` each; see `AdColumns`."""

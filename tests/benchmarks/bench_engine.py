@@ -40,7 +40,8 @@ from connectors.codec import EventCodec
 from flows import operators
 from flows.service import Service, StoredResources
 from models.decide.chunks import Item, chunks
-from models.decide.decider import Decider, Group, Job
+from models.decide.decider import Decider, Group
+from models.decide.job import Job
 from models.decide.shard import Place, Shard, ShardBounds, Turn
 from models.decide.views import ViewBuilder
 from models.domain.events import Request, View

@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from bench_engine import Kit, Row, as_loop, flow_rows
+from bench_engine import Kit, Row, flow_rows
 
 from models.decide.chunks import chunks
 from models.decide.pacing import paced

@@ -1,0 +1,124 @@
+"""From filled slots to decisions with their reasons."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from models.domain.catalogue import Ad
+from models.domain.decision import Decision, Parts, Rung, Slot
+from models.learning.exploration import behavior_policy
+from models.policy.eligibility import Eligibility
+from models.state.windows import NAMES
+
+from .compiled_view import CompiledView
+from .creatives import AS_IT_STANDS, ShownCreative, choose_creative, shown_pctr
+from .job import Job
+from .slates import SlotFigures
+
+
+class Filled(NamedTuple):
+    """What was decided, as lists by decision; see `slates.Slates` for numbers and figures."""
+
+    ids: list[str]
+    seeds: list[int]
+    randomized: list[bool]
+    candidates: list[int]
+    numbers: list[list[list[int]]]
+    figures: list[list[list[float]]]
+    propensity: list[float]
+    frozen: list[list[float]]
+
+
+class Writer:
+    """Writes the decisions of one batch down."""
+
+    def __init__(self, compiled: CompiledView, filled: Filled) -> None:
+        self._compiled, self._filled = compiled, filled
+        exploration = compiled.view.policy.exploration
+        self._policies = tuple(behavior_policy(exploration, randomized) for randomized in (False, True))
+        self._bias = compiled.weights.bias[0]
+        self._rung: Rung = "full" if compiled.index.vectors.shape[1] else "popularity"
+
+    def decisions(
+        self,
+        jobs: list[Job],
+        activity: list[list[list[float]]],
+        segments: list[str],
+        eligibility: Eligibility,
+    ) -> list[Decision]:
+        """Return the decisions in the order of the jobs."""
+        told = zip(jobs, activity, segments, eligibility.filtered_all(), strict=True)
+        return [self._decision(b, *of_job) for b, of_job in enumerate(told)]
+
+    def _decision(
+        self, b: int, job: Job, activity: list[list[float]], segment: str, filtered: dict[str, int]
+    ) -> Decision:
+        view, filled = self._compiled.view, self._filled
+        return Decision(
+            decision_id=filled.ids[b],
+            trigger=job.trigger,
+            request_id=job.event.id,
+            user_id=job.event.user_id,
+            placement_id=job.placement_id,
+            segment=segment,
+            event_time=job.event.event_time,
+            ingest_time=job.record.timestamp_ms,
+            ads=self._slots(b),
+            candidates=filled.candidates[b],
+            filtered=filtered,
+            activity=dict(zip(NAMES, map(tuple, activity), strict=True)),
+            behavior_policy=self._policies[filled.randomized[b]],
+            slate_propensity=filled.propensity[b],
+            model_hash=view.scorer.model_hash,
+            catalogue_version=view.catalogue.version,
+            adjustments_version=view.weights.version,
+            pacing_version=view.pacing.version,
+            policy_version=view.policy.version,
+            rung=self._rung,
+        )
+
+    def _slots(self, b: int) -> tuple[Slot, ...]:
+        numbers, figures = self._filled.numbers[b], self._filled.figures[b]
+        filled = [(at, of) for at, of in zip(numbers, figures, strict=True) if at[0] >= 0]
+        return tuple([self._slot(slot, at, SlotFigures(*of), b) for slot, (at, of) in enumerate(filled)])
+
+    def _slot(self, slot: int, numbers: list[int], figures: SlotFigures, b: int) -> Slot:
+        row, ecpm, price = numbers
+        compiled = self._compiled
+        ad = compiled.view.catalogue.ads[row]
+        shown = self._presented(ad, row, b) if ad.creatives else AS_IT_STANDS
+        parts = Parts(
+            base=figures.base,
+            bias=self._bias,
+            ad=float(compiled.weights.ad[row, 0]) if ad.creatives else figures.ad,
+            campaign=figures.campaign,
+            segment_category=figures.segment_category,
+            user_category=figures.user_category,
+            creative=shown.mean,
+            exploration=figures.exploration,
+        )
+        return Slot(
+            slot=slot,
+            ad_id=ad.ad_id,
+            campaign_id=ad.campaign_id,
+            creative_id=shown.creative.creative_id if shown.creative else "",
+            category=ad.category,
+            pctr=shown_pctr(parts) if ad.creatives else figures.pctr,
+            pcvr=figures.pcvr,
+            bid_type=ad.bid_type,
+            bid_micros=ad.bid_micros,
+            price_micros=price,
+            ecpm_micros=ecpm,
+            pacing=compiled.pacing[row],
+            propensity=figures.propensity,
+            parts=parts,
+            creative_propensity=shown.propensity,
+            generated=shown.creative is not None and shown.creative.generated,
+            frozen_propensity=self._filled.frozen[b][slot],
+        )
+
+    def _presented(self, ad: Ad, row: int, b: int) -> ShownCreative:
+        """Return the creative that an ad shows in a decision."""
+        weights, exploration = self._compiled.weights, self._compiled.view.policy.exploration
+        seed, randomized = self._filled.seeds[b], self._filled.randomized[b]
+        return choose_creative(weights.choices(row), seed, exploration, randomized=randomized)
