@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import Any
 
 from models.domain.decision import Outcome
@@ -42,9 +43,10 @@ class Conversions:
     def __init__(self, settings: DelaySettings, capacity: int = 20_000) -> None:
         self._settings = settings
         self._capacity = capacity
-        self._campaigns: dict[str, _Campaign] = {}
+        self._campaigns: OrderedDict[str, _Campaign] = OrderedDict()
         self._touched: dict[str, None] = {}
         self._evicted: dict[str, Weight] = {}
+        self._again: set[str] = set()
 
     def click(self, outcome: Outcome) -> bool:
         """Add a click's exposure; return False where its pcvr is not a probability."""
@@ -74,11 +76,16 @@ class Conversions:
             campaign.delay.refit(time_ms / 1000.0, self._settings)
             log_factor, variance = campaign.delay.log_factor
             logit = min(max(logit_change(campaign.pcvr, log_factor), -_LARGEST), _LARGEST)
-            if abs(logit - campaign.in_force(version)) > _TOLERANCE:
+            if name in self._again or abs(logit - campaign.in_force(version)) > _TOLERANCE:
                 out[name] = (round(logit, 5), round(variance, 6))
                 campaign.emitted = [*campaign.emitted[1 - _MOST_VERSIONS :], (version, out[name][0])]
-        self._touched = {}
+        self._touched, self._again = {}, set()
         return out
+
+    def announce_again(self) -> None:
+        """Let `changed` return the adjustment of every campaign once more that it has returned before."""
+        self._again = {name for name, campaign in self._campaigns.items() if campaign.emitted}
+        self._touched |= dict.fromkeys(sorted(self._again))
 
     def rolled_back(self, version: int) -> None:
         """Note that from this version on no adjustment is in force; the next ticks emit them again."""
@@ -88,12 +95,13 @@ class Conversions:
                 self._touched[name] = None
 
     def _campaign(self, name: str) -> _Campaign:
-        campaign = self._campaigns.pop(name, None) or _Campaign()
-        self._campaigns[name] = campaign
+        campaign = self._campaigns.get(name)
+        if campaign is None:
+            campaign = self._campaigns[name] = _Campaign()
+        self._campaigns.move_to_end(name)
         self._touched[name] = None
         if len(self._campaigns) > self._capacity:
-            idle = next(iter(self._campaigns))
-            del self._campaigns[idle]
+            idle, _ = self._campaigns.popitem(last=False)
             self._touched.pop(idle, None)
             self._evicted[idle] = (0.0, 0.0)
         return campaign
@@ -109,7 +117,7 @@ class Conversions:
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
         campaigns, touched = values
-        self._campaigns, self._touched = {}, dict.fromkeys(touched)
+        self._campaigns, self._touched = OrderedDict(), dict.fromkeys(touched)
         for name, pcvr, emitted, delay in campaigns:
             campaign = self._campaigns[name] = _Campaign()
             campaign.pcvr, campaign.delay = pcvr, CampaignDelay(**delay)

@@ -41,6 +41,9 @@ MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 SNAPSHOT_VERSION = 1
 
+_NEVER = -1.0
+"""An announced multiplier that every other one differs from."""
+
 
 @dataclass(frozen=True)
 class PacingSettings:
@@ -170,7 +173,7 @@ class Pacer:
         account = self._open(campaign_id)
         account.last_ms = max(account.last_ms, time_ms)
         account.spent += spend_micros
-        account.minute_spend += spend_micros
+        self._count(account, spend_micros, time_ms)
         account.top_price = max(account.top_price, spend_micros)
         if time_ms // DAY_MS == state.clock_ms // DAY_MS:
             account.spent_day += spend_micros
@@ -178,6 +181,18 @@ class Pacer:
             self._move(account, spend_micros)
             if account.left() <= self._margin(account):
                 account.exhausted = state.announce = True
+
+    def _count(self, account: Account, spend_micros: int, time_ms: int) -> None:
+        """Let a charge tell of the present rate: one of a minute that has passed as if it had been in time.
+
+        Where partitions of outcomes are read one after the other, hours of charges may come at once.
+        """
+        late = self._state.minute - time_ms // MINUTE_MS
+        if late <= 0:
+            account.minute_spend += spend_micros
+        else:
+            memory = self.settings.rate_memory
+            account.rate += (1.0 - memory) * memory ** (late - 1) * spend_micros
 
     def advance(self, time_ms: int) -> None:
         """Move the clock to this event time, taking the steps of the minutes that have passed."""
@@ -221,6 +236,17 @@ class Pacer:
             multipliers={name: account.mu for name, account in changed.items()},
             exhausted=tuple(name for name, account in state.accounts.items() if account.exhausted),
         )
+
+    def announce_again(self, first_version: int) -> None:
+        """Say all multipliers once more, under versions from ``first_version`` on: after a restart.
+
+        What was said between the last snapshot and a crash stands in the log under the next versions.
+        """
+        self._state.version = max(self._state.version, first_version - 1)
+        for account in self._state.accounts.values():
+            if account.has_budget():
+                account.announced_mu = _NEVER
+                self._state.announce = True
 
     def snapshot(self) -> bytes:
         """Return the whole state as bytes."""

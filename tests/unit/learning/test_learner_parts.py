@@ -78,6 +78,18 @@ def test_impressions_wait_in_order_for_the_mean_delay():
     assert [o.ad_id for o in patience.due(start + 4000)] == ["a0", "a1"] and len(patience) == 1
 
 
+def test_an_impression_of_a_partition_that_lags_does_not_wait_behind_those_of_others():
+    patience, start = Patience(), outcome().event_time
+    patience.wait(outcome(at=100_000, ad_id="ahead"))
+    patience.wait(outcome(at=0, ad_id="behind"))
+    assert [o.ad_id for o in patience.due(start + 100_000)] == ["behind"]
+    restored = Patience()
+    patience.wait(outcome(at=50_000, ad_id="between"))
+    restored.restore(patience.values())
+    for one in (patience, restored):
+        assert [o.ad_id for o in one.due(start + 200_000)] == ["between", "ahead"]
+
+
 def test_too_many_waiting_impressions_make_the_oldest_go_first():
     patience = Patience(capacity=2)
     for n in range(4):
@@ -112,10 +124,13 @@ def test_the_guard_sees_no_loser_between_equals():
 
 def test_a_corrected_no_click_counts_as_the_click_it_was():
     told, corrected = Guard(), Guard()
+    for guard in (told, corrected):
+        guard.add(-1.0, -3.0, False)
     told.add(-2.0, -1.0, True)
     corrected.add(-2.0, -1.0, False)
     corrected.correct(-2.0, -1.0)
     one, two = told.report(), corrected.report()
+    assert one.z == pytest.approx(two.z)
     assert one.logloss_frozen == pytest.approx(two.logloss_frozen)
     assert one.logloss_adjusted == pytest.approx(two.logloss_adjusted) and one.ctr == two.ctr
 
