@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from models.domain.decision import DeadLetter, Decision, Outcome
+from models.domain.decision import DeadLetter, Decision, Interest, Outcome
 from models.domain.errors import BadRecord, ImpulseError
 from models.domain.events import Event
 from models.domain.log import LogRecord
@@ -109,6 +109,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
         "event": ("A record of ads.events.v1", Event),
         "decision": ("A record of ads.decisions.v1", Decision),
         "outcome": ("A record of ads.outcomes.v1", Outcome),
+        "interest": ("A record of ads.interests.v1", Interest),
         "dead_letter": ("The headers of a record of ads.events.v1.dlq", DeadLetter),
     }
     return {name: _schema(title, kind) for name, (title, kind) in kinds.items()}

@@ -52,6 +52,7 @@ def standard_topics(
     events: str = "ads.events.v1",
     decisions: str = "ads.decisions.v1",
     outcomes: str = "ads.outcomes.v1",
+    interests: str = "ads.interests.v1",
     dead_letters: str = "ads.events.v1.dlq",
     rollups: str = "ads.rollups.v1",
     retention_days: int = 7,
@@ -67,6 +68,7 @@ def standard_topics(
         TopicSpec(events, partitions, keep | {"message.timestamp.type": "LogAppendTime"}),
         TopicSpec(decisions, partitions, keep),
         TopicSpec(outcomes, partitions, long),
+        TopicSpec(interests, 1, keep),
         TopicSpec(dead_letters, 1, long),
         TopicSpec(rollups, 1, {"cleanup.policy": "compact"}),
     ]

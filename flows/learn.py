@@ -6,9 +6,9 @@ One logical learner: everything is keyed to one state. It needs no determinism f
 says goes through the log like everything else; it is nevertheless a function of its inputs alone. Outcomes
 that `flows.personalize` wrote again after a crash are dropped before anything learns or charges them.
 
-    ads.outcomes.v1 ─▸ outcome ─┐
-                                ├─▸ learner + pacer ─▸ Adjustments, Pacing ─▸ a copy into every partition
-    ads.events.v1/0 ─▸ ads ─────┘                  └─▸ Notice of a drift ─▸ partition 0
+    ads.outcomes.v1 ──▸ outcome ──┐
+    ads.interests.v1 ─▸ interest ─┼─▸ learner + pacer ─▸ Adjustments, Pacing ─▸ a copy into every partition
+    ads.events.v1/0 ──▸ ads ──────┘                  └─▸ Notice of a drift ─▸ partition 0
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from connectors.consumer import ReadSettings, list_partitions
 from connectors.dead_letters import to_dead_letter
 from connectors.kafka import KafkaLogSource, KafkaSink
 from models.decide.pacing import paced
-from models.domain.decision import Outcome
+from models.domain.decision import Interest, Outcome
 from models.domain.errors import BadRecord
 from models.domain.events import Control, Notice
 from models.domain.ids import content_hash
@@ -50,7 +50,7 @@ from .offers import AdsOf, AdsOnly, Offered, no_artifacts
 from .operators import Keyed
 from .settings import Settings, load_settings
 
-Lesson = Outcome | Offered | Rejected
+Lesson = Outcome | Interest | Offered | Rejected
 KEY = "learner"
 
 
@@ -75,28 +75,32 @@ def flow(settings: Settings | None = None, stop: threading.Event | None = None) 
     config, topics = settings.kafka.config(), settings.topics
     reading = ReadSettings(batch_size=settings.batch_size, group_id=f"{settings.group_id}-learn")
     outcomes = KafkaLogSource(config, topics.outcomes, settings=reading, stop=stop)
+    interests = KafkaLogSource(config, topics.interests, settings=reading, stop=stop)
     log = KafkaLogSource(config, topics.events, partitions=(0,), settings=reading, stop=stop)
     sink = KafkaSink(config, topics.by_stream(), linger_ms=settings.linger_ms)
     partitions = list_partitions(config, topics.events)
     store = ArtifactStore(settings.artifacts)
     options = LearnOptions(settings.learner_engine, settings.pacing_plan, partial(stored_ads, store))
-    return learn(outcomes, log, sink, partitions, options)
+    return learn(outcomes, interests, log, sink, partitions, options)
 
 
 def learn(
     outcomes: Source[LogRecord],
+    interests: Source[LogRecord],
     log: Source[LogRecord],
     sink: Sink[Keyed],
     partitions: Sequence[int],
     options: LearnOptions = DEFAULT_OPTIONS,
 ) -> Dataflow:
-    """Return the dataflow between any sources of outcomes and ads and any sink of control records."""
+    """Return the dataflow between any sources of what there is to learn from and any sink."""
     dataflow = Dataflow("learn")
     told: Stream[LogRecord] = op.input("outcomes", dataflow, outcomes)
+    looked: Stream[LogRecord] = op.input("interests", dataflow, interests)
     known: Stream[LogRecord] = op.input("log", dataflow, log)
     followed = op.flat_map_batch("decode_outcomes", told, decode_outcomes)  # Outcome | Rejected
+    interested = op.flat_map_batch("decode_interests", looked, decode_interests)  # Interest | Rejected
     ads = op.flat_map_batch("decode_ads", known, AdsOnly(EventCodec(), options.ads_of))  # Offered
-    lessons = op.merge("merge", followed, ads)
+    lessons = op.merge("merge", followed, interested, ads)
     keyed = op.key_on("one_learner", lessons, lambda _: KEY)
     versions = int(time.time() * 1000)  # above every version of an earlier run that left no snapshot
     out = op.stateful_batch(
@@ -111,6 +115,19 @@ def decode_outcomes(records: list[LogRecord]) -> list[Outcome | Rejected]:
     return [_decode_outcome(record) for record in records]
 
 
+def decode_interests(records: list[LogRecord]) -> list[Interest | Rejected]:
+    """Return the interest in each record; what is none becomes `Rejected`."""
+    return [_decode_interest(record) for record in records]
+
+
+def _decode_interest(record: LogRecord) -> Interest | Rejected:
+    try:
+        return _INTERESTS.decode(record.value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return Rejected(record, BadRecord("bad_interest", str(error)), "learn")
+
+
+_INTERESTS: msgspec.json.Decoder[Interest] = msgspec.json.Decoder(Interest)
 _OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
 
 
@@ -170,6 +187,7 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         for value in values:
             if isinstance(value, Offered):
                 (self._pacer.replace if value.whole else self._pacer.follow)(value.ads)
+        self._learner.follow(value for value in values if isinstance(value, Interest))
         learned = self._learner.learn(outcomes)
         control: list[Control] = list(learned.adjustments)
         control += paced(self._pacer, outcomes, self._clock)

@@ -22,7 +22,7 @@ from connectors.codec import EventCodec, encode
 from connectors.dead_letters import to_dead_letter
 from models.decide.chunks import Chunk, Item, chunks
 from models.decide.shard import Place, Shard, Turn
-from models.domain.decision import Decision
+from models.domain.decision import Decision, Interest, Outcome
 from models.domain.errors import BadRecord
 from models.domain.log import Emission, LogRecord, Output, Received, Rejected
 
@@ -120,9 +120,15 @@ def encode_outputs(step_id: str, up: KeyedStream[list[Emission]]) -> KeyedStream
 
 
 def encode_emission(emission: Emission) -> Output:
-    """Return the record for one emission: decisions are keyed by user, outcomes by ad."""
+    """Return the record for one emission: decisions are keyed by user, outcomes by ad, interests by shard."""
     body = emission.body
     if isinstance(body, Rejected):
         return to_dead_letter(body.record, body.error, body.stage)
-    stream, key = ("decisions", body.user_id) if isinstance(body, Decision) else ("outcomes", body.ad_id)
+    stream, key = _addressed(body)
     return Output(stream, key.encode(), encode(body), emission.partition, emission.offset)
+
+
+def _addressed(body: Decision | Outcome | Interest) -> tuple[str, str]:
+    if isinstance(body, Decision):
+        return "decisions", body.user_id
+    return ("interests", body.shard) if isinstance(body, Interest) else ("outcomes", body.ad_id)

@@ -58,6 +58,7 @@ class Topics(_Section):
     events: str = "ads.events.v1"
     decisions: str = "ads.decisions.v1"
     outcomes: str = "ads.outcomes.v1"
+    interests: str = "ads.interests.v1"
     dead_letters: str = "ads.events.v1.dlq"
     rollups: str = "ads.rollups.v1"
     partitions: int = Field(16, ge=1, le=4096, description="of the events topic, for `impulse topics`")
@@ -69,6 +70,7 @@ class Topics(_Section):
         return {
             "decisions": self.decisions,
             "outcomes": self.outcomes,
+            "interests": self.interests,
             "dead_letters": self.dead_letters,
             "rollups": self.rollups,
             "control": self.events,

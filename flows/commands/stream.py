@@ -41,7 +41,8 @@ def run(settings_file: SettingsFile = None) -> None:
     stop = threading.Event()
     stop_on_signals(stop)
     names = chosen.topics
-    require_topics(chosen, (names.events, names.decisions, names.outcomes, names.dead_letters))
+    written = (names.decisions, names.outcomes, names.interests, names.dead_letters)
+    require_topics(chosen, (names.events, *written))
     run_flow(personalize.flow(chosen, stop), chosen)
 
 
@@ -51,7 +52,7 @@ def learn(settings_file: SettingsFile = None) -> None:
     stop = threading.Event()
     stop_on_signals(stop)
     names = chosen.topics
-    require_topics(chosen, (names.outcomes, names.events, names.dead_letters))
+    require_topics(chosen, (names.outcomes, names.interests, names.events, names.dead_letters))
     run_flow(learning.flow(chosen, stop), chosen)
 
 
@@ -120,6 +121,7 @@ def specs_of(chosen: Settings) -> list[TopicSpec]:
         events=names.events,
         decisions=names.decisions,
         outcomes=names.outcomes,
+        interests=names.interests,
         dead_letters=names.dead_letters,
         rollups=names.rollups,
         retention_days=names.retention_days,

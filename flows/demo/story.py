@@ -136,7 +136,7 @@ def _live(base: WorldConfig, options: DemoOptions, baselines: Mapping[str, Futur
     names = Topics(partitions=PARTITIONS)
     topics = {
         names.events: PARTITIONS, names.decisions: 4, names.outcomes: 4,
-        names.dead_letters: 1, names.rollups: 1,
+        names.interests: 1, names.dead_letters: 1, names.rollups: 1,
     }  # fmt: skip
     with ExitStack() as stack:
         broker = stack.enter_context(EmbeddedBroker(topics))

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+from models.domain import events
 from models.domain.catalogue import Ad
-from models.domain.decision import Decision, Outcome, Trigger
+from models.domain.decision import Decision, Interest, Outcome, Trigger
 from models.domain.errors import BadRecord
 from models.domain.events import (
     CONTROL_TYPES,
@@ -46,6 +47,7 @@ from models.state.watermark import Timeliness, Watermark
 
 from .decider import Decider, Group
 from .feedback import Feedback
+from .interests import Interests
 from .job import Job
 from .profiles import Profiles
 from .snapshot import pack, unpack
@@ -105,6 +107,7 @@ class Shard:
         self.watermark = Watermark()
         self.ledger = Ledger(bounds.decisions, _horizon_ms(self.view.policy))
         self.feedback = Feedback(self.ledger, decision_id(place.topic, place.partition, 0)[:-1])
+        self.interests = Interests(place.key)
         self._jobs: dict[int, Job] = {}
         self._older: list[tuple[View, int]] = []  # views that the first so many jobs came under
         self._out: list[Emission] = []
@@ -177,6 +180,7 @@ class Shard:
                 "seen": self.seen.dump(),
                 "watermark": self.watermark.time_ms,
                 "ledger": self.ledger.dump(),
+                "interests": self.interests.dump(),
                 "counts": [dict(self.counts), dict(self.feedback.counts)],
             }
         )
@@ -198,6 +202,7 @@ class Shard:
         self.watermark.time_ms = state["watermark"]
         self.ledger.load(state["ledger"])
         self.ledger.horizon_ms = _horizon_ms(self.view.policy)
+        self.interests.load(state["interests"])
         self.counts, self.feedback.counts = (Counter(counts) for counts in state["counts"])
 
     def _identity(self) -> dict[str, Any]:
@@ -220,7 +225,10 @@ class Shard:
         if not self.seen.first_time(event.id):
             self.counts["duplicate"] += 1
             return
-        self._label_unanswered(record, self.watermark.advance(event.event_time, record.timestamp_ms))
+        now_ms = self.watermark.advance(event.event_time, record.timestamp_ms)
+        self._label_unanswered(record, now_ms)
+        if (interest := self.interests.due(now_ms)) is not None:
+            self._emit(record, interest)
         self._user_event(record, event, late=timely is Timeliness.LATE)
 
     def _user_event(self, record: LogRecord, event: UserEvent, *, late: bool) -> None:
@@ -231,6 +239,8 @@ class Shard:
             self.counts["late"] += 1
         else:
             self.profiles.collect(row, event, ad)
+            if ad is not None and type(event) is events.View:
+                self.interests.look(row, ad.category)
         if not isinstance(event, Request):
             self._join(record, event, ad)
         trigger = _trigger(event, self.view.policy)
@@ -245,6 +255,7 @@ class Shard:
             self.profiles.apply()
         row = self.rows.allocate(user_id)
         self.profiles.open(row)
+        self.interests.forget(row)
         return row
 
     def _may_decide(self, row: int, event: UserEvent, trigger: Trigger) -> bool:
@@ -272,6 +283,7 @@ class Shard:
         """Take the decisions, in the order of the jobs, and go on."""
         for job, decision in zip(self._jobs.values(), decisions, strict=True):
             self.ledger.follow(job.record.offset, decision)
+            self.interests.note(job.row, decision.segment)
             self._emit(job.record, decision)
         self._jobs.clear()
         self._older.clear()
@@ -319,10 +331,11 @@ class Shard:
         row = self.rows.erase(user_id)
         if row >= 0:
             self.profiles.close(row)
+            self.interests.forget(row)
         self.ledger.erase(user_id)
         self.counts["erased"] += 1
 
-    def _emit(self, record: LogRecord, body: Decision | Outcome) -> None:
+    def _emit(self, record: LogRecord, body: Decision | Outcome | Interest) -> None:
         self._out.append(Emission(record.partition, record.offset, body))
 
     def _refuse(self, rejected: Rejected) -> None:

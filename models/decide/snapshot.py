@@ -8,7 +8,7 @@ import msgspec
 
 from models.domain.errors import ArtifactError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def pack(state: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""What leaves: decisions, outcomes and dead letters.
+"""What leaves: decisions, outcomes, interests and dead letters.
 
 A decision explains itself: each slot's click logit is the exact sum of its ``parts``, and
 ``filtered`` counts the ads that each rule kept out.
@@ -6,9 +6,10 @@ A decision explains itself: each slot's click logit is the exact sum of its ``pa
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Trigger = Literal["request", "click", "dwell"]
 Rung = Literal["full", "cached_vector", "adjustments_only", "popularity"]
@@ -126,6 +127,18 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     through: Literal["", "click", "view"] = ""
     creative_propensity: float = 1.0
     frozen_propensity: float = 0.0
+
+
+class Interest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What the users of one shard looked at on their own account, since the shard last said so.
+
+    ``views`` counts views by ``segment|category``; the segment is that of the user's latest decision.
+    ``event_time`` ends the seconds counted and grows from one record of a ``shard`` to the next.
+    """
+
+    shard: str
+    event_time: int
+    views: dict[str, Annotated[int, Meta(ge=1)]]
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .decision import Decision, Outcome
+from .decision import Decision, Interest, Outcome
 from .errors import BadRecord
 from .events import Event
 
@@ -29,8 +29,8 @@ class LogRecord(NamedTuple):
 class Output(NamedTuple):
     """One record to write, and the place in the log of the record that caused it.
 
-    ``stream`` is the role of the topic: ``decisions``, ``outcomes``, ``dead_letters``, ``control`` or
-    ``rollups``. ``partition`` is None for the partitioner's choice by key.
+    ``stream`` is the role of the topic: ``decisions``, ``outcomes``, ``interests``, ``dead_letters``,
+    ``control`` or ``rollups``. ``partition`` is None for the partitioner's choice by key.
     """
 
     stream: str
@@ -62,4 +62,4 @@ class Emission(NamedTuple):
 
     partition: int
     offset: int
-    body: Decision | Outcome | Rejected
+    body: Decision | Outcome | Interest | Rejected

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from models.decide.chunks import chunks
 from models.decide.pacing import paced
 from models.decide.shard import Place, Shard
-from models.domain.decision import Decision, Outcome
+from models.domain.decision import Decision, Interest, Outcome
 from models.domain.events import AdUpsert, Control, PolicyChange
 from models.domain.log import Emission, LogRecord, Received
 from models.domain.policy import Policy
@@ -64,6 +64,8 @@ class CorePolicy:
                 self._process([Received(record, first)])
             self._last[record.partition] = record
         emissions = self._process(items)
+        if self.learner is not None:
+            self.learner.follow([e.body for e in emissions if isinstance(e.body, Interest)])
         self._learn(items, [e.body for e in emissions if isinstance(e.body, Outcome)])
         return [e.body for e in emissions if isinstance(e.body, Decision)]
 

@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .protocol import Examples
-from .tracking import TrackedEngine
+from .tracking import WIDENED, TrackedEngine
 
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
@@ -53,6 +53,14 @@ class ImpulseEngine(TrackedEngine):
             self._constant_ms,
         )
 
+    def _move(self, slot: I64, group: int, step: F64, time_ms: int) -> None:
+        mean, variance = self.posterior(slot, time_ms)
+        s = self.slots
+        s["mean"][slot] = np.clip(mean + step, -_MEAN_LIMIT, _MEAN_LIMIT)
+        s["variance"][slot] = variance + WIDENED * step * step
+        s["time_ms"][slot] = np.where(s["seen"][slot], np.maximum(s["time_ms"][slot], time_ms), time_ms)
+        s["seen"][slot] = True
+
     def posterior(self, slot: I64, time_ms: int) -> tuple[F64, F64]:
         """See `Engine.posterior`."""
         prior = self._prior(slot)
@@ -86,7 +94,7 @@ def _learn(
         _forget(mean, variance, last_ms, seen, feature[n], time_ms[n], prior, constant)
         if age_ms[n] >= 0:
             step = weight[n] * label[n] * math.exp(-float(age_ms[n]) / constant)
-            _move(mean, variance, feature[n], step)
+            _add(mean, variance, feature[n], step)
             continue
         logit, total = offset[n], 0.0
         for slot in feature[n]:
@@ -96,7 +104,7 @@ def _learn(
         p = 1.0 / (1.0 + math.exp(-min(max(logit, -_LOGIT_LIMIT), _LOGIT_LIMIT)))
         h = weight[n] * p * (1.0 - p)
         gain = 1.0 / (1.0 + h * total)
-        _move(mean, variance, feature[n], gain * weight[n] * (label[n] - p))
+        _add(mean, variance, feature[n], gain * weight[n] * (label[n] - p))
         for slot in feature[n]:
             if slot >= 0:
                 variance[slot] -= variance[slot] * variance[slot] * h * gain
@@ -127,7 +135,7 @@ def _forget(
 
 
 @njit(cache=True)
-def _move(mean: F64, variance: F64, features: I32, step: float) -> None:
+def _add(mean: F64, variance: F64, features: I32, step: float) -> None:
     for slot in features:
         if slot >= 0:
             mean[slot] = min(max(mean[slot] + variance[slot] * step, -_MEAN_LIMIT), _MEAN_LIMIT)

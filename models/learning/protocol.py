@@ -87,6 +87,13 @@ class Engine(Protocol):
         """Learn from the examples in order; return how many were refused (`Examples.usable`)."""
         ...
 
+    def move(self, slot: I64, group: int, step: F64, time_ms: int) -> None:
+        """Add steps `[M]`, in logits, to the means of distinct slots of a group: news from elsewhere.
+
+        Variances, where an engine has them, grow by a quarter of the squared step.
+        """
+        ...
+
     def posterior(self, slot: I64, time_ms: int) -> tuple[F64, F64]:
         """Return mean and variance `[M]` of these slots' weights, decayed to ``time_ms``."""
         ...

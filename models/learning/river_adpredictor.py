@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from .bayes import sigmoid
 from .priors import DEFAULT_PRIORS, Priors
 from .protocol import Examples
-from .tracking import TrackedEngine
+from .tracking import WIDENED, TrackedEngine
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -124,6 +124,12 @@ class RiverAdPredictorEngine(TrackedEngine):
         step = change * (_surprise(t) + _surprise(-t)) / std
         for slot in x:
             self.model.means[slot] += self.model.variances[slot] * step
+
+    def _move(self, slot: I64, group: int, step: F64, time_ms: int) -> None:
+        for at, by in zip(slot.tolist(), (step / self._slope).tolist(), strict=True):
+            self._fade([*[-1] * group, at], time_ms)
+            self.model.means[at] = min(max(self.model.means[at] + by, -_MEAN_LIMIT), _MEAN_LIMIT)
+            self.model.variances[at] += WIDENED * by * by
 
     def _prior_probit(self, group: int) -> float:
         return float(self._prior_variance[group]) / _START_SLOPE**2

@@ -93,6 +93,11 @@ class RiverLrEngine(TrackedEngine):
                 held = min(max(self.model.weight(slot), -_MEAN_LIMIT), _MEAN_LIMIT)
                 self.model.set_weight(slot, held)
 
+    def _move(self, slot: I64, group: int, step: F64, time_ms: int) -> None:
+        self._fade(dict.fromkeys(slot.tolist(), 1.0), time_ms)
+        for at, by in zip(slot.tolist(), step.tolist(), strict=True):
+            self.model.set_weight(at, min(max(self.model.weight(at) + by, -_MEAN_LIMIT), _MEAN_LIMIT))
+
     def _fade(self, x: dict[int, float], time_ms: int) -> None:
         s = self.slots
         for slot in x:

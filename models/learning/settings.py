@@ -44,6 +44,9 @@ class LearnerSettings:
         Confidence of the ADWIN alarms.
     guard_window, guard_least_labels, guard_z
         See `Guard`.
+    interest_weight, interest_memory_s, interest_z
+        See `interest`: the elasticity to begin with (0: views teach nothing), over how many seconds views are
+        counted as the present, and by how many deviations they must differ from what is usual.
     first_version
         Version of the first record; above every version in the log when a learner starts without a snapshot.
 
@@ -63,6 +66,9 @@ class LearnerSettings:
     guard_window: int = 5000
     guard_least_labels: int = 2000
     guard_z: float = 4.0
+    interest_weight: float = 0.5
+    interest_memory_s: float = 20.0
+    interest_z: float = 3.0
     position_least_labels: int = 1000
     delay: DelaySettings = field(default_factory=DelaySettings)
     first_version: int = 1
@@ -74,7 +80,8 @@ class LearnerSettings:
             _require(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
         for name in ("dwell_weight", "hide_weight", "swipe_weight"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a share of a click in 0..1")
-        for name in ("dwell_half_ms", "drift_delta", "guard_z"):
+        _require("interest_weight", self.interest_weight, 0 <= self.interest_weight <= 2, "0..2")
+        for name in ("dwell_half_ms", "drift_delta", "guard_z", "interest_memory_s", "interest_z"):
             value = getattr(self, name)
             _require(name, value, math.isfinite(value) and value > 0, "a positive number")
         _require("features", self.features, self.features >= 16, "16 or more")

@@ -19,6 +19,8 @@ MEAN_TOLERANCE = 0.01
 """Logits a weight may drift from its last report; refreshing 10 s late costs .15 points of regret."""
 VARIANCE_TOLERANCE = 0.1
 """Relative."""
+WIDENED = 0.25
+"""Share of a squared step from elsewhere that a variance grows by."""
 _SWEEP_EVERY = 16
 _SLOT_COLUMNS: dict[str, type] = {
     "group": np.int8,
@@ -62,6 +64,14 @@ class TrackedEngine(ABC):
             self._mark(good)
             self._learn(good)
         return len(examples) - len(good)
+
+    def move(self, slot: I64, group: int, step: F64, time_ms: int) -> None:
+        """See `Engine.move`."""
+        if len(slot):
+            self._grow(int(slot.max()) + 1)
+            self.slots["group"][slot] = group
+            self.slots["touched"][slot] = True
+            self._move(slot, group, step, time_ms)
 
     def changed(self, time_ms: int, most: int | None = None) -> Changed:
         """See `Engine.changed`."""
@@ -109,6 +119,10 @@ class TrackedEngine(ABC):
     @abstractmethod
     def _learn(self, examples: Examples) -> None:
         """Learn from usable examples; their slots exist."""
+
+    @abstractmethod
+    def _move(self, slot: I64, group: int, step: F64, time_ms: int) -> None:
+        """Move the means of slots that exist; see `Engine.move`."""
 
     @abstractmethod
     def posterior(self, slot: I64, time_ms: int) -> tuple[F64, F64]:

@@ -46,10 +46,17 @@ def ads() -> RawLog:
     return log
 
 
-def run(told: list[LogRecord], ads: RawLog, engine: str = "impulse", batch: int = 64) -> MemorySink:
+def run(
+    told: list[LogRecord], ads: RawLog, engine: str = "impulse", batch: int = 64, looked: RawLog | None = None
+) -> MemorySink:
     sink = MemorySink()
-    run_flow(learn(MemoryLog(told, batch), MemoryLog(ads.records), sink, PARTITIONS, LearnOptions(engine)))
+    run_flow(learn(MemoryLog(told, batch), *others(ads, looked), sink, PARTITIONS, LearnOptions(engine)))
     return sink
+
+
+def others(ads: RawLog, looked: RawLog | None = None) -> tuple[MemoryLog, MemoryLog]:
+    """Return what the learner reads beside outcomes: interests and ads."""
+    return MemoryLog(looked.records if looked is not None else []), MemoryLog(ads.records)
 
 
 def control(sink: MemorySink, partition: int = 0) -> list:
@@ -69,6 +76,31 @@ def merged(sink: MemorySink) -> dict[str, tuple[float, float]]:
 def test_clicked_ads_rise_and_others_fall(told, ads, engine):
     weights = merged(run(told.records, ads, engine))
     assert weights["good"][0] > 0 > weights["bad"][0]
+
+
+@pytest.fixture
+def turned(told) -> RawLog:
+    """Return what is said of a segment which, before the last minute of `told`, turns from shoes to hats."""
+    log, start = RawLog(), json.loads(told.records[0].value)["event_time"]
+    for s in range(900):
+        views = {"|shoes": 9, "|hats": 1} if s < 840 else {"|shoes": 1, "|hats": 9}
+        log.raw(json.dumps({"shard": "0", "event_time": start + 1000 * s, "views": views}).encode())
+    return log
+
+
+def test_a_category_that_a_segment_turns_to_rises_though_it_was_never_shown(told, ads, turned):
+    said = [c for c in control(run(told.records, ads, looked=turned)) if isinstance(c, Adjustments)]
+    cells = {cell: w for c in said for cell, w in c.segment_categories.items()}
+    assert cells["|hats"][0] > 0.1 > -0.1 > cells["|shoes"][0]
+
+
+@pytest.mark.parametrize("bad", [b"", b"{", b'{"shard":"0","event_time":1,"views":{"a|b":-1}}', b"\xff"])
+def test_a_record_that_is_no_interest_becomes_a_dead_letter_and_learning_goes_on(told, ads, turned, bad):
+    turned.raw(bad)
+    sink = run(told.records, ads, looked=turned)
+    (letter,) = sink.stream("dead_letters")
+    assert reason(letter) == "bad_interest"
+    assert merged(sink)["good"][0] > 0
 
 
 def test_every_partition_gets_the_same_records_in_the_same_order(told, ads):
@@ -109,7 +141,9 @@ def test_stopped_and_resumed_it_goes_on_from_what_it_knew(told, ads, tmp_path):
     init_db_dir(tmp_path, 1)
     sink = MemorySink()
     for batches in (5, None):
-        flow = learn(MemoryLog(told.records, 64, batches), MemoryLog(ads.records), sink, PARTITIONS)
+        flow = learn(
+            MemoryLog(told.records, 64, batches), MemoryLog([]), MemoryLog(ads.records), sink, PARTITIONS
+        )
         run_flow(flow, 1, RecoveryConfig(str(tmp_path)))
     weights, whole = merged(sink), merged(run(told.records, ads))
     assert weights["good"] == pytest.approx(whole["good"], abs=0.05)
@@ -131,7 +165,9 @@ def test_outcomes_written_again_after_a_crash_count_once_also_across_a_resume(to
     init_db_dir(tmp_path, 1)
     sink = MemorySink()
     for batches in (7, None):
-        flow = learn(MemoryLog(repeated, 64, batches), MemoryLog(ads.records), sink, PARTITIONS)
+        flow = learn(
+            MemoryLog(repeated, 64, batches), MemoryLog([]), MemoryLog(ads.records), sink, PARTITIONS
+        )
         run_flow(flow, 1, RecoveryConfig(str(tmp_path)))
     for ad, (mean, variance) in merged(sink).items():  # a learner that resumes says all once more
         assert whole[ad] == (pytest.approx(mean, abs=0.01), pytest.approx(variance, rel=0.1))
@@ -146,7 +182,7 @@ def pacing_of(told: OutcomeLog, ads: RawLog, **catalogues: tuple[Ad, ...]) -> li
 
     sink = MemorySink()
     options = LearnOptions(ads_of=ads_of)
-    run_flow(learn(MemoryLog(told.records, 64), MemoryLog(ads.records), sink, PARTITIONS, options))
+    run_flow(learn(MemoryLog(told.records, 64), *others(ads), sink, PARTITIONS, options))
     return [record for record in control(sink) if isinstance(record, Pacing)]
 
 

@@ -114,7 +114,8 @@ def logs(draw: st.DrawFn) -> list[Received]:
         user = f"u{draw(st.integers(0, 4))}"
         ad = f"a{draw(st.integers(0, 5))}"
         after = draw(st.sampled_from([0.0, 0.5, 3.0, 70.0, 4000.0]))
-        match draw(st.sampled_from(["request", "request", "feedback", "feedback", "dwell", "control"])):
+        often = ["request", "request", "feedback", "feedback"]
+        match draw(st.sampled_from([*often, "dwell", "view", "control"])):
             case "request":
                 decisions.append((user, log.request(user, after_s=after)))
             case "feedback":
@@ -129,6 +130,8 @@ def logs(draw: st.DrawFn) -> list[Received]:
                 )  # fmt: skip
             case "dwell":
                 log.add(events.Dwell, after_s=after, user_id=user, ad_id=ad, dwell_ms=4000)
+            case "view":
+                log.add(events.View, after_s=after, user_id=user, ad_id=ad)
             case "control":
                 _draw_control(draw, log, user, ad)
     return log.records

@@ -136,6 +136,23 @@ def test_changed_comes_back_to_weights_that_faded_while_idle(name):
 
 
 @every_engine
+def test_a_move_adds_its_step_to_the_mean_whether_the_slot_was_seen_or_not(name):
+    engine = make_engine(name, PRIORS)
+    engine.learn(stream())
+    before = mean_of(engine, CELL, 150_000)
+    engine.move(np.array([CELL, 7]), 3, np.array([0.4, -0.3]), 150_000)
+    assert mean_of(engine, CELL, 150_000) == pytest.approx(before + 0.4)
+    assert mean_of(engine, 7, 150_000) == pytest.approx(-0.3)
+
+
+@every_engine
+def test_a_move_is_reported_as_changed(name):
+    engine = make_engine(name, PRIORS)
+    engine.move(np.array([CELL]), 3, np.array([0.4]), 1000)
+    assert engine.changed(1000).slot.tolist() == [CELL]
+
+
+@every_engine
 def test_a_reset_returns_every_weight_to_the_prior(name):
     engine = make_engine(name, PRIORS)
     engine.learn(stream(200))

@@ -1,0 +1,209 @@
+"""Views tell that a segment's interests have moved; nothing moves while they are spread as usual."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.outcomes import outcome
+
+from models.domain.decision import Interest, Parts
+from models.domain.errors import SettingError
+from models.learning.interest import Elasticity, InterestWatch
+from models.learning.learner import Learner
+from models.learning.settings import LearnerSettings
+
+CATEGORIES = ("a", "b", "c", "d")
+EVEN = {f"s|{category}": 5 for category in CATEGORIES}
+TURNED = {"s|a": 1, "s|b": 5, "s|c": 13, "s|d": 1}
+
+
+def interest(at_s: int, views=EVEN, shard="00000-000") -> Interest:
+    return Interest(shard=shard, event_time=at_s * 1000, views=dict(views))
+
+
+def watch(**kwargs) -> InterestWatch:
+    return InterestWatch(**{"memory_s": 20.0, "usual_s": 600.0, "z": 3.0, **kwargs})
+
+
+def told(of: InterestWatch, seconds, views=EVEN) -> dict[str, float]:
+    """Tell the same views every second; return what each cell moved by in all."""
+    total: dict[str, float] = {}
+    for s in seconds:
+        of.add(interest(s, views))
+        moved = of.steps()
+        for cell, change in zip(moved.cells, moved.change.tolist(), strict=True):
+            total[cell] = total.get(cell, 0.0) + change
+    return total
+
+
+def test_views_that_are_spread_as_usual_move_nothing():
+    assert told(watch(), range(300)) == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_chance_alone_moves_next_to_nothing(seed):
+    of, rng, moves = watch(), np.random.default_rng(seed), 0
+    names = [f"s{s}|c{c}" for s in range(8) for c in range(24)]
+    for s in range(300):
+        views = {name: int(n) for name, n in zip(names, rng.poisson(0.4, len(names)), strict=True) if n}
+        of.add(interest(s, views))
+        moves += len(of.steps().cells)
+    assert moves < 20
+
+
+def test_a_category_that_is_looked_at_more_moves_up_and_one_that_is_left_moves_down():
+    of = watch()
+    told(of, range(200))
+    moved = told(of, range(200, 260), TURNED)
+    assert moved["s|c"] == pytest.approx(np.log(13 / 5), abs=0.35)
+    assert moved["s|a"] < -0.7
+    assert abs(moved.get("s|b", 0.0)) < 0.1
+
+
+def test_once_the_new_interests_are_usual_nothing_moves_any_more():
+    of = watch()
+    told(of, range(200))
+    told(of, range(200, 300), TURNED)
+    assert told(of, range(300, 500), TURNED) == {}
+
+
+def test_another_segments_views_say_nothing():
+    of = watch()
+    told(of, range(200), EVEN | {"t|a": 5, "t|b": 5})
+    moved = told(of, range(200, 260), {**EVEN, "t|a": 9, "t|b": 1})
+    assert {cell.split("|")[0] for cell in moved} == {"t"}
+
+
+def test_more_views_of_every_category_are_no_change():
+    of = watch()
+    told(of, range(200))
+    assert told(of, range(200, 260), {cell: 6 * n for cell, n in EVEN.items()}) == {}
+
+
+def test_nothing_moves_before_it_is_known_what_is_usual():
+    assert told(watch(), range(10), TURNED) == {}
+
+
+def test_a_record_that_comes_twice_counts_once():
+    once, twice = watch(), watch()
+    assert once.add(interest(1))
+    assert twice.add(interest(1))
+    assert not twice.add(interest(1, TURNED))
+    assert twice.values() == once.values()
+
+
+def test_records_of_several_shards_add_up():
+    of = watch()
+    assert of.add(interest(1, shard="00000-000"))
+    assert of.add(interest(1, shard="00001-000"))
+    assert of.values()["counts"][0] == [10.0] * 4
+
+
+def test_cells_that_nobody_looks_at_any_more_make_room():
+    of = watch(capacity=4, usual_s=10.0)
+    told(of, range(5))
+    told(of, range(5, 200), {"s|a": 5})
+    of.add(interest(200, {"s|new": 1}))
+    assert of.values()["cells"] == ["s|a", "s|new"]
+
+
+def test_with_all_cells_in_use_a_new_one_is_left_out():
+    of = watch(capacity=4)
+    told(of, range(5))
+    of.add(interest(5, {"s|new": 1}))
+    assert of.values()["cells"] == list(EVEN)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(list(EVEN)), st.integers(1, 50)), max_size=60))
+def test_a_restored_watch_goes_on_as_the_original_would(told_views):
+    of, middle = watch(), len(told_views) // 2
+    for s, views in enumerate(told_views[:middle]):
+        of.add(interest(s, views))
+        of.steps()
+    again = watch()
+    again.restore(of.values())
+    for s, views in enumerate(told_views[middle:], start=middle):
+        assert of.add(interest(s, views)) == again.add(interest(s, views))
+        one, other = of.steps(), again.steps()
+        assert one.cells == other.cells
+        assert np.array_equal(one.change, other.change)
+
+
+def judged(truth: float, steps: int = 40, seed: int = 0) -> Elasticity:
+    """Return what is learned of steps after which the weight goes to ``truth * change``, give or take."""
+    belief, rng = Elasticity(), np.random.default_rng(seed)
+    for _ in range(steps):
+        change = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.5))
+        belief.expect("s|a", 0.2, change, (0.2 + belief.mean * change, 0.1), now_ms=0)
+        weight = 0.2 + truth * change + rng.normal(0.0, 0.05)
+        certain = 1.0 / 0.1 + 1.0 / 0.01  # the evidence since then has variance .01
+        belief.judge("s|a", ((0.2 + belief.mean * change) / 0.1 + weight / 0.01) / certain, 1.0 / certain)
+    return belief
+
+
+@pytest.mark.parametrize("truth", [0.0, 0.33, 1.0])
+def test_the_elasticity_comes_to_what_steps_turn_out_to_be_worth(truth):
+    assert judged(truth).mean == pytest.approx(truth, abs=0.12)
+
+
+def test_a_step_that_no_label_followed_teaches_nothing():
+    belief = Elasticity()
+    belief.expect("s|a", 0.0, 1.0, (0.5, 0.1), now_ms=0)
+    belief.judge("s|a", 0.5, 0.1)
+    assert belief == Elasticity()
+
+
+def test_steps_in_quick_succession_are_judged_as_one_after_the_last():
+    belief = Elasticity()
+    belief.expect("s|a", 0.1, 0.5, (0.35, 0.1), now_ms=0)
+    belief.expect("s|a", 0.35, 0.7, (0.7, 0.1), now_ms=5_000)
+    assert belief.due(60_000) == []
+    assert belief.due(65_000) == ["s|a"]
+    assert belief.pending["s|a"][:2] == (0.1, 1.2)
+
+
+@pytest.fixture
+def learner():
+    return learner_of()
+
+
+def learner_of(**settings) -> Learner:
+    """Return a learner that knows how the segment's views are usually spread."""
+    of = Learner(LearnerSettings(**settings))
+    live(of, range(200), EVEN)
+    return of
+
+
+def live(of: Learner, seconds, views) -> dict[str, tuple[float, float]]:
+    """Let the seconds pass; return the last weights that were said of the cells."""
+    said = {}
+    for s in seconds:
+        of.follow([interest(s, views)])
+        seen = outcome("impression", at_s=s, segment="s", category="b", parts=Parts(base=-3.0))
+        for record in of.learn([seen]).adjustments:
+            said |= record.segment_categories
+    return said
+
+
+@pytest.mark.parametrize("engine", ["impulse", "river_lr", "river_adpredictor"])
+def test_a_category_that_was_never_shown_is_told_of_by_views(engine):
+    said = live(learner_of(engine=engine), range(200, 260), TURNED)
+    assert said["s|c"][0] > 0.2
+    assert said["s|a"][0] < -0.2
+
+
+def test_with_interest_weight_0_views_teach_nothing():
+    assert live(learner_of(interest_weight=0.0), range(200, 260), TURNED).keys() == {"s|b"}
+
+
+def test_a_restored_learner_follows_interests_as_the_original_would(learner):
+    again = Learner.from_bytes(learner.to_bytes())
+    assert live(again, range(200, 260), TURNED) == live(learner, range(200, 260), TURNED)
+
+
+@pytest.mark.parametrize(("name", "bad"), [("weight", -1.0), ("memory_s", 0.0), ("z", float("nan"))])
+def test_a_wrong_setting_is_refused(name, bad):
+    with pytest.raises(SettingError, match=f"learner.interest_{name}"):
+        LearnerSettings(**{f"interest_{name}": bad})
