@@ -21,7 +21,7 @@ from models.domain.ids import decision_id
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
-STREAMS = ("events", "decisions", "outcomes", "dead_letters", "rollups")
+STREAMS = ("events", "decisions", "outcomes", "interests", "dead_letters", "rollups")
 PARTITIONS = 2
 
 

@@ -119,7 +119,10 @@ class Run:
 
 @pytest.fixture
 def run(new_topics: NewTopics, tmp_path: Path) -> Iterator[Run]:
-    run = Run(new_topics({"EVENTS": PARTITIONS, "OUTCOMES": PARTITIONS, "DEAD_LETTERS": 1}), tmp_path)
+    run = Run(
+        new_topics({"EVENTS": PARTITIONS, "OUTCOMES": PARTITIONS, "INTERESTS": 1, "DEAD_LETTERS": 1}),
+        tmp_path,
+    )
     yield run
     run.processes.close()
 
@@ -128,7 +131,7 @@ def undisturbed(run: Run) -> InForce:
     """Return what a learner says of the same outcomes that nothing interrupts, in memory."""
     sink = MemorySink()
     ads = [record for record in run.records("EVENTS") if record.partition == 0][:1]
-    run_flow(learn(MemoryLog(run.records("OUTCOMES"), 16), MemoryLog(ads), sink, [0]))
+    run_flow(learn(MemoryLog(run.records("OUTCOMES"), 16), MemoryLog([]), MemoryLog(ads), sink, [0]))
     return InForce([LogRecord("t", 0, n, 0, o.key, o.value) for n, o in enumerate(sink.stream("control"))])
 
 
