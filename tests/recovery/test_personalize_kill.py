@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)
 
 PARTITIONS = 4
 USERS = 30
-STREAMS = ("EVENTS", "DECISIONS", "OUTCOMES", "DEAD_LETTERS")
+STREAMS = ("EVENTS", "DECISIONS", "OUTCOMES", "INTERESTS", "DEAD_LETTERS")
 
 
 class Run:
