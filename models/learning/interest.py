@@ -5,7 +5,7 @@ has become liked is found by chance and late. Views on the users' own account te
 once: how a segment's views are spread over them is compared with how they usually are.
 
 Per cell (segment x category), with the counts n of the last seconds (fading with ``memory_s``) and u of the
-last minutes (fading with the priors' time constant), N and U their sums over the segment and s = u/U:
+minutes before (fading with the priors' time constant), N and U their sums over the segment and s = u/U:
 
     z = (n - sN) / sqrt(sN + (sN)^2 / u)            is the cell's share another one than usual?
     d = log((n + ks) / (N + k)) - log s             by how much, shrunk towards nothing by k views
@@ -86,7 +86,8 @@ class InterestWatch:
             return Steps([], np.zeros(0))
         z, change, known = self._compare()
         moved = np.flatnonzero((np.abs(z) > self._z) & known)
-        self._counts[1, moved] *= np.exp(change[moved])
+        recent, earlier = self._apart()
+        self._counts[1, moved] = recent[moved] + earlier[moved] * np.exp(change[moved])
         names = list(self._place)
         return Steps([names[at] for at in moved.tolist()], change[moved])
 
@@ -107,7 +108,7 @@ class InterestWatch:
     def _compare(self) -> tuple[F64, F64, NDArray[np.bool_]]:
         """Return z, d and whether enough is known, of every cell `[N]`."""
         of = self._segment[: len(self)]
-        recent, usual = self._counts[:, : len(self)]
+        recent, usual = self._apart()
         all_recent, all_usual, cells = (np.bincount(of, x)[of] for x in (recent, usual, np.ones(len(of))))
         share = (usual + 0.5) / (all_usual + 0.5 * cells)
         expected = share * all_recent
@@ -115,6 +116,11 @@ class InterestWatch:
         shrunk = (recent + _SHRINK * share) / (all_recent + _SHRINK)
         known = (all_recent >= _LEAST_RECENT) & (all_usual >= _LEAST_USUAL)
         return (recent - expected) / deviation, np.log(shrunk / share), known
+
+    def _apart(self) -> tuple[F64, F64]:
+        """Return the counts of the last seconds, and those of the last minutes without them."""
+        recent, all_of_them = self._counts[:, : len(self)]
+        return recent, np.maximum(all_of_them - recent, 0.0)
 
     def _fade(self, now_ms: int) -> None:
         if self._now_ms is not None and now_ms > self._now_ms:
