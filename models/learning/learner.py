@@ -41,7 +41,7 @@ from .event_clock import EventClock
 from .guard import Guard, GuardReport, reason_of
 from .interest import Elasticity, InterestWatch
 from .packing import pack, unpack
-from .patience import Patience
+from .patience import NOTHING_DUE, Patience
 from .position import PositionBias, examination_of, examination_shift
 from .protocol import Changed
 from .sample import BIAS, SEGMENT_CATEGORY, Sampler, adjusted_logit, frozen_logit, refusal
@@ -198,10 +198,13 @@ class Learner:
         return self.settings.hide_weight if kind == "hide" else self.settings.swipe_weight
 
     def _unanswered(self) -> list[DriftAlarm]:
-        """Learn as 0 the impressions whose clicks should be here by now."""
+        """Learn the impressions whose clicks should be here by now."""
         now = self._clock.now_ms
-        due = self._patience.due(now) if now is not None else []
-        return [alarm for one in due if (alarm := self._label(one, 0.0)) is not None]
+        due = self._patience.due(now) if now is not None else NOTHING_DUE
+        alarms = [self._label(one, label) for one, label in due.labels]
+        for click in due.clicks:
+            self._correct(click)  # all at once they would look like a drift
+        return [alarm for alarm in alarms if alarm is not None]
 
     def _label(self, outcome: Outcome, label: float) -> DriftAlarm | None:
         """Learn a fresh label."""
@@ -213,14 +216,20 @@ class Learner:
         return self._watch(outcome, label - sigmoid(frozen))
 
     def _answered(self, outcome: Outcome) -> DriftAlarm | None:
-        """Undo the 0 that was learned of an impression which has been clicked after all."""
+        """Take the click of an impression that is learned as 0 unless it is known to be clicked."""
+        self._patience.note_click(outcome)
+        if self._patience.holds(outcome):
+            return None
+        self._correct(outcome)
+        return self._watch(outcome, 1.0)
+
+    def _correct(self, outcome: Outcome) -> None:
+        """Undo the 0 that was or will be learned of an impression which has been clicked after all."""
         age_ms = max(outcome.event_time - outcome.decision_time, 0)
-        self._patience.note_click(age_ms)
         self._sampler.correct(outcome, 1.0, age_ms)
         self._position.correct(outcome.slot, adjusted_logit(outcome))
         if outcome.adjustments_version >= self._reset_version:
             self._guard.correct(*self._predictions(outcome), frozen_weight(outcome))
-        return self._watch(outcome, 1.0)
 
     def _watch(self, outcome: Outcome, residual: float) -> DriftAlarm | None:
         return self._drift.add(outcome.segment, outcome.category, residual, outcome.event_time)

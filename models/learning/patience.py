@@ -5,6 +5,10 @@ the attribution window ends, they trail a minute behind and it overshoots at eve
 mean delay, negatives and clicks of one cohort balance at every moment, whatever the rate does, and
 clicks need no look-up: each is a correction of +1, before or after its 0.
 
+A start is no such balance: the first clicks come before any negative, and the first delays that can be seen
+are short. So for the first `WARM_UP` mean delays nothing is learned; then what has come is learned at once,
+each impression with the label that is known by then.
+
 What waits goes by the time of its decision, not in the order in which it came: partitions of outcomes are
 read one ahead of the other, and an impression of one that lags must not wait for the clock to pass those
 that came before it while its clicks are learned.
@@ -12,8 +16,10 @@ that came before it while its clicks are learned.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,6 +29,28 @@ _LONGEST_MS = 60_000.0
 _FIRST_GUESS_MS = 3_000.0
 _FIRST_WEIGHT = 10.0
 _MEMORY = 1000.0
+_CERTAIN = 50.0
+_GUESSED = 100.0
+
+
+WARM_UP = 3.0
+"""Mean delays after the first decision heard of; of an exponential law 5 % are longer."""
+
+
+class Due(NamedTuple):
+    """What is to be learned now, in order."""
+
+    labels: Sequence[tuple[Outcome, float]]
+    """Impressions with their labels: 0, and at the start 1 where the click is known already."""
+    clicks: Sequence[Outcome]
+    """At the start, clicks of impressions that are not yet due, or were never heard of."""
+
+
+NOTHING_DUE = Due((), ())
+
+
+def _shown(outcome: Outcome) -> tuple[str, int]:
+    return outcome.decision_id, outcome.slot
 
 
 class Patience:
@@ -32,6 +60,10 @@ class Patience:
         self.mean_delay_ms = _FIRST_GUESS_MS
         self._capacity = capacity
         self._clicks = _FIRST_WEIGHT
+        self._first_ms: int | None = None
+        """Time of the first decision heard of: a click's delay cannot have been longer than since then."""
+        self._warm = False
+        self._early: dict[tuple[str, int], Outcome] = {}
         self._came = 0
         self._waiting: list[tuple[int, int, Outcome]] = []
         """A heap by the decision's time, then by when it came."""
@@ -41,34 +73,67 @@ class Patience:
 
     def wait(self, impression: Outcome) -> None:
         """Let an impression wait for its click."""
+        self._hear(impression.decision_time)
         heappush(self._waiting, (impression.decision_time, self._came, impression))
         self._came += 1
 
-    def note_click(self, delay_ms: int) -> None:
-        """Take the delay of one click after its decision into the mean."""
-        self._clicks = min(self._clicks + 1.0, _MEMORY)
-        self.mean_delay_ms += (
-            min(max(float(delay_ms), 0.0), _LONGEST_MS) - self.mean_delay_ms
-        ) / self._clicks
+    def note_click(self, click: Outcome) -> None:
+        """Take the delay of one click after its decision into the mean.
 
-    def due(self, now_ms: int) -> list[Outcome]:
-        """Return, in order, the impressions that have waited long enough or are too many."""
-        out = []
+        In the first minute only short delays can have been seen, and negatives learned too early would
+        drag every weight down. So each delay counts with what an exponential law of the present mean adds
+        to a mean of delays cut off at a: E[d] = E[d | d < a] + a / (exp(a / mean) - 1), an EM step.
+        """
+        cut = max(click.event_time - self._hear(click.decision_time), 1)
+        delay = min(max(float(click.event_time - click.decision_time), 0.0), _LONGEST_MS)
+        missed = cut / math.expm1(min(cut / self.mean_delay_ms, _CERTAIN)) if self.mean_delay_ms > 0 else 0.0
+        self._clicks = min(self._clicks + 1.0, _MEMORY)
+        self.mean_delay_ms += (min(delay + missed, _LONGEST_MS) - self.mean_delay_ms) / self._clicks
+
+    def _hear(self, decision_ms: int) -> int:
+        """Return the time of the first decision heard of, which may be this one."""
+        self._first_ms = decision_ms if self._first_ms is None else min(self._first_ms, decision_ms)
+        return self._first_ms
+
+    def holds(self, click: Outcome) -> bool:
+        """Keep a click that came before learning began; say whether it was kept."""
+        if self._warm or len(self._early) >= self._capacity:
+            return False
+        self._early[_shown(click)] = click
+        return True
+
+    def due(self, now_ms: int) -> Due:
+        """Return what is to be learned by now: impressions that waited long enough or are too many."""
+        if not self._is_warm(now_ms):
+            return NOTHING_DUE
+        labels = []
         while self._waiting and (
             len(self._waiting) > self._capacity or self._waiting[0][0] + self.mean_delay_ms <= now_ms
         ):
-            out.append(heappop(self._waiting)[2])
-        return out
+            impression = heappop(self._waiting)[2]
+            clicked = bool(self._early) and self._early.pop(_shown(impression), None) is not None
+            labels.append((impression, 1.0 if clicked else 0.0))
+        early, self._early = tuple(self._early.values()), {}
+        return Due(labels, early)
+
+    def _is_warm(self, now_ms: int) -> bool:
+        if not self._warm and self._first_ms is not None:
+            long_enough = now_ms >= self._first_ms + WARM_UP * self.mean_delay_ms
+            self._warm = long_enough or len(self._waiting) > self._capacity
+            self._clicks = min(self._clicks, _GUESSED)  # what was made up for gives way to what is seen
+        return self._warm
 
     def values(self) -> list[Any]:
         """Return the state as plain values."""
         waiting = [impression for _, _, impression in sorted(self._waiting, key=lambda one: one[:2])]
-        return [self.mean_delay_ms, self._clicks, msgspec.msgpack.encode(waiting)]
+        outcomes = msgspec.msgpack.encode([waiting, list(self._early.values())])
+        return [self.mean_delay_ms, self._clicks, self._first_ms, self._warm, outcomes]
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        self.mean_delay_ms, self._clicks, packed = values
-        waiting = msgspec.msgpack.decode(packed, type=list[Outcome])
+        self.mean_delay_ms, self._clicks, self._first_ms, self._warm, packed = values
+        waiting, early = msgspec.msgpack.decode(packed, type=tuple[list[Outcome], list[Outcome]])
+        self._early = {_shown(click): click for click in early}
         self._came = len(waiting)
         self._waiting = [(impression.decision_time, n, impression) for n, impression in enumerate(waiting)]
         heapify(self._waiting)

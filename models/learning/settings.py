@@ -63,8 +63,8 @@ class LearnerSettings:
     hide_weight: float = 0.5
     swipe_weight: float = 0.02
     drift_delta: float = 1e-4
-    guard_window: int = 5000
-    guard_least_labels: int = 2000
+    guard_window: int = 20_000
+    guard_least_labels: int = 10_000
     guard_z: float = 4.0
     interest_weight: float = 0.5
     interest_memory_s: float = 20.0

@@ -77,7 +77,7 @@ def story() -> tuple[Loop, int]:
     loop = Loop()
     loop.run(POISON, 80)
     poisoned = len(loop.told)
-    loop.run({}, 60)
+    loop.run({}, 100)
     return loop, poisoned
 
 
@@ -90,7 +90,7 @@ def test_the_poison_turns_the_learner_against_the_best_ads(story):
     loop, _ = story
     led = [d for d in loop.decided if d.adjustments_version < the_reset(loop).version][-1000:]
     assert np.mean([d.ads[0].ad_id in POISON for d in led]) < 0.25
-    assert np.mean([RATES[d.ads[0].ad_id] for d in led]) < 0.7 * np.mean(list(RATES.values()))
+    assert np.mean([RATES[d.ads[0].ad_id] for d in led]) < 0.8 * np.mean(list(RATES.values()))
 
 
 def test_the_adjusted_model_loses_by_its_choices_alone_and_a_record_rolls_it_back_and_says_why(story):

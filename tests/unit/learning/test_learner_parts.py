@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_learner import outcome
+from test_learner import START, outcome
 
 from models.domain.errors import ArtifactError
 from models.learning.drift import DriftWatch
 from models.learning.event_clock import MAX_LEAP_MS, EventClock
 from models.learning.guard import Guard
 from models.learning.packing import pack, unpack
-from models.learning.patience import Patience
+from models.learning.patience import NOTHING_DUE, WARM_UP, Due, Patience
 from models.learning.position import PositionBias, examination_shift, fit_examination
 from models.learning.vocabulary import Vocabulary
 
@@ -69,39 +71,106 @@ def test_a_vocabulary_survives_as_plain_values_in_order_of_use():
     assert back.evicted[0].name == "b"
 
 
-def test_impressions_wait_in_order_for_the_mean_delay():
+def names(due: Due) -> list[str]:
+    return [impression.ad_id for impression, _ in due.labels]
+
+
+@pytest.fixture
+def warm() -> Patience:
+    """Return a patience that has seen the first three mean delays."""
     patience = Patience()
+    patience.wait(outcome(at=-60_000, ad_id="first"))
+    assert names(patience.due(outcome().event_time)) == ["first"]
+    return patience
+
+
+def test_impressions_wait_in_order_for_the_mean_delay(warm):
     for n in range(3):
-        patience.wait(outcome(at=1000 * n, ad_id=f"a{n}"))
+        warm.wait(outcome(at=1000 * n, ad_id=f"a{n}"))
     start = outcome().event_time
-    assert patience.due(start + 2999) == []
-    assert [o.ad_id for o in patience.due(start + 4000)] == ["a0", "a1"] and len(patience) == 1
+    assert names(warm.due(start + 2999)) == []
+    assert names(warm.due(start + 4000)) == ["a0", "a1"] and len(warm) == 1
 
 
-def test_an_impression_of_a_partition_that_lags_does_not_wait_behind_those_of_others():
-    patience, start = Patience(), outcome().event_time
-    patience.wait(outcome(at=100_000, ad_id="ahead"))
-    patience.wait(outcome(at=0, ad_id="behind"))
-    assert [o.ad_id for o in patience.due(start + 100_000)] == ["behind"]
+def test_an_impression_of_a_partition_that_lags_does_not_wait_behind_those_of_others(warm):
+    start = outcome().event_time
+    warm.wait(outcome(at=100_000, ad_id="ahead"))
+    warm.wait(outcome(at=0, ad_id="behind"))
+    assert names(warm.due(start + 100_000)) == ["behind"]
     restored = Patience()
-    patience.wait(outcome(at=50_000, ad_id="between"))
-    restored.restore(patience.values())
-    for one in (patience, restored):
-        assert [o.ad_id for o in one.due(start + 200_000)] == ["between", "ahead"]
+    warm.wait(outcome(at=50_000, ad_id="between"))
+    restored.restore(warm.values())
+    for one in (warm, restored):
+        assert names(one.due(start + 200_000)) == ["between", "ahead"]
 
 
 def test_too_many_waiting_impressions_make_the_oldest_go_first():
     patience = Patience(capacity=2)
     for n in range(4):
         patience.wait(outcome(ad_id=f"a{n}"))
-    assert [o.ad_id for o in patience.due(outcome().event_time)] == ["a0", "a1"]
+    assert names(patience.due(outcome().event_time)) == ["a0", "a1"]
+
+
+def started(**kwargs) -> Patience:
+    """Return a patience that has heard, in its first seconds, of four impressions and two clicks."""
+    patience = Patience(**kwargs)
+    for n in range(4):
+        patience.wait(outcome(at=3000 * n, decision_id=f"d{n}", ad_id=f"a{n}"))
+    for n in (1, 3):
+        at = {"at": 3000 * n + 1000, "decision_time": START + 3000 * n}
+        click = outcome("click", decision_id=f"d{n}", ad_id=f"a{n}", **at)
+        patience.note_click(click)
+        assert patience.holds(click)
+    return patience
+
+
+def test_at_the_start_nothing_is_learned_for_three_mean_delays():
+    patience, start = started(), outcome().event_time
+    first = start + math.ceil(WARM_UP * patience.mean_delay_ms)
+    assert patience.due(first - 1) == NOTHING_DUE
+    assert names(patience.due(first)) == ["a0", "a1"]
+
+
+def test_then_each_impression_is_learned_with_the_label_that_is_known():
+    patience = started()
+    due = patience.due(outcome().event_time + math.ceil(WARM_UP * patience.mean_delay_ms))
+    assert names(due) == ["a0", "a1"]
+    assert [label for _, label in due.labels] == [0.0, 1.0]
+    assert [click.ad_id for click in due.clicks] == ["a3"], "its impression is not yet due"
+
+
+def test_once_learning_has_begun_clicks_are_not_held():
+    patience = started()
+    patience.due(outcome().event_time + 15_000)
+    assert not patience.holds(outcome("click", at=16_000))
+
+
+def test_a_start_can_be_interrupted():
+    patience, restored = started(), Patience()
+    restored.restore(patience.values())
+    now = outcome().event_time + 15_000
+    assert restored.due(now) == patience.due(now)
+
+
+def test_first_short_delays_do_not_shorten_the_mean():
+    """Clicks come 4 s after their decisions on average; in the first 4 s only shorter delays are seen."""
+    rng = np.random.default_rng(0)
+    made = rng.uniform(0, 4_000, 4_000)
+    delay = rng.exponential(4_000, 4_000)
+    patience = Patience()
+    patience.wait(outcome(at=0))
+    came = sorted((at + d, at) for at, d in zip(made.tolist(), delay.tolist(), strict=True) if at + d < 4_000)
+    for at, decided in came:
+        patience.note_click(outcome("click", at=round(at), decision_time=START + round(decided)))
+    assert np.mean([at - decided for at, decided in came]) < 1_400
+    assert 3_000 < patience.mean_delay_ms < 6_000
 
 
 def test_one_endless_delay_moves_the_mean_by_a_bounded_step():
     patience = Patience()
-    patience.note_click(10**9)
+    patience.note_click(outcome("click", at=10**9, decision_time=START + 0))
     assert patience.mean_delay_ms < 10_000
-    patience.note_click(-5)
+    patience.note_click(outcome("click", at=0, decision_time=START + 5))
     assert patience.mean_delay_ms > 0
 
 
