@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,7 +17,7 @@ import numpy as np
 from rich.live import Live
 
 from connectors.client import KafkaConfig
-from connectors.embedded_broker import EmbeddedBroker
+from connectors.embedded_broker import CLIENT_SETTINGS, EmbeddedBroker
 from connectors.log_files import read_log, write_log
 from flows.commands.model import progress_bar, read_examples
 from flows.commands.output import console
@@ -150,7 +151,7 @@ def _live(base: WorldConfig, options: DemoOptions, baselines: Mapping[str, Futur
             for command, process in processes.items():
                 require_alive(process, command, options.folder)
 
-        config = KafkaConfig(broker.bootstrap)
+        config = KafkaConfig(broker.bootstrap, extra=CLIENT_SETTINGS)
         wait_for_flow(config, names.events, names.decisions, check)
         world = World(msgspec.structs.replace(base, epoch_ms=int(time.time() * 1000) + 1000))
         bridge = WorldBridge(world, config, names.events, names.decisions)
@@ -182,6 +183,7 @@ def _environment(folder: Path, bootstrap: str) -> dict[str, str]:
         "IMPULSE_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
         "IMPULSE_MODEL": str(folder / "model"),
         "IMPULSE_ARTIFACTS": str(folder / "artifacts"),
+        "IMPULSE_KAFKA__EXTRA": json.dumps(CLIENT_SETTINGS),
         "IMPULSE_LINGER_MS": "0.5",
     }
 
