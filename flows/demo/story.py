@@ -45,7 +45,6 @@ PARTITIONS = 8
 _HISTORY_S = 240
 _TRAIN_MINUTES = 0.6
 _WARM_RECORDS = 20_000
-_TICK_S = 0.005
 _REFRESH_S = 0.5
 
 
@@ -167,8 +166,7 @@ def _run_live(
     with Live(console=console, transient=True, auto_refresh=False) as display:
         while (now_ms := int(time.time() * 1000)) < start_ms + seconds * 1000:
             bridge.live_until(now_ms)
-            if not bridge.read_decisions():
-                time.sleep(_TICK_S)
+            bridge.read_decisions()
             if time.monotonic() - refreshed > _REFRESH_S:
                 check()
                 refreshed = time.monotonic()
