@@ -28,6 +28,9 @@ _PLAIN = {
     "ssl_key_password": "ssl.key.password",
 }
 
+_CONSUMERS_OWN = "fetch."
+"""How settings of ``extra`` begin that librdkafka takes for consumers only."""
+
 
 @dataclass(frozen=True)
 class KafkaConfig:
@@ -70,7 +73,8 @@ class KafkaConfig:
         """Return the settings that every kind of client shares."""
         named = {theirs: getattr(self, ours) for ours, theirs in _PLAIN.items()}
         quiet = {"log.connection.close": False}
-        return quiet | {k: v for k, v in named.items() if v is not None} | dict(self.extra)
+        shared = {name: value for name, value in self.extra.items() if not name.startswith(_CONSUMERS_OWN)}
+        return quiet | {k: v for k, v in named.items() if v is not None} | shared
 
     def consumer(self, group_id: str) -> dict[str, Any]:
         """Return the settings of a consumer with explicit offsets.
@@ -86,7 +90,7 @@ class KafkaConfig:
             "fetch.wait.max.ms": 10,
             "fetch.error.backoff.ms": 100,
             "reconnect.backoff.max.ms": 1000,
-        } | self.common()
+        } | {**self.common(), **self.extra}
 
     def producer(self, linger_ms: float = 2.0, delivery_timeout_s: float = 120.0) -> dict[str, Any]:
         """Return the settings of an idempotent producer that partitions as Java clients do."""

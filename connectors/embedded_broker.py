@@ -3,7 +3,8 @@
 Limits: everything is in memory and gone when the process ends; at most 5 MiB or 100,000 batches per
 partition are kept, and older ones vanish silently; transactions are accepted but not isolated
 (`read_committed` shows aborted records) and not fenced; there is no compaction, no retention, no
-offsets-for-times, no security, and long polls never wake (clients use ``fetch.wait.max.ms=10``).
+offsets-for-times, no security, and long polls never wake: who reads waits half of ``fetch.wait.max.ms`` for
+every record, so clients are to use CLIENT_SETTINGS.
 No guarantee may be derived from it: those are shown on Apache Kafka.
 
 As a program (``python -m connectors.embedded_broker --topic NAME:PARTITIONS``) it prints one JSON line
@@ -31,6 +32,9 @@ from models.domain.errors import LogError
 
 DEFAULT_PARTITIONS = 4
 """Partitions of a topic that a client uses before it was created here."""
+
+CLIENT_SETTINGS = {"fetch.wait.max.ms": 3}
+"""What keeps the latency of a hop low; `KafkaConfig.extra` takes it. Shorter waits cost more than they gain."""
 
 _PRODUCER = 0
 _EXISTS = 36

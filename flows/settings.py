@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     )
     recovery: Path | None = Field(None, description="folder of Bytewax's recovery store; none: no recovery")
     rollup_lateness_s: int = Field(60, ge=0, description="how long a campaign's minute waits for stragglers")
-    epoch_ms: int = Field(10_000, ge=10, description="time between two snapshots")
+    epoch_ms: int = Field(10_000, ge=10, description="time between two snapshots, with recovery")
 
     @classmethod
     def settings_customise_sources(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,6 +28,9 @@ from flows.settings import Settings
 from models.domain.errors import SettingError
 
 from .output import AsJson, SettingsFile, say, settings_of
+
+_NO_RECOVERY = timedelta(hours=1)
+"""Epoch of a flow without a recovery store."""
 
 
 def register(app: typer.Typer) -> None:
@@ -91,11 +95,14 @@ def run_flow(dataflow: Dataflow, chosen: Settings) -> None:
     """Run a dataflow in this process with the recovery store and epochs of the settings.
 
     Each flow has a recovery store of its own, a folder named after it: one settings file serves all.
+    Without a store nobody reads snapshots, but Bytewax still takes them; each would stop every shard.
     """
     from bytewax._bytewax import cli_main  # the runner behind `python -m bytewax.run`, with finer epochs
 
     recovery = recovery_config(chosen.recovery and chosen.recovery / dataflow.flow_id)
-    cli_main(dataflow, epoch_interval=timedelta(milliseconds=chosen.epoch_ms), recovery_config=recovery)
+    epoch = timedelta(milliseconds=chosen.epoch_ms) if recovery is not None else _NO_RECOVERY
+    gc.freeze()  # libraries and compiled kernels stay: a collector that walks them stops the flow for 0.1 s
+    cli_main(dataflow, epoch_interval=epoch, recovery_config=recovery)
 
 
 def recovery_config(folder: Path | None) -> RecoveryConfig | None:

@@ -20,6 +20,9 @@ from models.evaluation.world import World
 
 _DECISIONS: msgspec.json.Decoder[Decision] = msgspec.json.Decoder(Decision)
 
+_TICK_S = 0.005
+"""Longest time for which the world stands still; a decision wakes it."""
+
 
 @dataclass
 class Traffic:
@@ -67,7 +70,7 @@ class WorldBridge:
         self._partitions = list_partitions(config, events)
         self._writer = OutputWriter(config, {"events": events}, linger_ms=0.5)
         read = dict.fromkeys(list_partitions(config, decisions))
-        settings = ReadSettings(group_id="impulse-demo-world", poll_s=0.002)
+        settings = ReadSettings(group_id="impulse-demo-world", poll_s=_TICK_S)
         self._reader = PartitionReader(config, decisions, read, settings)
         self._read_partitions = list(read)
         self._asked: dict[str, float] = {}
@@ -87,7 +90,10 @@ class WorldBridge:
         return [Output("events", event.user_id.encode(), value, -1, -1)]
 
     def read_decisions(self) -> int:
-        """Let the world react to the decisions that have arrived; return how many there were."""
+        """Let the world react to the decisions that have arrived; return how many there were.
+
+        Waits for one, but not for long: the world goes on meanwhile.
+        """
         records = [r for partition in self._read_partitions for r in self._reader.take(partition)]
         now = time.perf_counter()
         decisions = [_DECISIONS.decode(record.value or b"") for record in records]

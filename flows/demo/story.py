@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,7 +17,7 @@ import numpy as np
 from rich.live import Live
 
 from connectors.client import KafkaConfig
-from connectors.embedded_broker import EmbeddedBroker
+from connectors.embedded_broker import CLIENT_SETTINGS, EmbeddedBroker
 from connectors.log_files import read_log, write_log
 from flows.commands.model import progress_bar, read_examples
 from flows.commands.output import console
@@ -44,7 +45,6 @@ PARTITIONS = 8
 _HISTORY_S = 240
 _TRAIN_MINUTES = 0.6
 _WARM_RECORDS = 20_000
-_TICK_S = 0.005
 _REFRESH_S = 0.5
 
 
@@ -150,7 +150,7 @@ def _live(base: WorldConfig, options: DemoOptions, baselines: Mapping[str, Futur
             for command, process in processes.items():
                 require_alive(process, command, options.folder)
 
-        config = KafkaConfig(broker.bootstrap)
+        config = KafkaConfig(broker.bootstrap, extra=CLIENT_SETTINGS)
         wait_for_flow(config, names.events, names.decisions, check)
         world = World(msgspec.structs.replace(base, epoch_ms=int(time.time() * 1000) + 1000))
         bridge = WorldBridge(world, config, names.events, names.decisions)
@@ -166,8 +166,7 @@ def _run_live(
     with Live(console=console, transient=True, auto_refresh=False) as display:
         while (now_ms := int(time.time() * 1000)) < start_ms + seconds * 1000:
             bridge.live_until(now_ms)
-            if not bridge.read_decisions():
-                time.sleep(_TICK_S)
+            bridge.read_decisions()
             if time.monotonic() - refreshed > _REFRESH_S:
                 check()
                 refreshed = time.monotonic()
@@ -182,6 +181,7 @@ def _environment(folder: Path, bootstrap: str) -> dict[str, str]:
         "IMPULSE_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
         "IMPULSE_MODEL": str(folder / "model"),
         "IMPULSE_ARTIFACTS": str(folder / "artifacts"),
+        "IMPULSE_KAFKA__EXTRA": json.dumps(CLIENT_SETTINGS),
         "IMPULSE_LINGER_MS": "0.5",
     }
 

@@ -154,8 +154,8 @@ class Profiles:
 
     @property
     def collected(self) -> int:
-        """How many events wait for `apply`."""
-        return len(self._events)
+        """How many events and lessons wait for `apply`."""
+        return len(self._events) + len(self._answers)
 
     def apply(self) -> None:
         """Apply what was collected, in order."""

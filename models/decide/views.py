@@ -7,7 +7,7 @@ partition gets there first changes nothing.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -108,6 +108,7 @@ class ViewBuilder:
         self._weights = WeightCache(32)
         self._steps: Recent[tuple[int, int], tuple[View, Control, Moved]] = Recent(256)
         self._catalogues: Recent[tuple[str, str], Catalogue] = Recent(8)
+        self._upserts: Recent[tuple[str, str], tuple[Catalogue, BadRecord | None]] = Recent(8)
         self._indexes: Recent[tuple[str, str], AdIndex] = Recent(4)
         self._rules: Recent[tuple[str, Policy], Rules] = Recent(8)
         self._interned: Recent[tuple[Hashable, ...], View] = Recent(64)
@@ -160,12 +161,9 @@ class ViewBuilder:
                 return view
 
     def _upserted(self, view: View, event: AdUpsert) -> Moved:
-        ads, error = split_valid(event.ads)
-        if not ads:
-            return Moved(view, error)
         key = (view.catalogue.version, content_hash(msgspec.json.encode(event)))
-        changed = self._catalogues.get(key, lambda: view.catalogue.upsert(ads))
-        return Moved(replace(view, catalogue=changed), error)
+        changed, error = self._upserts.get(key, lambda: _with_valid(view.catalogue, event.ads))
+        return Moved(view if changed is view.catalogue else replace(view, catalogue=changed), error)
 
     def _snapshot(self, catalogue: Catalogue, event: CatalogueSnapshot) -> Catalogue:
         try:
@@ -249,6 +247,12 @@ class _ViewParts(msgspec.Struct):
     weights: str
     pacing: PacingTable
     model_hash: str
+
+
+def _with_valid(catalogue: Catalogue, ads: Sequence[Ad]) -> tuple[Catalogue, BadRecord | None]:
+    """Return the catalogue with those of the ads that can be used, and what is wrong with the others."""
+    usable, error = split_valid(ads)
+    return (catalogue.upsert(usable) if usable else catalogue), error
 
 
 def _checked(policy: Policy) -> Policy:

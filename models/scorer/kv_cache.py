@@ -123,6 +123,16 @@ class HotUsers:
                      seat_of_row, rows)
         )  # fmt: skip
 
+    def current(self, history: HistoryTable, rows: I64) -> I64:
+        """Return what `advance` does, at a fraction of its cost where it was just called for these rows."""
+        serial, seat_of_row = self._table(history)
+        seats = self.seats
+        found = _current(
+            seats.table, seats.row, seats.generation, seats.stepped, history.generation, history.count,
+            serial, seat_of_row, rows,
+        )  # fmt: skip
+        return found if len(found) == len(rows) else self.advance(history, rows)
+
     def _table(self, history: HistoryTable) -> tuple[int, I32]:
         known = self._tables.get(history)
         if known is None:
@@ -214,6 +224,22 @@ def _advance(
             event[begin[b] + i] = history.counts[rows[b]] - ahead + i
             user[begin[b] + i] = b
     _step_all(seats, weights, shape, keys, history, rows, taken, user, event)
+    return taken
+
+
+@njit(cache=True)
+def _current(
+    seat_table: I64, seat_row: I64, seat_generation: I64, stepped: I64, generation: I64, counts: I64,
+    table: int, seat_of_row: I32, rows: I64,
+) -> I64:  # fmt: skip
+    """Return the rows' seats where all have one that is up to date, else fewer."""
+    taken = np.zeros(len(rows), np.int64)
+    for b in range(len(rows)):
+        row, seat = rows[b], np.int64(seat_of_row[rows[b]])
+        own = seat_table[seat] == table and seat_row[seat] == row and seat_generation[seat] == generation[row]
+        if not own or stepped[seat] != counts[row]:
+            return taken[:b]
+        taken[b] = seat
     return taken
 
 

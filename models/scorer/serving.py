@@ -139,11 +139,13 @@ class TransformerScorer:
             )  # fmt: skip
         parts = [
             rank_candidates(
-                self._hot.seats, self._hot.shape, self._head, self._hot.advance(history, rows[part]),
+                self._hot.seats, self._hot.shape, self._head, self._hot.current(history, rows[part]),
                 ads.scan.vectors, ads.scan.bias, ads.queries, ads.halves, candidates[part],
             )
             for part in self._parts(np.arange(len(rows)))
         ]  # fmt: skip
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
     def _parts(self, rows: I64) -> list[I64]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from bytewax.dataflow import Dataflow
 from support.flow_runs import MemoryLog, MemorySink, run_flow
 
+from flows.commands import stream
 from flows.commands.stream import recovery_config, specs_of
 from flows.personalize import personalize
-from flows.settings import Settings
+from flows.settings import Settings, load_settings
 from models.domain.errors import SettingError
 
 
@@ -38,3 +40,15 @@ def test_decisions_leave_the_content_type_to_the_sink_which_says_it_once(world_l
     sink = MemorySink()
     run_flow(personalize(MemoryLog(world_log[:200]), sink, service()))
     assert {output.headers for output in sink.outputs} == {()}
+
+
+@pytest.mark.parametrize(("recovered", "least_s", "most_s"), [(True, 10, 10), (False, 600, 86_400)])
+def test_a_flow_without_a_recovery_store_is_not_stopped_for_snapshots(
+    tmp_path, monkeypatch, recovered, least_s, most_s
+):
+    told = {}
+    monkeypatch.setattr("bytewax._bytewax.cli_main", lambda flow, **options: told.update(options))
+    chosen = load_settings(recovery=tmp_path / "store" if recovered else None)
+    stream.run_flow(Dataflow("empty"), chosen)
+    assert (told["recovery_config"] is not None) == recovered
+    assert least_s <= told["epoch_interval"].total_seconds() <= most_s

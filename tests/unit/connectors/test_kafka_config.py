@@ -74,3 +74,9 @@ def test_extra_settings_win():
     config = KafkaConfig("b:1", extra={"linger.ms": 50, "client.id": "mine"})
     assert config.producer()["linger.ms"] == 50
     assert config.common()["client.id"] == "mine"
+
+
+def test_settings_of_fetching_reach_consumers_only():
+    config = KafkaConfig("b:1", extra={"fetch.wait.max.ms": 3})
+    assert config.consumer("g")["fetch.wait.max.ms"] == 3
+    assert "fetch.wait.max.ms" not in config.producer() and "fetch.wait.max.ms" not in config.common()

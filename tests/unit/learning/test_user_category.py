@@ -178,3 +178,22 @@ def test_variances_stay_within_zero_and_the_prior(batch):
     learn(t, batch)
     used = t.category_key != NO_KEY
     assert (t.variance[used] > 0).all() and (t.variance[used] <= 0.3 + 1e-6).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from([SHOES, NO_KEY]), st.booleans()), max_size=20))
+def test_answers_in_one_batch_are_the_same_as_label_by_label(drawn):
+    batch, single = table(), table()
+    rows, keys, clicked = (np.array(c) for c in zip(*drawn, strict=True)) if drawn else ([], [], [])
+    rows, keys = np.array(rows, np.int64), np.array(keys, np.uint64)
+    times, offsets = np.arange(len(drawn)) * 1000, np.linspace(-2.0, 1.0, len(drawn))
+    refused = batch.answer(rows, keys, np.array(clicked, np.bool_), offsets, times)
+    expected = 0
+    for n, (_, _, click) in enumerate(drawn):
+        one = slice(n, n + 1)
+        if click:
+            expected += single.correct(rows[one], keys[one], np.ones(1), times[one])
+        else:
+            expected += single.learn(rows[one], keys[one], offsets[one], np.zeros(1), times[one])
+    assert refused == expected
+    for name in ("category_key", "mean", "variance", "time_ms"):
+        assert (getattr(batch, name) == getattr(single, name)).all()
