@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import Any
 
 from models.domain.decision import Outcome
@@ -42,7 +43,7 @@ class Conversions:
     def __init__(self, settings: DelaySettings, capacity: int = 20_000) -> None:
         self._settings = settings
         self._capacity = capacity
-        self._campaigns: dict[str, _Campaign] = {}
+        self._campaigns: OrderedDict[str, _Campaign] = OrderedDict()
         self._touched: dict[str, None] = {}
         self._evicted: dict[str, Weight] = {}
 
@@ -88,12 +89,13 @@ class Conversions:
                 self._touched[name] = None
 
     def _campaign(self, name: str) -> _Campaign:
-        campaign = self._campaigns.pop(name, None) or _Campaign()
-        self._campaigns[name] = campaign
+        campaign = self._campaigns.get(name)
+        if campaign is None:
+            campaign = self._campaigns[name] = _Campaign()
+        self._campaigns.move_to_end(name)
         self._touched[name] = None
         if len(self._campaigns) > self._capacity:
-            idle = next(iter(self._campaigns))
-            del self._campaigns[idle]
+            idle, _ = self._campaigns.popitem(last=False)
             self._touched.pop(idle, None)
             self._evicted[idle] = (0.0, 0.0)
         return campaign
@@ -109,7 +111,7 @@ class Conversions:
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
         campaigns, touched = values
-        self._campaigns, self._touched = {}, dict.fromkeys(touched)
+        self._campaigns, self._touched = OrderedDict(), dict.fromkeys(touched)
         for name, pcvr, emitted, delay in campaigns:
             campaign = self._campaigns[name] = _Campaign()
             campaign.pcvr, campaign.delay = pcvr, CampaignDelay(**delay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
 Key = tuple[int, str]
@@ -26,7 +27,7 @@ class Vocabulary:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.evicted: list[Evicted] = []
-        self._slot: dict[Key, int] = {}
+        self._slot: OrderedDict[Key, int] = OrderedDict()  # a dict walks over what went to find its first
         self._key: list[Key] = []
 
     def __len__(self) -> int:
@@ -35,10 +36,11 @@ class Vocabulary:
     def slot(self, group: int, name: str) -> int:
         """Return the slot of a feature, giving it one if it has none; it is now the latest used."""
         key = (group, name)
-        slot = self._slot.pop(key, -1)
+        slot = self._slot.get(key, -1)
         if slot < 0:
-            slot = self._new(key)
-        self._slot[key] = slot
+            slot = self._slot[key] = self._new(key)
+        else:
+            self._slot.move_to_end(key)
         return slot
 
     def key(self, slot: int) -> Key:
@@ -51,7 +53,7 @@ class Vocabulary:
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        self._slot = {(group, name): slot for group, name, slot in values}
+        self._slot = OrderedDict(((group, name), slot) for group, name, slot in values)
         self._key = [(0, "")] * len(values)
         for key, slot in self._slot.items():
             self._key[slot] = key
@@ -60,8 +62,7 @@ class Vocabulary:
         if len(self._key) < self.capacity:
             self._key.append(key)
             return len(self._key) - 1
-        oldest = next(iter(self._slot))
-        slot = self._slot.pop(oldest)
+        oldest, slot = self._slot.popitem(last=False)
         self.evicted.append(Evicted(slot, *oldest))
         self._key[slot] = key
         return slot

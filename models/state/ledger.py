@@ -7,6 +7,7 @@ goes oldest first.
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from typing import Any
 
 import msgspec
@@ -45,7 +46,7 @@ class Ledger:
     def __init__(self, capacity: int, horizon_ms: int) -> None:
         self.capacity = capacity
         self.horizon_ms = horizon_ms
-        self._time_of: dict[int, int] = {}
+        self._time_of: OrderedDict[int, int] = OrderedDict()  # a dict walks over what went to find its first
         self._followed: dict[int, Followed] = {}
         self._last_of: dict[tuple[str, str], int] = {}
         self._unlabelled: list[tuple[int, int, int]] = []
@@ -123,7 +124,7 @@ class Ledger:
         """Take over what `dump` returned, decoded again."""
         followed = msgspec.convert(data["followed"], list[Followed])
         self._followed = {f.offset: f for f in followed}
-        self._time_of = {f.offset: f.decision.event_time for f in followed}
+        self._time_of = OrderedDict((f.offset, f.decision.event_time) for f in followed)
         self._unlabelled = [(due, offset, slot) for due, offset, slot in data["unlabelled"]]
         self.overflowed = data["overflowed"]
         self._last_of = {

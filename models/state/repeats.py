@@ -12,6 +12,8 @@ import numpy as np
 from models.domain.decision import Outcome
 from models.domain.ids import key64
 
+from .seen import LastKeys
+
 REMEMBERED = 1 << 18
 """A minute at 4,000 outcomes a second; what a crash repeats is what one epoch brought."""
 
@@ -25,26 +27,19 @@ class Repeats:
     """The keys of the last ``capacity`` outcomes, in the order in which they came first."""
 
     def __init__(self, capacity: int = REMEMBERED) -> None:
-        self.capacity = capacity
-        self._keys: dict[int, None] = {}
+        self._last: LastKeys[int] = LastKeys(capacity)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._last)
 
     def first_time(self, outcome: Outcome) -> bool:
         """Remember an outcome; say whether it was not among the remembered ones."""
-        key = key64(outcome_identity(outcome))
-        if key in self._keys:
-            return False
-        self._keys[key] = None
-        if len(self._keys) > self.capacity:
-            del self._keys[next(iter(self._keys))]
-        return True
+        return self._last.add(key64(outcome_identity(outcome)))
 
     def dump(self) -> bytes:
         """Return the keys, oldest first: eight bytes each."""
-        return np.fromiter(self._keys, np.uint64, len(self._keys)).astype("<u8").tobytes()
+        return np.array(self._last.keys(), "<u8").tobytes()
 
     def load(self, data: bytes) -> None:
         """Take over what `dump` returned."""
-        self._keys = dict.fromkeys(np.frombuffer(data, "<u8").tolist())
+        self._last.replace(np.frombuffer(data, "<u8").tolist())
