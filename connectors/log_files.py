@@ -1,12 +1,14 @@
-"""Recorded logs as files: JSON lines (see `connectors.log_lines`), plain or as zstd (``.zst``)."""
+"""Recorded logs as files: JSON lines (`connectors.log_lines`), plain, zstd (``.zst``) or gzip (``.gz``)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NamedTuple
 
 import zstandard
 
@@ -16,6 +18,26 @@ from models.domain.log import LogRecord
 
 _CHUNK = 1 << 18
 _LEVEL = 3
+_GZIP = 16 + zlib.MAX_WBITS
+"""What tells zlib of gzip's header and checksum."""
+
+
+class _Packing(NamedTuple):
+    """A compression; what decompresses holds one frame and says in ``eof`` whether that has ended."""
+
+    name: str
+    compressor: Callable[[], Any]
+    decompressor: Callable[[], Any]
+
+
+_PACKINGS = {
+    ".zst": _Packing(
+        "zstd",
+        lambda: zstandard.ZstdCompressor(level=_LEVEL).compressobj(),
+        lambda: zstandard.ZstdDecompressor().decompressobj(),
+    ),
+    ".gz": _Packing("gzip", lambda: zlib.compressobj(wbits=_GZIP), lambda: zlib.decompressobj(wbits=_GZIP)),
+}
 
 
 class LogWriter:
@@ -33,8 +55,8 @@ class LogWriter:
             self._file = self._part.open("wb")
         except OSError as error:
             raise LogError(f"{path}: cannot be written: {error}. Fix: name a folder that can") from error
-        compress = path.suffix == ".zst"
-        self._zstd = zstandard.ZstdCompressor(level=_LEVEL).compressobj() if compress else None
+        packing = _PACKINGS.get(path.suffix)
+        self._compressor = packing.compressor() if packing else None
 
     def write(self, records: Iterable[LogRecord]) -> None:
         """Append records."""
@@ -44,12 +66,12 @@ class LogWriter:
             self._append(b"\n".join(lines) + b"\n")
 
     def _append(self, data: bytes) -> None:
-        self._file.write(self._zstd.compress(data) if self._zstd else data)
+        self._file.write(self._compressor.compress(data) if self._compressor else data)
 
     def close(self) -> None:
         """Finish the file and give it its name."""
-        if self._zstd:
-            self._file.write(self._zstd.flush())
+        if self._compressor:
+            self._file.write(self._compressor.flush())
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -92,7 +114,7 @@ def read_log(path: Path, batch_size: int = 512, skip: int = 0) -> Iterator[list[
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, plain or ``.zst``, without their ends; raises LogError as `read_log`."""
+    """Yield the lines of a file, plain or packed, without their ends; raises LogError as `read_log`."""
     carry = b""
     for chunk in _chunks(path):
         lines = (carry + chunk).split(b"\n")
@@ -103,23 +125,27 @@ def raw_lines(path: Path) -> Iterator[bytes]:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
+    packing = _PACKINGS.get(path.suffix)
     try:
         with path.open("rb") as file:
             blocks = iter(lambda: file.read(_CHUNK), b"")
-            yield from _decompressed(path, blocks) if path.suffix == ".zst" else blocks
+            yield from _decompressed(path, blocks, packing) if packing else blocks
     except OSError as error:
         raise LogError(f"{path}: cannot be read: {error}. Fix: name a recorded log") from error
-    except zstandard.ZstdError as error:
-        raise LogError(f"{path}: damaged zstd data: {error}. Fix: record it anew") from error
+    except (zstandard.ZstdError, zlib.error) as error:
+        name = packing.name if packing else "compressed"
+        raise LogError(f"{path}: damaged {name} data: {error}. Fix: record it anew") from error
 
 
-def _decompressed(path: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _decompressed(path: Path, blocks: Iterator[bytes], packing: _Packing) -> Iterator[bytes]:
     frame = None
     for block in blocks:
         while block:
             if frame is None or frame.eof:
-                frame = zstandard.ZstdDecompressor().decompressobj()
+                frame = packing.decompressor()
             yield frame.decompress(block)
             block = frame.unused_data
     if frame is not None and not frame.eof:
-        raise LogError(f"{path}: its zstd data ends early: the file is cut short. Fix: record it anew")
+        raise LogError(
+            f"{path}: its {packing.name} data ends early: the file is cut short. Fix: record it anew"
+        )

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def replay(
-    log: Annotated[Path, typer.Argument(help="Recorded log: .jsonl or .jsonl.zst.")],
+    log: Annotated[Path, typer.Argument(help="Recorded log: .jsonl, .jsonl.zst or .jsonl.gz.")],
     model: Annotated[Path | None, typer.Option(help="Decide with this model; none: popularity.")] = None,
     decisions: Annotated[Path | None, typer.Option(help="Write the decisions here, one per line.")] = None,
     outcomes: Annotated[Path | None, typer.Option(help="Write the outcomes here.")] = None,
@@ -71,7 +71,7 @@ def replay(
 
 
 def generate(
-    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl or .jsonl.zst.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl, .jsonl.zst or .jsonl.gz.")],
     users: Annotated[int, typer.Option(help="Users of the world.")] = 2000,
     ads: Annotated[int, typer.Option(help="Ads of the first catalogue.")] = 1000,
     seconds: Annotated[float, typer.Option(help="How long the world runs, in its own time.")] = 60.0,
@@ -101,7 +101,7 @@ def generate(
 def convert(
     name: Annotated[DataSet, typer.Argument(help="Form of the file.")],
     file: Annotated[Path, typer.Argument(help="File to read, plain or gzip.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl or .jsonl.zst.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl, .jsonl.zst or .jsonl.gz.")],
     partitions: Annotated[int, typer.Option(help="Partitions of the log.", min=1, max=4096)] = 4,
     as_json: AsJson = False,
 ) -> None:

@@ -143,7 +143,7 @@ def topics(
 
 
 def record(
-    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl or .jsonl.zst.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl, .jsonl.zst or .jsonl.gz.")],
     settings_file: SettingsFile = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what arrives, until stopped.")] = False,
     outputs: Annotated[bool, typer.Option("--outputs", help="Record decisions and outcomes too.")] = False,

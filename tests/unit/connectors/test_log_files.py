@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -11,6 +12,8 @@ from connectors.log_files import LogWriter, read_log, write_log
 from connectors.log_lines import decode_line, encode_line, is_json_line
 from models.domain.errors import LogError
 from models.domain.log import LogRecord
+
+NAMES = ["log.jsonl", "log.jsonl.zst", "log.jsonl.gz"]
 
 any_bytes = st.binary(max_size=40)
 json_bytes = st.recursive(
@@ -67,14 +70,14 @@ def test_deeply_nested_values_survive():
     assert decode_line(encode_line(LogRecord("t", 0, 0, 0, None, value))).value == value
 
 
-@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.zst"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_log_is_read_back_as_it_was_written(tmp_path, name):
     path = tmp_path / "new" / "folder" / name
     assert write_log(path, numbered(5000)) == 5000
     assert [r for batch in read_log(path) for r in batch] == numbered(5000)
 
 
-@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.zst"])
+@pytest.mark.parametrize("name", NAMES)
 @given(sizes=st.tuples(st.integers(1, 70), st.integers(0, 60)))
 def test_batches_have_the_size_asked_for_and_begin_where_asked(tmp_path_factory, name, sizes):
     batch_size, skip = sizes
@@ -87,16 +90,17 @@ def test_batches_have_the_size_asked_for_and_begin_where_asked(tmp_path_factory,
 
 
 def test_an_empty_log_has_no_batches(tmp_path):
-    for name in ("log.jsonl", "log.jsonl.zst"):
+    for name in NAMES:
         write_log(tmp_path / name, [])
         assert list(read_log(tmp_path / name)) == []
 
 
-def test_two_compressed_logs_in_one_file_are_read_as_one(tmp_path):
-    write_log(tmp_path / "a.jsonl.zst", numbered(30))
-    data = (tmp_path / "a.jsonl.zst").read_bytes()
-    (tmp_path / "b.jsonl.zst").write_bytes(data + data)
-    assert [r for batch in read_log(tmp_path / "b.jsonl.zst") for r in batch] == numbered(30) * 2
+@pytest.mark.parametrize("suffix", [".zst", ".gz"])
+def test_two_compressed_logs_in_one_file_are_read_as_one(tmp_path, suffix):
+    one, both = (tmp_path / f"{name}.jsonl{suffix}" for name in "ab")
+    write_log(one, numbered(30))
+    both.write_bytes(one.read_bytes() * 2)
+    assert [r for batch in read_log(both) for r in batch] == numbered(30) * 2
 
 
 def test_the_file_has_its_name_only_when_it_is_whole(tmp_path):
@@ -116,7 +120,7 @@ def test_a_writer_that_fails_leaves_no_log_and_keeps_an_older_one(tmp_path):
     assert [r for batch in read_log(path) for r in batch] == numbered(3)
 
 
-@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.zst"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_log_that_is_cut_short_is_refused(tmp_path, name):
     path = tmp_path / name
     write_log(path, numbered(2000))
@@ -125,10 +129,11 @@ def test_a_log_that_is_cut_short_is_refused(tmp_path, name):
         list(read_log(path))
 
 
-def test_damaged_compression_is_refused(tmp_path):
-    path = tmp_path / "log.jsonl.zst"
-    path.write_bytes(b"no zstd at all" * 10)
-    with pytest.raises(LogError, match="damaged zstd"):
+@pytest.mark.parametrize(("suffix", "name"), [(".zst", "zstd"), (".gz", "gzip")])
+def test_damaged_compression_is_refused(tmp_path, suffix, name):
+    path = tmp_path / f"log.jsonl{suffix}"
+    path.write_bytes(b"nothing of the kind" * 10)
+    with pytest.raises(LogError, match=f"damaged {name}"):
         list(read_log(path))
 
 
@@ -169,3 +174,12 @@ def test_the_compressed_log_is_plain_zstd(tmp_path):
     write_log(tmp_path / "log.jsonl.zst", numbered(2))
     with zstandard.open(tmp_path / "log.jsonl.zst", "rb") as file:
         assert len(file.read().splitlines()) == 2
+
+
+def test_a_log_that_gzip_packed_is_read_and_one_packed_here_is_plain_gzip(tmp_path):
+    write_log(tmp_path / "log.jsonl", numbered(2))
+    plain = (tmp_path / "log.jsonl").read_bytes()
+    (tmp_path / "theirs.jsonl.gz").write_bytes(gzip.compress(plain))
+    write_log(tmp_path / "ours.jsonl.gz", numbered(2))
+    assert [r for batch in read_log(tmp_path / "theirs.jsonl.gz") for r in batch] == numbered(2)
+    assert gzip.decompress((tmp_path / "ours.jsonl.gz").read_bytes()) == plain

@@ -1,4 +1,4 @@
-"""What is remembered of keys that came lately: the last ones, at a cost that does not grow with their number."""
+"""What is remembered of keys that came lately, at a cost that does not grow with their number."""
 
 from __future__ import annotations
 
