@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.kafka_start import started
 
 import flows  # noqa: F401 - sets the environment before numba is imported
 from connectors.client import KafkaConfig
@@ -54,8 +55,11 @@ def kafka() -> Iterator[RunningKafka]:
             f"{KAFKA_SCRIPT.parent.parent.name}/{KAFKA_SCRIPT.parent.name} beside the repository"
         )
     else:
-        with _kafka_class()() as server:
+        server = started(_kafka_class())
+        try:
             yield RunningKafka(server.bootstrap, server)
+        finally:
+            server.stop()
 
 
 def _kafka_class() -> Any:
