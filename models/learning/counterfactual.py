@@ -19,6 +19,7 @@ from typing import NamedTuple
 from models.domain.decision import Outcome
 
 from .exploration import is_randomized
+from .fading import FadingSums
 
 LEAST_EFFECTIVE = 500.0
 
@@ -63,10 +64,9 @@ def frozen_weight(outcome: Outcome) -> float | None:
 
 
 @dataclass
-class ClickContest:
-    """Exponentially weighted sums over the last ``window`` labels of the bucket or so."""
+class ClickContest(FadingSums):
+    """Sums over the labels of the bucket."""
 
-    window: int = 5000
     labels: float = 0.0
     clicks: float = 0.0
     weight: float = 0.0
@@ -76,19 +76,19 @@ class ClickContest:
 
     def add(self, weight: float, click: bool) -> None:
         """Take a label with its weight for the frozen model."""
-        keep = 1.0 - 1.0 / self.window
-        self.labels = self.labels * keep + 1.0
-        self.clicks = self.clicks * keep + click
-        self.weight = self.weight * keep + weight
-        self.weight_squared = self.weight_squared * keep + weight * weight
-        self.weighted_clicks = self.weighted_clicks * keep + weight * click
-        self.squared_clicks = self.squared_clicks * keep + weight * weight * click
+        square = weight * weight
+        self.fade_in(
+            labels=1.0,
+            clicks=click,
+            weight=weight,
+            weight_squared=square,
+            weighted_clicks=weight * click,
+            squared_clicks=square * click,
+        )
 
     def correct(self, weight: float) -> None:
         """Turn a no-click taken earlier into a click."""
-        self.clicks += 1.0
-        self.weighted_clicks += weight
-        self.squared_clicks += weight * weight
+        self.correct_by(clicks=1.0, weighted_clicks=weight, squared_clicks=weight * weight)
 
     def result(self) -> Contest:
         """Return the estimates of the window."""

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .counterfactual import ClickContest, Contest
+from .fading import FadingSums
 
 _SMALLEST_P = 1e-6
 
@@ -40,10 +41,9 @@ class GuardReport:
 
 
 @dataclass
-class Guard:
-    """Exponentially weighted sums over the last ``window`` labels or so."""
+class Guard(FadingSums):
+    """Sums over labels, and the contest of those in the bucket."""
 
-    window: int = 5000
     least_labels: int = 2000
     z: float = 4.0
     labels: int = 0
@@ -69,27 +69,30 @@ class Guard:
             self.contest.add(weight, click)
         frozen_p, adjusted_p = _probability(frozen_logit), _probability(adjusted_logit)
         frozen, adjusted = _loss(frozen_p, click), _loss(adjusted_p, click)
-        keep = 1.0 - 1.0 / self.window
         self.labels += 1
-        self.weight = self.weight * keep + 1.0
-        self.clicks = self.clicks * keep + click
-        self.frozen_clicks = self.frozen_clicks * keep + frozen_p
-        self.adjusted_clicks = self.adjusted_clicks * keep + adjusted_p
-        self.frozen_loss = self.frozen_loss * keep + frozen
-        self.adjusted_loss = self.adjusted_loss * keep + adjusted
-        self.excess_squared = self.excess_squared * keep + (adjusted - frozen) ** 2
+        self.fade_in(
+            weight=1.0,
+            clicks=click,
+            frozen_clicks=frozen_p,
+            adjusted_clicks=adjusted_p,
+            frozen_loss=frozen,
+            adjusted_loss=adjusted,
+            excess_squared=(adjusted - frozen) ** 2,
+        )
 
     def correct(self, frozen_logit: float, adjusted_logit: float, weight: float | None = None) -> None:
         """Turn a no-click taken earlier into a click."""
         if weight is not None:
             self.contest.correct(weight)
         frozen_p, adjusted_p = _probability(frozen_logit), _probability(adjusted_logit)
-        frozen = _loss(frozen_p, True) - _loss(frozen_p, False)
-        adjusted = _loss(adjusted_p, True) - _loss(adjusted_p, False)
-        self.clicks += 1.0
-        self.frozen_loss += frozen
-        self.adjusted_loss += adjusted
-        self.excess_squared += (adjusted - frozen) ** 2
+        frozen, adjusted = _loss(frozen_p, True), _loss(adjusted_p, True)
+        frozen_before, adjusted_before = _loss(frozen_p, False), _loss(adjusted_p, False)
+        self.correct_by(
+            clicks=1.0,
+            frozen_loss=frozen - frozen_before,
+            adjusted_loss=adjusted - adjusted_before,
+            excess_squared=(adjusted - frozen) ** 2 - (adjusted_before - frozen_before) ** 2,
+        )
 
     def lost(self) -> bool:
         """Tell whether the adjusted model has lost against the frozen one."""

@@ -112,10 +112,13 @@ def test_the_guard_sees_no_loser_between_equals():
 
 def test_a_corrected_no_click_counts_as_the_click_it_was():
     told, corrected = Guard(), Guard()
+    for guard in (told, corrected):
+        guard.add(-1.0, -3.0, False)
     told.add(-2.0, -1.0, True)
     corrected.add(-2.0, -1.0, False)
     corrected.correct(-2.0, -1.0)
     one, two = told.report(), corrected.report()
+    assert one.z == pytest.approx(two.z)
     assert one.logloss_frozen == pytest.approx(two.logloss_frozen)
     assert one.logloss_adjusted == pytest.approx(two.logloss_adjusted) and one.ctr == two.ctr
 
