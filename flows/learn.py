@@ -157,6 +157,8 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         else:
             self._learner = Learner.from_bytes(state["learner"], settings)
             self._pacer = Pacer.restore(state["pacer"], pacing)
+            self._learner.announce_again(first_version)
+            self._pacer.announce_again(first_version)
             self._repeats.load(state.get("repeats", b""))
             if "clock" in state:
                 self._clock.restore(msgspec.msgpack.decode(state["clock"]))

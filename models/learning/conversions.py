@@ -46,6 +46,7 @@ class Conversions:
         self._campaigns: OrderedDict[str, _Campaign] = OrderedDict()
         self._touched: dict[str, None] = {}
         self._evicted: dict[str, Weight] = {}
+        self._again: set[str] = set()
 
     def click(self, outcome: Outcome) -> bool:
         """Add a click's exposure; return False where its pcvr is not a probability."""
@@ -75,11 +76,16 @@ class Conversions:
             campaign.delay.refit(time_ms / 1000.0, self._settings)
             log_factor, variance = campaign.delay.log_factor
             logit = min(max(logit_change(campaign.pcvr, log_factor), -_LARGEST), _LARGEST)
-            if abs(logit - campaign.in_force(version)) > _TOLERANCE:
+            if name in self._again or abs(logit - campaign.in_force(version)) > _TOLERANCE:
                 out[name] = (round(logit, 5), round(variance, 6))
                 campaign.emitted = [*campaign.emitted[1 - _MOST_VERSIONS :], (version, out[name][0])]
-        self._touched = {}
+        self._touched, self._again = {}, set()
         return out
+
+    def announce_again(self) -> None:
+        """Let `changed` return the adjustment of every campaign once more that it has returned before."""
+        self._again = {name for name, campaign in self._campaigns.items() if campaign.emitted}
+        self._touched |= dict.fromkeys(sorted(self._again))
 
     def rolled_back(self, version: int) -> None:
         """Note that from this version on no adjustment is in force; the next ticks emit them again."""

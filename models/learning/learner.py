@@ -76,6 +76,7 @@ class Learner:
         self._clock = EventClock()
         self._position = PositionBias(self.settings.position_least_labels)
         self._position_logits: tuple[float, ...] = ()
+        self._positions_again = False
         self._conversions = Conversions(self.settings.delay)
         self._guard = self._fresh_guard()
         self._drift = DriftWatch(self.settings.drift_delta)
@@ -123,6 +124,18 @@ class Learner:
     def guard_report(self) -> GuardReport:
         """Return how the adjusted model and the frozen one have fared since the last roll-back."""
         return self._guard.report()
+
+    def announce_again(self, first_version: int) -> None:
+        """Say once more, under versions from ``first_version`` on, all that is in force.
+
+        After a restart: what was said between the last snapshot and the crash stands in the log under the
+        next versions, may differ from what is learned now (partitions interleave otherwise), and would make
+        the next records stale.
+        """
+        self.version = max(self.version, first_version - 1)
+        self._engine.announce_again()
+        self._conversions.announce_again()
+        self._positions_again = True
 
     def _fresh_guard(self) -> Guard:
         s = self.settings
@@ -276,9 +289,9 @@ class Learner:
         logits = self._position.logits()
         old = self._position_logits
         same = len(logits) == len(old) and np.allclose(logits, old, rtol=0.0, atol=_POSITION_TOLERANCE)
-        if same or not logits:
+        if (same and not self._positions_again) or not logits:
             return None
-        self._position_logits = logits
+        self._position_logits, self._positions_again = logits, False
         return logits
 
     def _flush(self) -> None:

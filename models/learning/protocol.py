@@ -98,6 +98,10 @@ class Engine(Protocol):
         """
         ...
 
+    def announce_again(self) -> None:
+        """Let `changed` return every weight once more that it has returned before."""
+        ...
+
     def forget(self, slot: I64) -> None:
         """Return these slots to the prior: they are given to other features."""
         ...

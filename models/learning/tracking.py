@@ -79,6 +79,11 @@ class TrackedEngine(ABC):
         self.slots["reported_variance"][slot] = variance
         return Changed(slot, mean, variance)
 
+    def announce_again(self) -> None:
+        """See `Engine.announce_again`."""
+        self.slots["touched"] |= self.slots["reported"]
+        self.slots["reported"][:] = False
+
     def forget(self, slot: I64) -> None:
         """See `Engine.forget`."""
         known = slot[slot < len(self.slots["seen"])]

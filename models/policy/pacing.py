@@ -41,6 +41,9 @@ MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 SNAPSHOT_VERSION = 1
 
+_NEVER = -1.0
+"""An announced multiplier that every other one differs from."""
+
 
 @dataclass(frozen=True)
 class PacingSettings:
@@ -221,6 +224,17 @@ class Pacer:
             multipliers={name: account.mu for name, account in changed.items()},
             exhausted=tuple(name for name, account in state.accounts.items() if account.exhausted),
         )
+
+    def announce_again(self, first_version: int) -> None:
+        """Say all multipliers once more, under versions from ``first_version`` on: after a restart.
+
+        What was said between the last snapshot and a crash stands in the log under the next versions.
+        """
+        self._state.version = max(self._state.version, first_version - 1)
+        for account in self._state.accounts.values():
+            if account.has_budget():
+                account.announced_mu = _NEVER
+                self._state.announce = True
 
     def snapshot(self) -> bytes:
         """Return the whole state as bytes."""

@@ -48,14 +48,6 @@ def test_what_comes_again_after_a_crash_changes_nothing(crash, back, batch):
     assert twice.snapshot() == once.snapshot()
 
 
-def test_also_when_the_learner_itself_was_restored_in_between():
-    expected = [output.value for output in said(fresh(), STORY)]
-    before = fresh()
-    first = said(before, STORY[:150])
-    after = fresh(before.snapshot())
-    assert [output.value for output in first + said(after, STORY[80:])] == expected
-
-
 def test_the_slots_and_kinds_of_one_decision_are_different_outcomes():
     repeats = Repeats()
     assert all(repeats.first_time(each) for each in STORY)

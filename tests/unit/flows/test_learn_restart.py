@@ -1,0 +1,119 @@
+"""A learner that was killed says anew what is in force, whatever it said after its last snapshot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.outcomes import MINUTE, outcome
+
+from connectors.codec import EventCodec
+from flows.learn import DEFAULT_OPTIONS, LearnLogic
+from flows.offers import Offered
+from models.decide.view import PacingTable
+from models.domain.catalogue import Ad
+from models.domain.decision import Outcome, Parts
+from models.domain.events import Adjustments, Control, Pacing
+from models.domain.log import LogRecord
+from models.learning.weights import WeightTable
+
+BUDGETS = Offered(
+    tuple(Ad(ad_id=f"a{n}", campaign_id=f"c{n}", daily_budget_micros=10_000_000) for n in range(3)),
+    whole=True,
+)
+
+
+def partition(number: int, start_s: int) -> list[Outcome]:
+    """Return what one partition of outcomes holds from a time on: clicked ads, unclicked ads, charges."""
+    rng, told = np.random.default_rng(number), []
+    for n in range(60):
+        ad = (2 * n + number) % 3
+        at_s = start_s + 2 * n + number
+        about = {
+            "decision_id": f"ads.events.v1-{number}-{start_s + n}",
+            "ad_id": f"a{ad}",
+            "campaign_id": f"c{ad}",
+            "parts": Parts(base=-1.0),
+        }
+        told.append(outcome("impression", at_s, event_id=f"i{number}-{at_s}", **about))
+        if rng.random() < (0.1, 0.5, 0.9)[ad]:
+            about["charge_micros"] = 20_000
+            told.append(outcome("click", at_s + 1, event_id=f"c{number}-{at_s}", **about))
+    return told
+
+
+BEFORE = partition(0, 0) + partition(1, 0)
+AFTER = {number: partition(number, 300) for number in (0, 1)}
+END = [outcome("impression", 600 + n, event_id=f"e{n}") for n in range(30)]
+
+
+class Said:
+    """What the log holds, and what is in force after it."""
+
+    def __init__(self) -> None:
+        self.records: list[Control] = []
+
+    def hear(self, logic: LearnLogic, told: list[Outcome]) -> None:
+        codec = EventCodec()
+        for n in range(0, len(told), 16):
+            outputs = (output for said in logic.on_batch(told[n : n + 16])[0] for output in said)
+            self.records += [codec.decode(LogRecord("t", 0, 0, 0, o.key, o.value)) for o in outputs]
+
+    def weights(self) -> WeightTable:
+        table = WeightTable()
+        for record in self.records:
+            table = table.apply(record).table if isinstance(record, Adjustments) else table
+        return table
+
+    def pacing(self) -> PacingTable:
+        table = PacingTable()
+        for record in self.records:
+            table = table.apply(record) if isinstance(record, Pacing) else table
+        return table
+
+
+def begun(said: Said) -> LearnLogic:
+    logic = LearnLogic(None, (0,), DEFAULT_OPTIONS, 1)
+    logic.on_batch([BUDGETS])
+    said.hear(logic, BEFORE)
+    return logic
+
+
+@pytest.fixture(scope="module")
+def killed() -> Said:
+    """Partition 0 is heard and answered after the last snapshot; after the crash partition 1 comes first."""
+    said = Said()
+    logic = begun(said)
+    state = logic.snapshot()
+    said.hear(logic, AFTER[0])
+    restored = LearnLogic(state, (0,), DEFAULT_OPTIONS, MINUTE)
+    said.hear(restored, AFTER[1] + AFTER[0] + END)
+    return said
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> Said:
+    said = Said()
+    said.hear(begun(said), AFTER[1] + AFTER[0] + END)
+    return said
+
+
+@pytest.mark.parametrize("group", ["ads", "campaigns", "segment_categories"])
+def test_the_weights_in_force_are_those_of_an_uninterrupted_learner(killed, uninterrupted, group):
+    got, expected = getattr(killed.weights(), group), getattr(uninterrupted.weights(), group)
+    assert got.keys() == expected.keys()
+    for key, (mean, variance) in expected.items():
+        assert got[key] == (pytest.approx(mean, abs=0.02), pytest.approx(variance, rel=0.15)), key
+
+
+def test_so_are_the_multipliers_and_each_charge_counts_once(killed, uninterrupted):
+    got, expected = killed.pacing(), uninterrupted.pacing()
+    assert max(expected.multipliers.values()) > 0.05
+    for campaign, multiplier in expected.multipliers.items():
+        assert got.multipliers[campaign] == pytest.approx(multiplier, abs=0.02 * (1 + multiplier))
+    assert got.exhausted == expected.exhausted
+
+
+def test_no_record_after_the_restart_is_stale(killed):
+    for kind in (Adjustments, Pacing):
+        versions = [record.version for record in killed.records if isinstance(record, kind)]
+        assert len(versions) == len(set(versions)) and versions == sorted(versions)
