@@ -78,16 +78,20 @@ def begun(said: Said) -> LearnLogic:
     return logic
 
 
-@pytest.fixture(scope="module")
-def killed() -> Said:
-    """Partition 0 is heard and answered after the last snapshot; after the crash partition 1 comes first."""
+def killed_and_told(told: list[Outcome]) -> Said:
+    """Return what is said where partition 0 was heard after the last snapshot, and after the crash this."""
     said = Said()
     logic = begun(said)
     state = logic.snapshot()
     said.hear(logic, AFTER[0])
-    restored = LearnLogic(state, (0,), DEFAULT_OPTIONS, MINUTE)
-    said.hear(restored, AFTER[1] + AFTER[0] + END)
+    said.hear(LearnLogic(state, (0,), DEFAULT_OPTIONS, MINUTE), told)
     return said
+
+
+@pytest.fixture(scope="module")
+def killed() -> Said:
+    """After the crash partition 1 comes first."""
+    return killed_and_told(AFTER[1] + AFTER[0] + END)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,16 @@ def test_so_are_the_multipliers_and_each_charge_counts_once(killed, uninterrupte
     for campaign, multiplier in expected.multipliers.items():
         assert got.multipliers[campaign] == pytest.approx(multiplier, abs=0.02 * (1 + multiplier))
     assert got.exhausted == expected.exhausted
+
+
+def test_what_is_learned_first_after_the_restart_is_in_force_at_once():
+    clicks = [
+        outcome(
+            "click", 300 + n, event_id=f"r{n}", decision_id=f"r-{n}", ad_id="rare", parts=Parts(base=-1.0)
+        )
+        for n in range(20)
+    ]
+    assert killed_and_told(clicks).weights().ads["rare"][0] > 0.1
 
 
 def test_no_record_after_the_restart_is_stale(killed):
