@@ -68,9 +68,9 @@ def table_after(records) -> WeightTable:
     return table
 
 
-def logit(table, ad="a", base=-2.0) -> float:
+def logit(table, ad="a", base=-2.0, campaign="c") -> float:
     cell = table.segment_categories.get("s|k", (0.0, 0.0))[0]
-    parts = (table.bias or (0.0,))[0], table.ads.get(ad, (0.0,))[0], table.campaigns.get("c", (0.0,))[0]
+    parts = (table.bias or (0.0,))[0], table.ads.get(ad, (0.0,))[0], table.campaigns.get(campaign, (0.0,))[0]
     return base + sum(parts) + cell
 
 
@@ -94,6 +94,23 @@ def test_an_ad_as_good_as_the_base_says_gets_next_to_none(negatives):
     rate = 1 / (1 + np.exp(2.0))
     table = table_after(learner.learn([*stream(3000, rate, window_ms=1000), *tail(62_000)]).adjustments)
     assert logit(table) == pytest.approx(-2.0, abs=0.3)
+
+
+@pytest.mark.parametrize("first", ["good", "bad"])
+def test_two_partitions_read_one_after_the_other_teach_what_they_teach_side_by_side(first):
+    """A learner that starts anew reads one far ahead of the other."""
+    parts = {
+        ad: stream(400, rate, ad, seed, 500, 1000, campaign_id=ad)
+        for ad, rate, seed in (("good", 0.4, 0), ("bad", 0.05, 1))
+    }
+    last = "bad" if first == "good" else "good"
+    side_by_side = sorted(parts["good"] + parts["bad"], key=lambda one: one.event_time)
+    expected, got = (
+        table_after(Learner().learn([*told, *tail(210_000)]).adjustments)
+        for told in (side_by_side, parts[first] + parts[last])
+    )
+    for ad in parts:
+        assert logit(got, ad, campaign=ad) == pytest.approx(logit(expected, ad, campaign=ad), abs=0.65)
 
 
 def test_negatives_that_wait_for_the_window_overshoot_and_those_of_patience_do_not():
