@@ -37,6 +37,9 @@ _TRANSIENT = frozenset(
     }
 )
 
+_NOT_KNOWN_YET = _TRANSIENT | {KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}
+"""While a topic is new to the broker that is asked; whether it exists at all is seen to before."""
+
 
 @dataclass
 class ReaderStats:
@@ -167,7 +170,7 @@ class PartitionReader:
                 low, high = self._consumer.get_watermark_offsets(where, timeout=METADATA_TIMEOUT_S)
                 return int(low), int(high)
             except KafkaException as error:
-                if error.args[0].code() not in _TRANSIENT or time.monotonic() > deadline:
+                if error.args[0].code() not in _NOT_KNOWN_YET or time.monotonic() > deadline:
                     raise _unreachable(self._config, error) from error
                 time.sleep(0.05)
 
