@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from support.flow_runs import MemoryLog, MemorySink, run_flow
 from support.kafka_io import read_all
 from support.processes import Processes, free_addresses
+from support.topics import NewTopics, Topics
 
-from connectors.client import KafkaConfig
 from connectors.consumer import to_record
 from flows.personalize import personalize
 from flows.service import Service
@@ -32,17 +31,9 @@ STREAMS = ("EVENTS", "DECISIONS", "OUTCOMES", "DEAD_LETTERS")
 class Run:
     """Topics of one test, and the flow on them as processes."""
 
-    def __init__(self, config: KafkaConfig, topics: dict[str, str], folder: Path) -> None:
-        self.config, self.topics, self.recovery = config, topics, folder / "recovery"
-        environment = {f"IMPULSE_TOPICS__{stream}": name for stream, name in topics.items()}
-        environment |= {
-            "IMPULSE_KAFKA__BOOTSTRAP_SERVERS": config.bootstrap_servers,
-            "IMPULSE_ARTIFACTS": str(folder / "artifacts"),
-            "IMPULSE_RECOVERY": str(self.recovery),
-            "IMPULSE_EPOCH_MS": "200",
-            "IMPULSE_BATCH_SIZE": "64",
-        }
-        self.processes = Processes(folder, environment)
+    def __init__(self, topics: Topics, folder: Path) -> None:
+        self.config, self.topics, self.recovery = topics.config, topics.names, folder / "recovery"
+        self.processes = Processes(folder, topics.environment(folder))
         self.requests = 0
 
     def ads(self) -> None:
@@ -95,20 +86,8 @@ def event(kind: str, **fields: object) -> bytes:
 
 
 @pytest.fixture
-def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
-    """Real Kafka where there is one, else the embedded broker."""
-    try:
-        kafka = request.getfixturevalue("kafka")
-    except pytest.skip.Exception:
-        broker = request.getfixturevalue("embedded_broker")
-        names = {stream: f"test.{uuid.uuid4().hex[:12]}.v1" for stream in STREAMS}
-        for name in names.values():
-            broker.create_topic(name, PARTITIONS)
-        run = Run(KafkaConfig(broker.bootstrap), names, tmp_path)
-    else:
-        stamped = {"EVENTS": {"message.timestamp.type": "LogAppendTime"}}
-        names = {s: kafka.new_topic(PARTITIONS, **stamped.get(s, {})) for s in STREAMS}
-        run = Run(kafka.config, names, tmp_path)
+def run(new_topics: NewTopics, tmp_path: Path) -> Iterator[Run]:
+    run = Run(new_topics(dict.fromkeys(STREAMS, PARTITIONS)), tmp_path)
     yield run
     run.processes.close()
 
