@@ -94,6 +94,18 @@ def test_a_campaign_stops_before_the_budget_by_what_is_under_way():
     assert 4.5 * CENT <= left <= 5 * CENT, "at ten charges a minute, ten are under way"
 
 
+def test_charges_of_an_hour_that_come_at_once_say_of_the_rate_what_they_would_have_said_in_time():
+    """After a restart one partition of outcomes is read far ahead of another."""
+    in_time, at_once = pacer_of(campaign(), campaign("x", None)), pacer_of(campaign(), campaign("x", None))
+    for pacer, order in ((in_time, ("both",)), (at_once, ("x", "c"))):
+        for whose in order:
+            for minute in range(60):
+                for name in ("x", "c") if whose == "both" else (whose,):
+                    pacer.observe(name, CENT * (15 if name == "c" else 1), minute * MINUTE_MS)
+    assert at_once.account("c").rate == pytest.approx(in_time.account("c").rate)
+    assert not at_once.account("c").exhausted and not in_time.account("c").exhausted
+
+
 def test_a_raised_budget_reopens_the_campaign():
     pacer = pacer_of(campaign(daily=10 * CENT))
     pacer.observe("c", 10 * CENT, 0)
