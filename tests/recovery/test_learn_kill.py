@@ -36,7 +36,7 @@ CLICK_RATE = {"a0": 0.1, "a1": 0.4, "a2": 0.8}
 BUDGET_SHARE = {"c0": None, "c1": 2.0, "c2": 0.5}
 """Daily budget of a campaign over what its clicks cost in all; counted twice, c1 would be spent too."""
 OTHER_ORDER = 0.25
-"""Logits that another order of the same outcomes may move a weight of some 0.6: ads share bias and segment."""
+"""Logits that another order of the outcomes may move a weight of some 0.6: ads share bias and segment."""
 
 
 def story(seed: int, impressions: int = 600) -> list[Outcome]:
@@ -88,7 +88,7 @@ class Run:
         for campaign, share in BUDGET_SHARE.items():
             clicks = sum(o.kind == "click" and o.campaign_id == campaign for o in STORY)
             daily = {} if share is None else {"daily_budget_micros": int(share * clicks * PRICE)}
-            ads.append({"ad_id": f"a{campaign[1]}", "campaign_id": campaign, **daily})
+            ads.append({"ad_id": f"a{campaign[1]}", "campaign_id": campaign, "bid_micros": PRICE, **daily})
         value = json.dumps({"type": "ad_upsert", "id": "ads", "event_time": MINUTE, "ads": ads}).encode()
         for partition in range(PARTITIONS):
             self._producer.produce(self.topics["EVENTS"], value, None, partition)
