@@ -27,6 +27,7 @@ COUNTED = ("impression", "click", "conversion")
 
 _SEEN = 8192
 _AHEAD_MS = 86_400_000
+_NEVER = 1 << 62
 
 Sums = tuple[int, int, int, int, int]
 """Impressions, clicks, conversions, charge and value in micros: plain, because Bytewax pickles it."""
@@ -98,6 +99,7 @@ class MarkLogic(StatefulBatchLogic[Told | Rejected, Marked | Rejected, dict[str,
         self._lateness_ms = lateness_ms
         self._clock = Watermark(state["time_ms"])
         self._open: dict[str, int] = dict(state["open"])  # campaign: end of its last open minute
+        self._first_end = min(self._open.values(), default=_NEVER)  # or earlier
         self._seen = SeenIds(_SEEN)
         self._seen.load(state["seen"])
 
@@ -118,12 +120,16 @@ class MarkLogic(StatefulBatchLogic[Told | Rejected, Marked | Rejected, dict[str,
         end = minute_of(outcome.event_time) + MINUTE_MS
         if end > watermark:
             self._open[outcome.campaign_id] = max(end, self._open.get(outcome.campaign_id, 0))
+            self._first_end = min(self._first_end, end)
         return (*ticks, Marked(outcome.campaign_id, watermark, told))
 
     def _ticks(self, watermark: int) -> list[Marked]:
+        if watermark < self._first_end:
+            return []
         passed = [campaign for campaign, end in self._open.items() if end <= watermark]
         for campaign in passed:
             del self._open[campaign]
+        self._first_end = min(self._open.values(), default=_NEVER)
         return [Marked(campaign, watermark, None) for campaign in passed]
 
     def snapshot(self) -> dict[str, Any]:

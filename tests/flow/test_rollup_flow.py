@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import msgspec
 import pytest
@@ -215,3 +216,22 @@ def test_the_marks_of_a_partition_do_not_depend_on_its_batches():
     told = [item for _, item in decode_told(random_log(3).records)]
     one, many = MarkLogic(None, 60_000), MarkLogic(None, 60_000)
     assert one.on_batch(told)[0] == [mark for item in told for mark in many.on_batch([item])[0]]
+
+
+def test_an_outcome_costs_as_much_beside_many_open_campaigns_as_beside_a_few():
+    """No bound on seconds: looking at every open campaign for each outcome makes the ratio 50."""
+
+    def cost(campaigns: int) -> float:
+        log, more = OutcomeLog(), OutcomeLog()
+        for n in range(campaigns):
+            log.raw(encode(outcome(at_s=1, event_id=f"o{n}", campaign_id=f"c{n}")))
+        for n in range(500):
+            more.raw(encode(outcome(at_s=2, event_id=f"m{n}", campaign_id="c0")))
+        marks = MarkLogic(None, 60_000)
+        marks.on_batch([told for _, told in decode_told(log.records)])
+        told = [told for _, told in decode_told(more.records)]
+        began = time.process_time()
+        marks.on_batch(told)
+        return time.process_time() - began
+
+    assert cost(4000) < 10 * min(cost(20) for _ in range(5))
