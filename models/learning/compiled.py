@@ -50,6 +50,7 @@ class _Codes(NamedTuple):
 
     @classmethod
     def of(cls, catalogue: Catalogue) -> _Codes:
+        """Return the codes of a catalogue."""
         return cls(*({n: i for i, n in enumerate(g)} for g in (catalogue.campaigns, catalogue.categories)))
 
 
