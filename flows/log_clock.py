@@ -53,7 +53,6 @@ class _LogClockLogic(ClockLogic[Marked, int]):
 
     def before_batch(self) -> None:
         """Do nothing: no system time is read."""
-        pass
 
     def on_item(self, value: Marked) -> tuple[datetime, datetime]:
         """Return the item's time and the watermark that it brings."""

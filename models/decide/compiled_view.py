@@ -135,7 +135,7 @@ class _Situations:
         self._row_of = row_of
 
     def of(self, compiled: CompiledView, segments: list[str], keys: list[tuple[int, int]]) -> tuple[F32, I64]:
-        """Return the biases, and the row of each segment's by its key (row of the weights, row of the model)."""
+        """Return the biases, and the row of each segment by its rows in the weights and in the model."""
         for segment, key in zip(segments, keys, strict=True):
             if key not in self._row_of:
                 self._row_of[key] = len(self._bias)
