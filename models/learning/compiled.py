@@ -294,7 +294,7 @@ class WeightCache:
             return Applied(table, True)
         digest = chained(table.digest, record)
         if digest not in self._tables:
-            self._keep(self._tables, digest, table.apply(record).table)
+            self._keep(self._tables, digest, table.apply(record, self._priors).table)
             self._keep(self._steps, digest, (table.digest, record))
         return Applied(self._tables[digest], False)
 
