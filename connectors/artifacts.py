@@ -101,6 +101,10 @@ class ArtifactStore:
         self._require(name, directory_hash(path), path)
         return path
 
+    def remove(self, name: str) -> None:
+        """Remove stored bytes; nothing where they are not here."""
+        self._path(name).unlink(missing_ok=True)
+
     def names(self) -> list[str]:
         """Return the hashes of all artifacts here."""
         found = self._root.iterdir() if self._root.is_dir() else iter(())

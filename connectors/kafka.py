@@ -117,6 +117,7 @@ class _Hub:
         self.started = False
 
     def start(self) -> PartitionReader:
+        """Return the one reader of all parts, made at the first call."""
         if self.reader is None:
             config, topic, settings = self._open
             self.reader = PartitionReader(config, topic, self.offsets, settings, self.stats)
@@ -124,9 +125,11 @@ class _Hub:
         return self.reader
 
     def lag(self) -> dict[int, int]:
+        """Return the lag of each partition in offsets; nothing before the start."""
         return self.reader.lag() if self.reader else {}
 
     def close(self, partition: int) -> None:
+        """Give a partition up; the last one closes the reader."""
         if self.reader and self.reader.close(partition):
             self.reader = None
 
@@ -138,18 +141,22 @@ class _Part(StatefulSourcePartition[LogRecord, State]):
         hub.offsets[partition] = self._resume_offset
 
     def next_batch(self) -> list[LogRecord]:
+        """Return what has arrived for this partition; ends when told to stop, or at the end asked for."""
         reader = self._hub.start()
         if self._stop.is_set() or reader.finished(self._partition):
             raise StopIteration
         return reader.take(self._partition)
 
     def next_awake(self) -> datetime:
+        """Return a time long past: call again at once."""
         return _AT_ONCE  # the reader waits, for all parts together
 
     def snapshot(self) -> State:
+        """Return the offset to go on from."""
         return {"version": STATE_VERSION, "offset": self._hub.start().next_offset(self._partition)}
 
     def close(self) -> None:
+        """Give the partition up."""
         self._hub.close(self._partition)
 
 
@@ -220,11 +227,14 @@ class _SinkPart(StatefulSinkPartition[Sequence[Output], None]):
         self._writer = writer
 
     def write_batch(self, values: list[Sequence[Output]]) -> None:
+        """Hand outputs to the producer."""
         for outputs in values:
             self._writer.write(outputs)
 
     def snapshot(self) -> None:
+        """Wait until all that was written is acknowledged; raises LogError where it is not."""
         self._writer.flush()
 
     def close(self) -> None:
+        """Wait until all that was written is acknowledged."""
         self._writer.flush()

@@ -92,6 +92,7 @@ class _FilePart(StatefulSourcePartition[LogRecord, State]):
         self._done, self._stop = done, stop
 
     def next_batch(self) -> list[LogRecord]:
+        """Return the next records; ends with the file, or when told to stop."""
         if self._stop.is_set():
             raise StopIteration
         batch = next(self._batches)
@@ -99,9 +100,11 @@ class _FilePart(StatefulSourcePartition[LogRecord, State]):
         return batch
 
     def next_awake(self) -> datetime:
+        """Return a time long past: call again at once."""
         return _AT_ONCE
 
     def snapshot(self) -> State:
+        """Return how many records were emitted."""
         return {"version": STATE_VERSION, "records": self._done}
 
 
@@ -121,6 +124,7 @@ class _PacedPart(_FilePart):
         self._start: tuple[datetime, int] | None = None
 
     def next_batch(self) -> list[LogRecord]:
+        """Return the records that are due by the recorded pace."""
         if self._stop.is_set():
             raise StopIteration
         if not self._held:
@@ -140,6 +144,7 @@ class _PacedPart(_FilePart):
         return began + (record.timestamp_ms - first_ms) / self._pace * _MS
 
     def next_awake(self) -> datetime:
+        """Return when the next record is due."""
         return self._due(self._held[0]) if self._held else _AT_ONCE
 
 
@@ -175,18 +180,21 @@ class _FileSinkPart(StatefulSinkPartition[Sequence[Output], State]):
         }
 
     def write_batch(self, values: list[Sequence[Output]]) -> None:
+        """Append outputs to the files of their streams."""
         for outputs in values:
             for output in outputs:
                 if (file := self._files.get(output.stream)) is not None:
                     file.write(_line(output))
 
     def snapshot(self) -> State:
+        """Write everything through to the disk and return the files' lengths."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
         return {"version": STATE_VERSION} | {stream: file.tell() for stream, file in self._files.items()}
 
     def close(self) -> None:
+        """Close the files."""
         for file in self._files.values():
             file.close()
 

@@ -55,6 +55,7 @@ class _Row:
     minutes: float = 0.0
 
     def add(self, task: ColdTask, scores: Any) -> None:
+        """Take the standings of one draw."""
         for name, standing in standings(task, scores).items():
             self.found[name].append(standing)
 
@@ -153,6 +154,7 @@ class _Remembered:
         self.vectors: dict[str, F32] = {}
 
     def encode(self, texts: Sequence[str]) -> F32:
+        """Return the vectors of texts, each read once."""
         for text in texts:
             if text not in self.vectors:
                 self.vectors[text] = self.encoder.encode([text])[0]

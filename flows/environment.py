@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,8 +17,18 @@ def prepare() -> None:
     the file of a kernel, not in that of a kernel it calls, so the folder is named by all of them.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "impulse" / "kernels"
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / kernels_hash()))
+    if "NUMBA_CACHE_DIR" not in os.environ:
+        os.environ["NUMBA_CACHE_DIR"] = str(caches() / "impulse" / "kernels" / kernels_hash())
+
+
+def caches() -> Path:
+    """Return the user's folder of caches; the temporary one for a user without a home."""
+    if found := os.environ.get("XDG_CACHE_HOME"):
+        return Path(found)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
 
 
 def kernels_hash() -> str:

@@ -52,9 +52,10 @@ class _LogClockLogic(ClockLogic[Marked, int]):
         self._watermark_ms = -MINUTE_MS if watermark_ms is None else watermark_ms
 
     def before_batch(self) -> None:
-        pass
+        """Do nothing: no system time is read."""
 
     def on_item(self, value: Marked) -> tuple[datetime, datetime]:
+        """Return the item's time and the watermark that it brings."""
         now_ms = self._watermark_ms = max(self._watermark_ms, value.watermark_ms)
         if value.told is None:
             return UTC_MIN, _utc(now_ms)
@@ -63,15 +64,19 @@ class _LogClockLogic(ClockLogic[Marked, int]):
         return _utc(time_ms if closed else max(time_ms, now_ms)), _utc(now_ms)
 
     def on_notify(self) -> datetime:
+        """Return the watermark, which waking does not move."""
         return _utc(self._watermark_ms)
 
     def on_eof(self) -> datetime:
+        """Return the watermark, which the end of the input does not move."""
         return _utc(self._watermark_ms)  # the flow may go on from here: nothing closes for its end
 
     def to_system_utc(self, timestamp: datetime) -> datetime | None:
+        """Return None: no event time has a system time to wake at."""
         return None
 
     def snapshot(self) -> int:
+        """Return the watermark in milliseconds."""
         return self._watermark_ms
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,16 @@ from .settings import Settings
 class StoredResources:
     """Artifacts from a folder that all processes see.
 
-    Models stand in ``models/`` under their hash, catalogues and views beside it under their content's.
+    Models stand in ``models/`` under their hash, catalogues beside it under their content's. Views of
+    snapshots stand in ``views/``, each process's in a folder of its own: it removes what its snapshots no
+    longer need, and another process may need the same.
     """
 
     def __init__(self, folder: Path, kv_cache_users: int) -> None:
         self._store = ArtifactStore(folder)
         self._models = folder / "models"
+        self._views = folder / "views"
+        self._own = ArtifactStore(self._views / uuid.uuid4().hex)
         self._kv_cache_users = kv_cache_users
         self._scorers: dict[str, Scorer] = {}
 
@@ -50,11 +55,16 @@ class StoredResources:
 
     def keep(self, data: bytes) -> str:
         """Keep a blob and return its content hash."""
-        return self._store.put(data)
+        return self._own.put(data)
 
     def kept(self, name: str) -> bytes:
-        """Return the blob of this content hash."""
-        return self._store.get(name)
+        """Return the blob of this content hash, whichever process kept it."""
+        holder = next(iter(sorted(self._views.glob(f"*/{name}"))), None)
+        return (self._store if holder is None else ArtifactStore(holder.parent)).get(name)
+
+    def drop(self, name: str) -> None:
+        """Remove a blob that this process kept."""
+        self._own.remove(name)
 
 
 @dataclass(frozen=True)

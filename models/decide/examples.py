@@ -51,6 +51,7 @@ class _Shown:
     converted_ms: int = NEVER
 
     def can_convert(self) -> bool:
+        """Say whether a conversion would be the first after the click."""
         return self.clicked_ms != NEVER and self.converted_ms == NEVER
 
 

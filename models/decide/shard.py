@@ -174,7 +174,7 @@ class Shard:
         return pack(
             {
                 **self._identity(),
-                "view": self._views.dump(self.view),
+                "view": self._views.dump(self.view, self.place.key),
                 "rows": self.rows.dump(),
                 "profiles": self.profiles.dump(self.rows.used),
                 "seen": self.seen.dump(),
@@ -195,7 +195,7 @@ class Shard:
 
         """
         state = unpack(data, self._identity())
-        self.view = self._views.load(state["view"])
+        self.view = self._views.load(state["view"], self.place.key)
         self.rows.load(state["rows"])
         self.profiles.load(state["profiles"], self.rows.used)
         self.seen.load(state["seen"])

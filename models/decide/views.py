@@ -34,6 +34,7 @@ from models.policy.validation import check_policy
 from models.scorer.interface import AdIndex, Scorer
 
 from .compiled_view import CompiledView
+from .kept_views import KeptViews
 from .profiles import IMPRESSIONS_KEPT
 from .validated import split_valid
 from .view import PacingTable, View
@@ -79,6 +80,10 @@ class Resources(Protocol):
         """Return the blob of this content hash; raises ArtifactError."""
         ...
 
+    def drop(self, name: str) -> None:
+        """Remove a blob that was kept; nothing where it was kept by another process."""
+        ...
+
 
 class Moved(NamedTuple):
     """The view after a control record, and what of the record could not be applied, if anything."""
@@ -113,8 +118,10 @@ class ViewBuilder:
         self._rules: Recent[tuple[str, Policy], Rules] = Recent(8)
         self._interned: Recent[tuple[Hashable, ...], View] = Recent(64)
         self._compiled: Recent[int, CompiledView] = Recent(32)
-        self._dumps: Recent[int, tuple[View, str]] = Recent(64)
-        self._loads: Recent[str, View] = Recent(64)
+        self._dumps: Recent[int, tuple[View, tuple[str, ...]]] = Recent(64)
+        self._loads: Recent[str, tuple[View, tuple[str, ...]]] = Recent(64)
+        self._kept_views = KeptViews(self._dropped)
+        self._kept_catalogue: tuple[Catalogue | None, str] = (None, "")
         self._last_index: AdIndex | None = None
         self._last_rules: Rules | None = None
 
@@ -202,23 +209,34 @@ class ViewBuilder:
     def _weights_of(self, view: View) -> CompiledWeights:
         return self._weights.compile(view.weights, view.catalogue)
 
-    def dump(self, view: View) -> str:
-        """Keep a view as a blob and return its name."""
-        return self._dumps.get(id(view), lambda: (view, self._kept(view)))[1]
+    def dump(self, view: View, shard: str) -> str:
+        """Keep a view as blobs for the next snapshot of a shard and return its name."""
+        blobs = self._dumps.get(id(view), lambda: (view, self._kept(view)))[1]
+        self._kept_views.name(shard, blobs)
+        return blobs[0]
 
-    def _kept(self, view: View) -> str:
-        catalogue = self._resources.keep(view.catalogue.to_bytes())
+    def _kept(self, view: View) -> tuple[str, ...]:
+        """Return the names of the view's own blob and of what it names."""
+        catalogue, name = self._kept_catalogue
+        if catalogue is not view.catalogue:
+            name = self._resources.keep(view.catalogue.to_bytes())
+            self._kept_catalogue = (view.catalogue, name)
         parts = _ViewParts(
             policy=view.policy,
-            catalogue=catalogue,
+            catalogue=name,
             weights=self._resources.keep(view.weights.to_bytes()),
             pacing=view.pacing,
             model_hash=view.scorer.model_hash,
         )
-        return self._resources.keep(msgspec.json.encode(parts))
+        return self._resources.keep(msgspec.json.encode(parts)), parts.catalogue, parts.weights
 
-    def load(self, name: str) -> View:
-        """Return the view that `dump` kept under this name.
+    def _dropped(self, name: str) -> None:
+        self._resources.drop(name)
+        if self._kept_catalogue[1] == name:
+            self._kept_catalogue = (None, "")
+
+    def load(self, name: str, shard: str) -> View:
+        """Return the view that `dump` kept under this name for a shard.
 
         Raises
         ------
@@ -226,9 +244,11 @@ class ViewBuilder:
             when a part of it is missing or damaged.
 
         """
-        return self._loads.get(name, lambda: self._loaded(name))
+        view, blobs = self._loads.get(name, lambda: self._loaded(name))
+        self._kept_views.name(shard, blobs)
+        return view
 
-    def _loaded(self, name: str) -> View:
+    def _loaded(self, name: str) -> tuple[View, tuple[str, ...]]:
         parts = msgspec.json.decode(self._resources.kept(name), type=_ViewParts)
         known = parts.model_hash == self._first.scorer.model_hash
         view = View(
@@ -238,7 +258,7 @@ class ViewBuilder:
             parts.pacing,
             self._first.scorer if known or self._pinned else self._resources.scorer(parts.model_hash),
         )
-        return self._shared(view)
+        return self._shared(view), (name, parts.catalogue, parts.weights)
 
 
 class _ViewParts(msgspec.Struct):

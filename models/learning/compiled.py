@@ -50,6 +50,7 @@ class _Codes(NamedTuple):
 
     @classmethod
     def of(cls, catalogue: Catalogue) -> _Codes:
+        """Return the codes of a catalogue."""
         return cls(*({n: i for i, n in enumerate(g)} for g in (catalogue.campaigns, catalogue.categories)))
 
 
@@ -293,7 +294,7 @@ class WeightCache:
             return Applied(table, True)
         digest = chained(table.digest, record)
         if digest not in self._tables:
-            self._keep(self._tables, digest, table.apply(record).table)
+            self._keep(self._tables, digest, table.apply(record, self._priors).table)
             self._keep(self._steps, digest, (table.digest, record))
         return Applied(self._tables[digest], False)
 

@@ -16,6 +16,8 @@ import msgspec
 from models.domain.errors import ArtifactError, BadRecord
 from models.domain.events import Adjustments, Weight
 
+from .priors import DEFAULT_PRIORS, Priors
+
 _SCHEMA = 1
 _LARGEST = 50.0
 """Logits beyond this are not adjustments but an accident upstream."""
@@ -51,11 +53,12 @@ class WeightTable:
     position_logits: tuple[float, ...] = ()
     creatives: Mapping[str, Weight] = field(default_factory=dict)
 
-    def apply(self, record: Adjustments) -> Applied:
+    def apply(self, record: Adjustments, priors: Priors = DEFAULT_PRIORS) -> Applied:
         """Return the table with this record's weights laid over this one's.
 
         A version that is not above the one in force is stale and ignored. ``reset`` forgets everything
-        but the position logits, which the log measured and the weights did not.
+        but the position logits, which the log measured and the weights did not. A weight that is the prior
+        is what an absent one counts as, and goes: so the table holds as many as the learner does, no more.
 
         Raises
         ------
@@ -73,12 +76,14 @@ class WeightTable:
             digest=chained(self.digest, record),
             engine=record.engine,
             bias=old.bias if record.bias is None else record.bias,
-            ads=_overlay(old.ads, record.ads),
-            campaigns=_overlay(old.campaigns, record.campaigns),
-            segment_categories=_overlay(old.segment_categories, record.segment_categories),
-            conversions=_overlay(old.conversions, record.conversions),
+            ads=_overlay(old.ads, record.ads, priors.ad),
+            campaigns=_overlay(old.campaigns, record.campaigns, priors.campaign),
+            segment_categories=_overlay(
+                old.segment_categories, record.segment_categories, priors.segment_category
+            ),
+            conversions=_overlay(old.conversions, record.conversions, 0.0),
             position_logits=old.position_logits if record.position_logits is None else record.position_logits,
-            creatives=_overlay(old.creatives, record.creatives),
+            creatives=_overlay(old.creatives, record.creatives, priors.creative),
         )
         return Applied(table, False)
 
@@ -116,8 +121,16 @@ class _Stored(msgspec.Struct):
     creatives: Mapping[str, Weight] = {}
 
 
-def _overlay(old: Mapping[str, Weight], new: Mapping[str, Weight]) -> Mapping[str, Weight]:
-    return {**old, **new} if new else old
+def _overlay(
+    old: Mapping[str, Weight], new: Mapping[str, Weight], prior_variance: float
+) -> Mapping[str, Weight]:
+    if not new:
+        return old
+    merged = {**old, **new}
+    for key, weight in new.items():
+        if weight == (0.0, prior_variance):
+            del merged[key]
+    return merged
 
 
 def chained(digest: str, record: Adjustments) -> str:

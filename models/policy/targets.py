@@ -37,6 +37,7 @@ class _Group:
     memo: Memo[Flags]
 
     def answers(self, values: Values) -> Flags:
+        """Return the answer of each condition in this situation."""
         return self.memo.get(
             self.read(values), lambda: np.array([condition(values) for condition in self.conditions])
         )

@@ -82,6 +82,8 @@ class Split:
     data_hash: str
     segments: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     """Keys of the segments that the impressions' rows stand for, ascending."""
+    campaigns: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Keys of the campaigns by their number in ``train.campaign_of`` less 1, ascending."""
 
 
 def table_of(vocabulary: U64, ads: AdTable, content: F32, categories: int) -> tuple[I64, F32]:
@@ -175,7 +177,9 @@ def from_log(examples: LogExamples, content: F32, buckets: Buckets, holdout_shar
     settled = _settled(examples)
     train = replace(_cut(whole, early), labels=labels.take(np.flatnonzero(shown & settled)))
     later = replace(whole, labels=labels.take(np.flatnonzero(~shown & settled)))
-    return Split(train, _log_holdout(later), vocabulary, _hash(examples), segments)
+    campaigns = examples.ads.campaign_key
+    keys = np.zeros(0, np.uint64) if campaigns is None else np.unique(campaigns)
+    return Split(train, _log_holdout(later), vocabulary, _hash(examples), segments, keys)
 
 
 def _segments(examples: LogExamples, shown: Bools) -> U64:

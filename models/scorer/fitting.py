@@ -12,6 +12,7 @@ import numpy as np
 from models.domain.ids import NO_KEY, key64
 
 from .calibration import calibrate
+from .campaigns import CampaignTable, no_campaigns
 from .config import ModelConfig
 from .content import ContentEncoder
 from .cooccurrence import Steps, build, steps_of
@@ -19,6 +20,7 @@ from .datasets import Buckets, Split, from_interactions, from_log
 from .encoders import ads_content, default_encoder
 from .model import Model
 from .options import TrainOptions
+from .rates import label_rates
 from .sequences import AdTable, Dataset, Interactions, LogExamples, item_keys
 from .training import VALIDATION_USERS, Clock, Listener, train
 from .transformer import parameter_count
@@ -155,4 +157,15 @@ def _fit(
         "calibration": list(scale),
         "cpu_minutes": (clock() - started) / 60,
     }
-    return Model(trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments)
+    return Model(
+        trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments,
+        _campaign_table(split, config),
+    )  # fmt: skip
+
+
+def _campaign_table(split: Split, config: ModelConfig) -> CampaignTable:
+    """Return what counting tells of the campaigns that ads of the vocabulary belong to."""
+    if not config.slots or not split.train.campaign_of.any():
+        return no_campaigns()
+    odds = label_rates(split.train, config.slots, config.segments).campaign_conversion_log_odds[1:]
+    return CampaignTable(split.campaigns[: len(odds)], odds.astype(np.float32))

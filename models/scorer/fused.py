@@ -16,12 +16,14 @@ from torch.autograd.function import once_differentiable
 class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Return ``x`` with its pairs turned by the angles."""
         ctx.save_for_backward(cos, sin)
         return _rotated(x, cos, sin, 1.0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient, turned back."""
         cos, sin = ctx.saved_tensors
         return _rotated(grad, cos, sin, -1.0), None, None
 
@@ -43,6 +45,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class _SampledSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, v: Tensor, offset: Tensor, positive: Tensor, hits: Tensor) -> Tensor:
+        """Return the losses `[M]` and keep the weights that the gradient needs."""
         z = torch.addmm(offset, h, v.T).masked_fill_(hits, float("-inf"))  # [M, K]
         top = torch.maximum(z.amax(1), positive)  # [M]
         weights = z.sub_(top[:, None]).exp_()  # [M, K]
@@ -54,6 +57,7 @@ class _SampledSoftmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        """Return the gradients by h, v, offset and the true logits."""
         h, v, weights, own, total = ctx.saved_tensors
         p = weights.mul_((grad / total)[:, None])  # [M, K]
         return p @ v, p.T @ h, p.sum(0), grad * (own / total - 1), None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.domain.errors import ArtifactError
 
 from . import artifact
+from .campaigns import CampaignTable, no_campaigns, stored_campaigns
 from .config import ModelConfig
 from .content import ContentEncoder, restore
 from .cooccurrence import GraphOptions, ItemGraph
@@ -37,6 +38,7 @@ class Model:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     segments: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
+    campaigns: CampaignTable = field(default_factory=no_campaigns)
 
     def save(self, directory: Path) -> str:
         """Write the artifact and return the model's hash."""
@@ -50,6 +52,7 @@ class Model:
             tensors |= self.encoder.tensors()
         if len(self.segments):
             tensors[SEGMENT_KEYS] = self.segments
+        tensors |= self.campaigns.tensors()
         manifest = {
             "config": self.network.config.to_dict(),
             "neighbours": None if self.graph is None else self.graph.manifest(),
@@ -83,6 +86,7 @@ class Model:
             stored.manifest["training"],
             stored.manifest["metrics"],
             stored_segments(stored.tensors, network.config.categories).keys,
+            stored_campaigns(stored.tensors),
         )
 
 

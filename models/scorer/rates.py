@@ -60,6 +60,8 @@ class LabelRates(NamedTuple):
     """`[V + 1]` clicks beyond those of the slots and the category."""
     conversion_log_odds: F64
     """`[V + 1]` conversions of clicks beyond the mean rate."""
+    campaign_conversion_log_odds: F64
+    """`[N + 1]` the same by number of the campaign, for ads without a row; 0 for no campaign."""
     segment_log_odds: F64
     """`[S + 1, C]` clicks of a segment in a category beyond all segments'; the last row, for none, is 0."""
 
@@ -79,14 +81,18 @@ def label_rates(dataset: Dataset, slots: int, segments: int = 0) -> LabelRates:
     rate = max(float(labels.conversion.sum()), 0.5) / max(float(due.sum()), 1.0)
     levels = [dataset.campaign_of, np.arange(rows)] if len(dataset.campaign_of) else [np.arange(rows)]
 
-    def of_ads(events: F64, foreseen: F64) -> F64:
+    def of_ads(events: F64, foreseen: F64, levels: list[I64] = levels) -> F64:
         known = labels.ad > 0
         seen, due = (np.bincount(labels.ad[known], x[known], rows) for x in (events, foreseen))
         ratios = shrunk_log_ratios(_f64(seen), _f64(due), levels)
         ratios[0] = 0
         return ratios
 
-    conversions = of_ads(labels.conversion.astype(np.float64), rate * due)
+    converted = labels.conversion.astype(np.float64), rate * due
+    conversions, families = of_ads(*converted), np.zeros(int(dataset.campaign_of.max(initial=0)) + 1)
+    if len(families) > 1:
+        families[dataset.campaign_of] = of_ads(*converted, [dataset.campaign_of])
+        families[0] = 0
     rate = min(rate, 0.5)
     return LabelRates(
         click=min(float(flat[0] * np.exp(of_slot[0])), 0.99),
@@ -94,6 +100,7 @@ def label_rates(dataset: Dataset, slots: int, segments: int = 0) -> LabelRates:
         slot_log_ratio=of_slot - of_slot[0],
         click_log_ratio=of_ads(click, expected),
         conversion_log_odds=conversions / (1 - rate),
+        campaign_conversion_log_odds=families / (1 - rate),
         segment_log_odds=of_cell / (1 - min(float(flat[0]), 0.5)),
     )
 

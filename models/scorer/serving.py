@@ -19,6 +19,7 @@ from models.domain.ids import key64, label_key
 
 from . import artifact
 from .ad_index import AdRows, CatalogueIndex, catalogue_index
+from .campaigns import CampaignTable, no_campaigns, stored_campaigns
 from .config import ModelConfig
 from .content import ContentEncoder, content_vectors, restore
 from .features import category_rows, vocabulary_rows
@@ -58,6 +59,8 @@ class TransformerScorer:
         carries, past its D columns, the rows of those ads.
     segments
         What the model knows of segments; None: nothing.
+    campaigns
+        What it knows of the campaigns of ads that it does not know; None: nothing.
     hot_users
         Users whose keys and values are kept; None for what HOT_USERS_BYTES hold.
 
@@ -72,10 +75,12 @@ class TransformerScorer:
         content: Content | None = None,
         neighbours: Neighbours | None = None,
         segments: SegmentTable | None = None,
+        campaigns: CampaignTable | None = None,
         hot_users: int | None = None,
     ) -> None:
         self.model_hash = model_hash
         self.segments = no_segments(config.categories) if segments is None else segments
+        self._campaigns = no_campaigns() if campaigns is None else campaigns
         self.config = config
         self.history_length = config.history_length
         self._neighbours = neighbours
@@ -99,6 +104,7 @@ class TransformerScorer:
             content = np.ascontiguousarray(self._content(ads), np.float32)
         shown = (rows, category_rows(categories, self.config.categories), content)
         vectors, queries, halves = _tower_rows(self._towers, *shown)
+        halves[:, -1] += self._campaigns.of_new(ads, rows)
         width = self.config.d_model
         return AdRows(vectors[:, :width], self._towers.bias[rows], queries, halves, rows)
 
@@ -202,6 +208,7 @@ def open_scorer(directory: Path, *, hot_users: int | None = None) -> Transformer
         content=content_of(restore(model.manifest["content"], model.tensors)),
         neighbours=neighbours_of(model.manifest["neighbours"], model.tensors, config.vocabulary),
         segments=stored_segments(model.tensors, config.categories),
+        campaigns=stored_campaigns(model.tensors),
         hot_users=hot_users,
     )
 

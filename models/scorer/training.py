@@ -150,12 +150,14 @@ class _Run:
         self.curve: list[tuple[int, float, float]] = []
 
     def resume(self, folder: Path) -> None:
+        """Save progress in this folder, and go on from what it holds of the same training."""
         self.folder = folder
         if self.state.load(folder, self.fingerprint()):
             self.started = self.clock() - self.state.progress.cpu_s
             self.saved_s = self.state.progress.cpu_s
 
     def fingerprint(self) -> str:
+        """Return the hash of data, network and options, which a checkpoint must share."""
         what = (self.split.data_hash, self.model.config, self.options)
         return content_hash(repr(what).encode())
 
@@ -169,6 +171,7 @@ class _Run:
         return max(spent, (progress.epoch + progress.batch / self.epoch_batches) / self.pace.passes)
 
     def steps(self) -> Iterator[Report]:
+        """Train until the budget or the patience ends; yield a report after every step."""
         self.model.train()
         share = self.share()
         while share < 1 and self.state.progress.stale < self.options.patience:
@@ -197,6 +200,7 @@ class _Run:
                 yield batch.to(self.device)
 
     def step(self, batch: Batch, share: float) -> float:
+        """Take one step of the optimizer and return its loss."""
         with self._autocast():
             loss = self.loss(batch)
         self.optimizer.zero_grad()
@@ -205,6 +209,7 @@ class _Run:
         return float(loss.detach())
 
     def loss(self, batch: Batch) -> Tensor:
+        """Return the next-item loss of a batch plus that of the second stage."""
         h = self.model.hidden(batch.events)  # [B, T, D]
         with torch.autocast(self.device.type, enabled=False):
             h, train = h.float(), self.split.train
@@ -257,6 +262,7 @@ class _Run:
             self.saved_s = now
 
     def finish(self) -> TrainedModel:
+        """Return the best weights and how they came about."""
         if self.state.best:
             self.model.load_state_dict(self.state.best)
         self.model.eval()

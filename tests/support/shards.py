@@ -48,6 +48,9 @@ class MemoryResources:
     def kept(self, name: str) -> bytes:
         return self.blobs[name]
 
+    def drop(self, name: str) -> None:
+        self.blobs.pop(name, None)
+
 
 class Bench:
     """Makes shards that share what the shards of one process share."""

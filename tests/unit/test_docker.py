@@ -67,6 +67,12 @@ def test_the_image_copies_what_exists_and_runs_without_root_on_one_thread():
     assert DOCKERFILE.count("FROM python:3.11-slim") == 2
 
 
+def test_compiled_kernels_that_outlive_the_image_are_told_apart_by_their_sources():
+    """numba does not notice a change in a kernel that another one calls; `flows.environment` does."""
+    last_stage = DOCKERFILE.rpartition("\nFROM ")[2]
+    assert "XDG_CACHE_HOME=/var/lib/impulse/" in last_stage and "NUMBA_CACHE_DIR" not in last_stage
+
+
 def test_torch_comes_from_the_index_of_cpu_builds():
     (line,) = [line for line in DOCKERFILE.splitlines() if line.endswith(" torch")]
     assert "--index-url https://download.pytorch.org/whl/cpu" in line

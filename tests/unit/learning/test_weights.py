@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.domain.errors import ArtifactError, BadRecord
 from models.domain.events import Adjustments
+from models.learning.priors import DEFAULT_PRIORS
 from models.learning.weights import WeightTable, segment_category_key
 
 weights = st.dictionaries(
@@ -136,3 +137,19 @@ def test_a_bar_in_a_segment_cannot_be_mistaken_for_the_separator():
 def test_weights_pass_through_json_unchanged():
     sent = record(1, ads={"a": (float(np.float64(0.1) / 3), 1e-300)})
     assert msgspec.json.decode(msgspec.json.encode(sent), type=Adjustments) == sent
+
+
+def test_weights_that_return_to_the_prior_leave_the_table_as_they_leave_the_learner():
+    prior = DEFAULT_PRIORS
+    learned = {"ads": {"a": (0.2, 0.01), "b": (0.1, 0.02)}, "creatives": {"a|x": (0.3, 0.01)}}
+    gone = {"ads": {"a": (0.0, prior.ad)}, "creatives": {"a|x": (0.0, prior.creative)}}
+    table = table_after(record(1, **learned), record(2, **gone, conversions={"c": (0.0, 0.0)}))
+    assert table.ads == {"b": (0.1, 0.02)} and not table.creatives and not table.conversions
+
+
+def test_the_table_holds_no_more_than_the_learner_does_however_many_ads_come_and_go():
+    table = WeightTable()
+    for n in range(200):
+        evicted = {f"a{n - 10}": (0.0, DEFAULT_PRIORS.ad)} if n >= 10 else {}
+        table = table.apply(record(n + 1, ads={f"a{n}": (0.2, 0.01), **evicted})).table
+    assert len(table.ads) == 10

@@ -1,0 +1,77 @@
+"""New ads of campaigns whose clicks convert well or badly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.shown_ads import examples
+
+from models.domain.catalogue import Ad, Catalogue
+from models.domain.errors import ArtifactError
+from models.domain.ids import key64, label_key
+from models.scorer.campaigns import CampaignTable, no_campaigns, stored_campaigns
+from models.scorer.fitting import fit_log
+from models.scorer.interface import HistoryTable
+from models.scorer.model import Model
+from models.scorer.options import TrainOptions
+from models.scorer.serving import open_scorer
+
+CAMPAIGNS = ("bad", "middling", "good")
+CONVERSION = np.array([0.05, 0.3, 0.9])
+
+
+def log():
+    """Return the log of `examples`, in which clicks convert by campaign."""
+    told, draw = examples(users=600), np.random.default_rng(1)
+    number = (told.impression_ad_key - 100).astype(int) % 3
+    conversion = told.click & (draw.random(len(told.click)) < CONVERSION[number])
+    keys = np.array([label_key(name) for name in CAMPAIGNS], np.uint64)
+    ads = replace(told.ads, campaign_key=keys[np.arange(12) % 3])
+    return replace(told, ads=ads, conversion=conversion, conversion_time_ms=None, click_time_ms=None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    sizes = {"d_model": 16, "blocks": 1, "heads": 2, "window": 4, "rotary_length": 16, "head_width": 8}
+    fit_log(log(), TrainOptions(steps=2), config=sizes).save(folder)
+    return folder
+
+
+def pcvr(scorer, ads):
+    catalogue, rows = Catalogue().upsert(ads), np.zeros(1, np.int64)
+    history = HistoryTable.empty(1, scorer.history_length)
+    users, index = scorer.encode(history, rows), scorer.index(catalogue)
+    candidates = np.arange(len(ads), dtype=np.int32)[None]
+    logits = scorer.rank(history, rows, users, index, candidates)[1][0]
+    return 1 / (1 + np.exp(-logits))
+
+
+def test_a_new_ad_converts_as_its_campaign_does(folder):
+    new = [Ad(ad_id=f"new-{name}", campaign_id=name) for name in (*CAMPAIGNS, "unheard-of")]
+    bad, middling, good, unknown = pcvr(open_scorer(folder), new)
+    assert bad < 0.15 and 0.15 < middling < 0.5 and good > 0.5
+    assert bad < unknown < good
+
+
+def test_an_ad_with_a_row_of_its_own_keeps_its_own_rate():
+    known = CampaignTable(np.array([label_key("c")], np.uint64), np.ones(1, np.float32))
+    ads = [Ad(ad_id="old", campaign_id="c"), Ad(ad_id="new", campaign_id="c"), Ad(ad_id="x", campaign_id="d")]
+    assert known.of_new(ads, np.array([3, 0, 0])).tolist() == [0.0, 1.0, 0.0]
+    assert no_campaigns().of_new(ads, np.array([3, 0, 0])).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_model_comes_back_with_its_campaigns(folder):
+    table = Model.load(folder).campaigns
+    assert set(table.keys.tolist()) == {label_key(name) for name in CAMPAIGNS}
+    assert stored_campaigns({}).tensors() == {}
+
+
+@pytest.mark.parametrize(
+    ("keys", "conversion"), [([2, 1], [0, 0]), ([1], [0, 0]), ([1], [np.nan]), ([key64("a")], [np.inf])]
+)
+def test_a_table_that_is_none_is_refused(keys, conversion):
+    with pytest.raises(ArtifactError, match="campaign table"):
+        CampaignTable(np.array(keys, np.uint64), np.array(conversion, np.float32))
