@@ -34,7 +34,7 @@ DEFAULT_PARTITIONS = 4
 """Partitions of a topic that a client uses before it was created here."""
 
 CLIENT_SETTINGS = {"fetch.wait.max.ms": 3}
-"""What keeps the latency of a hop low; `KafkaConfig.extra` takes it. Shorter waits cost more than they gain."""
+"""What keeps the latency of a hop low, for `KafkaConfig.extra`. Shorter waits cost more than they gain."""
 
 _PRODUCER = 0
 _EXISTS = 36

@@ -104,18 +104,6 @@ def test_an_impression_of_a_partition_that_lags_does_not_wait_behind_those_of_ot
         assert names(one.due(start + 200_000)) == ["between", "ahead"]
 
 
-def test_an_impression_of_a_partition_that_lags_does_not_wait_behind_those_of_others():
-    patience, start = Patience(), outcome().event_time
-    patience.wait(outcome(at=100_000, ad_id="ahead"))
-    patience.wait(outcome(at=0, ad_id="behind"))
-    assert [o.ad_id for o in patience.due(start + 100_000)] == ["behind"]
-    restored = Patience()
-    patience.wait(outcome(at=50_000, ad_id="between"))
-    restored.restore(patience.values())
-    for one in (patience, restored):
-        assert [o.ad_id for o in one.due(start + 200_000)] == ["between", "ahead"]
-
-
 def test_too_many_waiting_impressions_make_the_oldest_go_first():
     patience = Patience(capacity=2)
     for n in range(4):
