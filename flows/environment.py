@@ -33,9 +33,14 @@ def caches() -> Path:
 
 def kernels_hash() -> str:
     """Return the hash of every source file that holds compiled code."""
+    return sources_hash(b"njit")
+
+
+def sources_hash(holding: bytes = b"") -> str:
+    """Return the hash of the source files of `models` that hold a text."""
     digest = blake2b(digest_size=8)
     for path in sorted((ROOT / "models").rglob("*.py")):
         text = path.read_bytes()
-        if b"njit" in text:
+        if holding in text:
             digest.update(text)
     return digest.hexdigest()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from flows.environment import sources_hash
 from flows.jobs import train_log
 from flows.service import Service
 from flows.settings import load_settings
@@ -38,7 +39,7 @@ GREEDY = Policy(exploration=Exploration(thompson_nu=0.0, randomized_share=0.0), 
 
 
 class Models:
-    """The model of each world, trained on first use and kept in a folder."""
+    """The model of each world, trained on first use and kept in a folder until the code changes."""
 
     def __init__(self, folder: Path, minutes: float, history_s: float) -> None:
         self._folder, self._minutes, self._history_s = folder, minutes, history_s
@@ -53,7 +54,7 @@ class Models:
 
     def of(self, config: WorldConfig) -> Path | None:
         """Return the folder of a world's model, None where its past holds too little to train one on."""
-        budget = f"{self._minutes}|{self._history_s}".encode()
+        budget = f"{self._minutes}|{self._history_s}|{sources_hash()}".encode()
         target = self._folder / content_hash(msgspec.json.encode(config) + budget)
         if not target.exists():
             collector = ExampleCollector()
