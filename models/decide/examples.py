@@ -70,7 +70,8 @@ class ExampleCollector:
         self._partitions: dict[int, _Partition] = defaultdict(_Partition)
         self._users: dict[str, int] = {}
         self._sequences: list[list[SequenceEntry]] = []
-        self._asked: dict[str, tuple[int, int]] = {}
+        self._asked: dict[str, tuple[int, int, int]] = {}
+        """Of each request: user, events before it, segment."""
         self._shown: dict[tuple[str, str], _Shown] = {}
 
     def take(self, batch: Iterable[Received | Rejected]) -> None:
@@ -104,8 +105,8 @@ class ExampleCollector:
         user = self._user(event.user_id)
         if isinstance(event, Request):
             asked = decision_id(record.topic, record.partition, record.offset)
-            segment = event.context.segment
-            self._asked[asked] = (len(self._sequences[user]), label_key(segment) if segment else NO_KEY)
+            segment = label_key(event.context.segment) if event.context.segment else NO_KEY
+            self._asked[asked] = (user, len(self._sequences[user]), segment)
             return
         self._label(event, user)
         entry = sequence_entry(event, self._upserts.get(event.ad_id))
@@ -116,8 +117,8 @@ class ExampleCollector:
         if isinstance(event, Request) or event.decision_id is None:
             return
         key = (event.decision_id, event.ad_id)
-        if isinstance(event, Impression) and event.decision_id in self._asked:
-            position, segment = self._asked[event.decision_id]
+        asked, position, segment = self._asked.get(event.decision_id, (NEVER, 0, 0))
+        if isinstance(event, Impression) and asked == user:  # not after an erasure, not of somebody else's
             ad_key, slot = known_key64(event.ad_id), event.slot or 0
             self._shown.setdefault(key, _Shown(user, position, ad_key, event.event_time, slot, segment))
         elif isinstance(event, Click) and (shown := self._shown.get(key)) and shown.clicked_ms == NEVER:

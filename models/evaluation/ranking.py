@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.domain.errors import LogError
 from models.scorer.metrics import ndcg, target_ranks
-from models.scorer.sequences import F32, I64, Interactions
+from models.scorer.sequences import F32, I64, Bools, Interactions
 
 Seen = Literal["drop", "keep"]
 ItemScores = Callable[[I64], F32]
@@ -124,7 +124,7 @@ def evaluate(task: Task, scores: ItemScores, seen: Seen = "drop") -> Ranking:
         ranks.append(target_ranks(values, task.target[users], dropped))
         for row, items in enumerate(dropped or ()):
             values[row, items] = -np.inf
-        shown += np.bincount(_top(values, 10).ravel(), minlength=len(shown))
+        shown += np.bincount(np.nonzero(in_top(values, 10))[1], minlength=len(shown))
     share = (task.train_counts + 1) / (task.train_counts + 1).sum()
     return Ranking(
         ranks=np.concatenate(ranks),
@@ -176,6 +176,10 @@ def _breakdown(ranks: I64, by: I64, edges: tuple[int, ...]) -> list[dict[str, An
     return rows
 
 
-def _top(values: F32, k: int) -> I64:
+def in_top(values: F32, k: int) -> Bools:
+    """Return `[B, A]` which items are among the first k: ties in stable order, dropped items (-inf) never."""
     k = min(k, values.shape[1])
-    return np.argpartition(-values, k - 1, axis=1)[:, :k]
+    last = -np.partition(-values, k - 1, axis=1)[:, k - 1 : k]  # [B, 1] the k-th best
+    above, tied = values > last, values == last
+    free = k - above.sum(axis=1, keepdims=True)
+    return (above | (tied & (np.cumsum(tied, axis=1) <= free))) & (values > -np.inf)

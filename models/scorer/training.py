@@ -39,7 +39,7 @@ from .losses import (
 from .optimizer import Optimizer
 from .options import TrainOptions
 from .rates import label_rates
-from .sequences import Dataset
+from .sequences import Dataset, hash_arrays
 from .transformer import Transformer
 from .validation import validation_gain
 
@@ -156,7 +156,9 @@ class _Run:
             self.saved_s = self.state.progress.cpu_s
 
     def fingerprint(self) -> str:
-        what = (self.split.data_hash, self.model.config, self.options)
+        train = self.split.train
+        described = hash_arrays(train.category_of, train.content, train.ads_content, train.campaign_of)
+        what = (self.split.data_hash, described, self.model.config, self.options)
         return content_hash(repr(what).encode())
 
     def share(self) -> float:

@@ -162,17 +162,20 @@ def last_band(h: Tensor, row: Tensor, end: Tensor, window: int) -> tuple[Tensor,
 
 
 def label_metrics(model: Transformer, holdout: Holdout, most: int = 20_000) -> dict[str, float]:
-    """Return click and conversion metrics on held-out impressions; empty where there are none."""
+    """Return click and conversion metrics on held-out impressions; empty where there are none.
+
+    Of more than ``most``, so many are drawn: every n-th would be one slot's, where slates are as long as n.
+    The loss of conversions is that of those that had had time to come; what no class has is left out.
+    """
     dataset = holdout.labels_history
     if dataset is None or len(dataset.labels) == 0:
         return {}
-    step = -(-len(dataset.labels) // most)
-    labels = dataset.labels.take(np.arange(0, len(dataset.labels), step))
+    labels = dataset.labels.take(drawn_rows(len(dataset.labels), most))
     logits = impression_logits(model, dataset, labels).astype(np.float64)
     logits[:, 0] += slot_bias(model, labels)
     p = 1 / (1 + np.exp(-logits))
     both = p[:, 0] * p[:, 1]
-    return {
+    metrics = {
         "impressions": float(len(labels)),
         "ctr": float(labels.click.mean()),
         "click_auc": auc(labels.click, p[:, 0]),
@@ -180,5 +183,13 @@ def label_metrics(model: Transformer, holdout: Holdout, most: int = 20_000) -> d
         "click_logloss": logloss(labels.click, p[:, 0]),
         "click_ece": calibration_error(labels.click, p[:, 0]),
         "conversion_auc": auc(labels.conversion, both),
-        "conversion_logloss": logloss(labels.conversion, both),
+        "conversion_logloss": logloss(labels.conversion, both * labels.maturity),
     }
+    return {name: value for name, value in metrics.items() if not np.isnan(value)}
+
+
+def drawn_rows(count: int, most: int) -> I64:
+    """Return ``most`` of ``count`` rows, ascending, always the same ones; all of fewer."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))

@@ -2,7 +2,7 @@
 
 from models.decide.examples import ExampleCollector
 from models.domain.catalogue import Ad
-from models.domain.events import AdUpsert, Click, Conversion, Impression, Request, View
+from models.domain.events import AdUpsert, Click, Conversion, Erasure, Impression, Request, View
 from models.domain.ids import decision_id, key64
 from models.domain.log import LogRecord, Received
 from models.scorer.sequences import NEVER
@@ -75,3 +75,16 @@ def test_ads_bring_their_campaigns():
     ads = collected(impression()).ads
     campaign = dict(zip(ads.key.tolist(), ads.campaign_key.tolist(), strict=True))
     assert campaign == {key64("a"): key64("first"), key64("b"): key64("second")}
+
+
+def test_an_impression_of_a_request_from_before_an_erasure_teaches_nothing():
+    """Its place in the sequence belongs to events that are gone; another user's would stand there."""
+    erased = Erasure(id="e", event_time=1200, user_id="u")
+    examples = collected(erased, impression(), View(id="w", event_time=1400, user_id="u", ad_id="b"))
+    assert len(examples.impression_user) == 0
+    assert len(examples.ad_key) == 1
+
+
+def test_an_impression_of_somebody_elses_decision_teaches_nothing():
+    stolen = Impression(id="i", event_time=1300, user_id="other", ad_id="a", decision_id=DECISION, slot=0)
+    assert len(collected(stolen).impression_user) == 0

@@ -120,7 +120,8 @@ def test_a_neural_baseline_is_trained_and_ranked_beside_the_model(tmp_path):
     path = write_ring(tmp_path)
     jobs.train_interactions(path, "pairs", tmp_path / "model", QUICK, config=SMALL)
     report = jobs.evaluate_ranking(tmp_path / "model", path, "pairs", baselines=["mlp", "gru", "sasrec"])
-    assert all(0 <= report["baselines"][name]["ndcg@10"] <= 1 for name in ("mlp", "gru", "sasrec"))
+    found = {name: each["ndcg@10"] for name, each in report["baselines"].items()}
+    assert min(found.values()) > 0.5
 
 
 def test_an_unknown_baseline_is_refused_with_the_known_ones(tmp_path):
