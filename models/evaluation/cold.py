@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.errors import LogError, SettingError
-from models.scorer.metrics import ndcg, target_ranks
+from models.scorer.metrics import ndcg, standard_error, target_ranks
 from models.scorer.sequences import I64, Bools, Interactions
 
 from .ranking import ItemScores
@@ -164,12 +164,6 @@ def by_user(draws: Sequence[Standing], name: str) -> F64:
         total[draw.user] += draw.per_user()[name]
         count[draw.user] += 1
     return np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
-
-
-def standard_error(values: F64) -> float:
-    """Return the standard error of the mean of what is not NaN; 0 for a single value."""
-    values = values[~np.isnan(values)]
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def cold_table(report: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.scorer.metrics import ndcg, standard_error
+
 from .draws import F64
 
 I64 = NDArray[np.int64]
@@ -90,13 +92,11 @@ def ranks_in_turn(
 def hit_figures(ranks: I64, k: int = 10) -> dict[str, Any]:
     """Return hit rate and NDCG at k with standard errors over the events that were ranked."""
     ranked = ranks[ranks >= 0]
-    hits = (ranked < k).astype(np.float64)
-    gains = np.where(ranked < k, 1.0 / np.log2(ranked + 2.0), 0.0)
-    root = np.sqrt(max(len(ranked), 1))
+    hits, gains = (ranked < k).astype(np.float64), ndcg(ranked, k)
     return {
         "events": len(ranked),
         f"hr@{k}": float(hits.mean()) if len(ranked) else None,
         f"ndcg@{k}": float(gains.mean()) if len(ranked) else None,
-        f"hr@{k}_se": float(hits.std() / root) if len(ranked) else None,
-        f"ndcg@{k}_se": float(gains.std() / root) if len(ranked) else None,
+        f"hr@{k}_se": standard_error(hits) if len(ranked) else None,
+        f"ndcg@{k}_se": standard_error(gains) if len(ranked) else None,
     }

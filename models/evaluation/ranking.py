@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.errors import LogError
-from models.scorer.metrics import ndcg, target_ranks
+from models.scorer.metrics import ndcg, standard_error, target_ranks
 from models.scorer.sequences import F32, I64, Bools, Interactions
 
 Seen = Literal["drop", "keep"]
@@ -92,11 +92,7 @@ class Ranking:
 
     def standard_errors(self) -> dict[str, float]:
         """Return the standard error of each metric over users (0 for a single user)."""
-        n = len(self.ranks)
-        return {
-            name: float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
-            for name, values in _per_user(self.ranks).items()
-        }
+        return {name: standard_error(values) for name, values in _per_user(self.ranks).items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready object of one model: metrics, errors and breakdowns."""
