@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from models.domain.decision import Decision, Parts, Rung, Slot, Trigger
@@ -87,7 +88,10 @@ class Decider:
         ]
         eligibility = find_eligible(compiled, profiles, jobs, segments, rows, times)
         scored = score_candidates(compiled, profiles, eligibility, segments, rows, times)
-        return _Explained(compiled, jobs, activity, segments, eligibility, scored).decisions()
+        explained = _Explained(compiled, jobs, activity, segments, eligibility, scored)
+        if view.policy.expected_dwell:
+            explained.tell_dwell(profiles, rows)
+        return explained.decisions()
 
 
 def find_eligible(
@@ -199,6 +203,14 @@ class _Explained:
         self._ids = [job.decision_id for job in jobs]
         self._filled = _filled(compiled, jobs, self._ids, scored)
         self._rung: Rung = "full" if compiled.index.vectors.shape[1] else "popularity"
+        self._dwell: list[list[float]] | None = None
+
+    def tell_dwell(self, profiles: Profiles, rows: I64) -> None:
+        """Let the slots say how long users stay after a click, where the model tells."""
+        compiled = self._compiled
+        shown = np.array(self._filled.numbers, np.int32)[:, :, 0]
+        told = compiled.view.scorer.dwell_ms(profiles.history, rows, compiled.index, shown)
+        self._dwell = None if told is None else told.tolist()
 
     def decisions(self) -> list[Decision]:
         """Return the decisions in the order of the jobs."""
@@ -253,6 +265,7 @@ class _Explained:
             propensity=figures.propensity,
             frozen_propensity=self._filled.frozen[b][slot],
             parts=_parts(figures, compiled.weights.bias[0]),
+            expected_dwell_ms=UNSET if self._dwell is None else self._dwell[b][slot],
         )
         return self._presented(made, row, b) if ad.creatives else made
 

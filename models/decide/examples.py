@@ -21,6 +21,7 @@ from models.domain.events import (
     Click,
     Control,
     Conversion,
+    Dwell,
     Erasure,
     Impression,
     PolicyChange,
@@ -49,6 +50,7 @@ class _Shown:
     segment: int
     clicked_ms: int = NEVER
     converted_ms: int = NEVER
+    dwell_ms: int = NEVER
 
     def can_convert(self) -> bool:
         return self.clicked_ms != NEVER and self.converted_ms == NEVER
@@ -123,6 +125,8 @@ class ExampleCollector:
             self._shown.setdefault(key, _Shown(user, position, ad_key, event.event_time, slot, segment))
         elif isinstance(event, Click) and (shown := self._shown.get(key)) and shown.clicked_ms == NEVER:
             shown.clicked_ms = event.event_time
+        elif isinstance(event, Dwell) and (shown := self._shown.get(key)) and shown.dwell_ms == NEVER:
+            shown.dwell_ms = event.dwell_ms if shown.clicked_ms != NEVER else NEVER
         elif isinstance(event, Conversion) and (shown := self._shown.get(key)) and shown.can_convert():
             shown.converted_ms = event.event_time
 
@@ -170,6 +174,7 @@ class ExampleCollector:
             click_time_ms=np.array([s.clicked_ms for s in shown], np.int64),
             conversion_time_ms=np.array([s.converted_ms for s in shown], np.int64),
             segment_key=np.array([s.segment for s in shown], np.uint64),
+            stay_ms=np.array([s.dwell_ms for s in shown], np.int64),
         )
 
 

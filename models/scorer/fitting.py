@@ -15,14 +15,15 @@ from .calibration import calibrate
 from .config import ModelConfig
 from .content import ContentEncoder
 from .cooccurrence import Steps, build, steps_of
-from .datasets import Buckets, Split, from_interactions, from_log
+from .datasets import Buckets, Split, Stays, from_interactions, from_log
+from .dwell import LEAST_STAYS, DwellHead, dwell_metrics, fit_dwell
 from .encoders import ads_content, default_encoder
 from .model import Model
 from .options import TrainOptions
 from .sequences import AdTable, Dataset, Interactions, LogExamples, item_keys
 from .training import VALIDATION_USERS, Clock, Listener, train
-from .transformer import parameter_count
-from .validation import blend_and_measure, label_metrics
+from .transformer import Transformer, parameter_count
+from .validation import blend_and_measure, impression_inner, label_metrics
 
 SLOTS = 20
 """Slots told apart in training; later ones count as the last (a decision has at most 20)."""
@@ -144,6 +145,8 @@ def _fit(
     scale = calibrate(trained.model, split.holdout)
     graph, metrics = blend_and_measure(trained.model, graph, split.holdout.sample(VALIDATION_USERS))
     metrics |= {f"validation_{k}": v for k, v in label_metrics(trained.model, split.holdout).items()}
+    dwell, errors = fit_stays(trained.model, split.stays)
+    metrics |= {f"validation_{k}": v for k, v in errors.items()}
     training = {
         "data_hash": split.data_hash,
         "seed": options.seed,
@@ -155,4 +158,14 @@ def _fit(
         "calibration": list(scale),
         "cpu_minutes": (clock() - started) / 60,
     }
-    return Model(trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments)
+    return Model(trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments, dwell)
+
+
+def fit_stays(model: Transformer, stays: Stays | None) -> tuple[DwellHead | None, dict[str, float]]:
+    """Return a head for the stays after clicks and its errors; none where they are too few to learn from."""
+    if stays is None or len(stays.dwell_ms) < LEAST_STAYS:
+        return None, {}
+    labels = stays.clicked.labels
+    inner, rows = impression_inner(model, stays.clicked, labels), len(stays.clicked.category_of)
+    errors = dwell_metrics(inner, stays.dwell_ms, labels.ad, labels.user, rows)
+    return fit_dwell(inner, stays.dwell_ms, labels.ad, rows), errors

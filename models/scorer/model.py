@@ -16,6 +16,7 @@ from . import artifact
 from .config import ModelConfig
 from .content import ContentEncoder, restore
 from .cooccurrence import GraphOptions, ItemGraph
+from .dwell import DwellHead, stored_dwell
 from .segments import SEGMENT_KEYS, stored_segments
 from .sequences import U64
 from .transformer import Transformer
@@ -37,6 +38,7 @@ class Model:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     segments: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
+    dwell: DwellHead | None = None
 
     def save(self, directory: Path) -> str:
         """Write the artifact and return the model's hash."""
@@ -50,6 +52,8 @@ class Model:
             tensors |= self.encoder.tensors()
         if len(self.segments):
             tensors[SEGMENT_KEYS] = self.segments
+        if self.dwell is not None:
+            tensors |= self.dwell.tensors()
         manifest = {
             "config": self.network.config.to_dict(),
             "neighbours": None if self.graph is None else self.graph.manifest(),
@@ -83,6 +87,7 @@ class Model:
             stored.manifest["training"],
             stored.manifest["metrics"],
             stored_segments(stored.tensors, network.config.categories).keys,
+            stored_dwell(stored.tensors, network.config.head_width, network.config.vocabulary + 1),
         )
 
 

@@ -2,7 +2,7 @@
 
 from models.decide.examples import ExampleCollector
 from models.domain.catalogue import Ad
-from models.domain.events import AdUpsert, Click, Conversion, Erasure, Impression, Request, View
+from models.domain.events import AdUpsert, Click, Conversion, Dwell, Erasure, Impression, Request, View
 from models.domain.ids import decision_id, key64
 from models.domain.log import LogRecord, Received
 from models.scorer.sequences import NEVER
@@ -63,6 +63,17 @@ def test_the_first_click_and_the_first_conversion_count():
     assert (examples.click.tolist(), examples.conversion.tolist()) == ([True], [True])
     assert examples.click_time_ms.tolist() == [2000]
     assert examples.conversion_time_ms.tolist() == [5000]
+
+
+def test_the_first_dwell_after_a_click_is_the_stay():
+    def stay(time_ms, dwell_ms):
+        return Dwell(
+            id=f"d{time_ms}", event_time=time_ms, user_id="u", ad_id="a", decision_id=DECISION,
+            dwell_ms=dwell_ms,
+        )  # fmt: skip
+
+    assert collected(impression(), click(), stay(9000, 7000), stay(9500, 500)).stay_ms.tolist() == [7000]
+    assert collected(impression(), stay(9000, 7000)).stay_ms.tolist() == [NEVER]
 
 
 def test_what_did_not_happen_never_came():
