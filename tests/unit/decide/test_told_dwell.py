@@ -66,3 +66,14 @@ def test_what_is_told_does_not_depend_on_the_batch(scorer, size):
 
 def test_a_model_that_does_not_tell_leaves_it_out():
     assert b"expected_dwell_ms" not in msgspec.json.encode(decisions(PopularityScorer(), True))
+
+
+@pytest.mark.parametrize("cut", [3, 8, 12])
+def test_a_snapshot_of_a_shard_that_tells_resumes_as_if_nothing_had_happened(scorer, cut):
+    records, bench = log(True), Bench(scorer)
+    whole, first, resumed = (bench.shard() for _ in range(3))
+    expected = run(whole, records)
+    before = run(first, records[:cut])
+    resumed.load(first.dump())
+    assert before + run(resumed, records[cut:]) == expected
+    assert resumed.dump() == whole.dump()
