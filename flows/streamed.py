@@ -64,7 +64,7 @@ def stream_figures(
     }
     tell("next items: popularity and Markov, online")
     figures["next_item"] = {
-        name: hit_figures(ranks_in_turn(make, data.user, data.item, len(data.items)))
+        name: hit_figures(ranks_in_turn(make, data.user, data.item, len(data.items)), data.user)
         for name, make in (("popularity", OnlinePopularity), ("markov", OnlineMarkov))
     }
     tell("clicks: with and without adjustments")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.domain.errors import ArtifactError
 
-from .metrics import standard_error
+from .metrics import clustered_error
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -136,9 +136,6 @@ def dwell_metrics(hidden: F32, dwell_ms: I64, ad: I64, user: I64, rows: int) -> 
         )  # fmt: skip
         errors[:, out] = (np.stack(told) - log_ms[out]) ** 2
     cut = errors[1] - errors[0]
-    _, place = np.unique(user, return_inverse=True)
-    count = np.bincount(place)
-    per_user = np.bincount(place, cut - cut.mean()) / count.mean()
     head_rmse, ad_rmse, mean_rmse = (float(np.sqrt(row.mean())) for row in errors)
     return {
         "dwell_clicks": float(len(log_ms)),
@@ -146,7 +143,7 @@ def dwell_metrics(hidden: F32, dwell_ms: I64, ad: I64, user: I64, rows: int) -> 
         "dwell_log_rmse_ad_mean": ad_rmse,
         "dwell_log_rmse_mean": mean_rmse,
         "dwell_gain": float(cut.mean()),
-        "dwell_gain_se": standard_error(per_user),
+        "dwell_gain_se": clustered_error(cut, user),
     }
 
 

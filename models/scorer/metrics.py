@@ -109,3 +109,10 @@ def standard_error(values: F64) -> float:
     """Return the standard error of the mean of what is not NaN; 0 for a single value."""
     values = values[~np.isnan(values)]
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def clustered_error(values: F64, group: I64) -> float:
+    """Return the standard error of the mean of ``values`` `[N]`; rows of a group stand or fall together."""
+    _, place = np.unique(group, return_inverse=True)
+    count = np.bincount(place)
+    return standard_error(np.bincount(place, values - values.mean()) / count.mean())
