@@ -111,7 +111,7 @@ def evaluate(task: Task, scores: ItemScores, seen: Seen = "drop") -> Ranking:
     """Rank every user's target by ``scores``.
 
     Novelty is the mean of -log2 of the share of training events that the items of the top 10 have;
-    coverage the share of all items that stand in any user's top 10.
+    coverage the share of all items that stand in any user's top 10. Dropped items stand in none.
     """
     ranks, shown = [], np.zeros(len(task.train_counts), np.int64)
     for users in task.chunks():
@@ -127,7 +127,7 @@ def evaluate(task: Task, scores: ItemScores, seen: Seen = "drop") -> Ranking:
         history_length=np.diff(task.history.offsets)[task.users],
         target_count=task.train_counts[task.target[task.users]],
         coverage=float((shown > 0).mean()),
-        novelty_bits=float(-(np.log2(share) * shown).sum() / shown.sum()),
+        novelty_bits=float(-(np.log2(share) * shown).sum() / max(shown.sum(), 1)),
         seen=seen,
     )
 

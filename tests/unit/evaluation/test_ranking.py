@@ -123,6 +123,8 @@ def test_an_item_that_was_dropped_is_not_shown():
     """Each user has seen all items but one: only that one can be shown."""
     task = ranking.Task.test(interactions([0, 1, 2], [0, 1, 2]))
     assert ranking.evaluate(task, constant([3, 2, 1])).coverage == pytest.approx(1 / 3)
+    nothing_left = ranking.evaluate(ranking.Task.test(interactions([0, 1, 1])), constant([2, 1]))
+    assert (nothing_left.coverage, nothing_left.novelty_bits) == (0, 0)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.integers(1, 8))
