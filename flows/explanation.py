@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from models.domain.decision import Decision, Parts, Slot
 
@@ -53,6 +54,7 @@ def _slot(decision: Decision, slot: Slot) -> dict[str, Any]:
         "ecpm_micros": slot.ecpm_micros,
         "price_micros": slot.price_micros,
         "propensity": slot.propensity,
+        "expected_dwell_ms": None if slot.expected_dwell_ms is UNSET else slot.expected_dwell_ms,
         "to_overtake": flip(slot, above) if above is not None else None,
     }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from connectors.interactions import read_interactions, read_items
 from models.domain.errors import SettingError
@@ -14,6 +14,9 @@ from models.evaluation import ranking
 from models.scorer.options import TrainOptions
 from models.scorer.sequences import AdTable, Interactions, LogExamples
 from models.scorer.training import Listener
+
+if TYPE_CHECKING:
+    from models.scorer.model import Model
 
 CHEAP_BASELINES = ("popularity", "markov")
 
@@ -87,8 +90,8 @@ def evaluate_ranking(
 ) -> dict[str, Any]:
     """Rank every user's last item with a model and with baselines trained on the same split.
 
-    ``baselines`` names any of popularity, markov, mlp, gru, sasrec; the last three train for
-    ``baseline_minutes`` each.
+    ``baselines`` names any of popularity, markov, mlp, gru, sasrec; the last three have the model's sizes and
+    options, and train for ``baseline_minutes`` each (or as many steps, where the model was given steps).
     """
     from models.scorer.baselines import model_scores
     from models.scorer.model import Model
@@ -101,14 +104,14 @@ def evaluate_ranking(
     }
     results["model"].extra["cpu_minutes"] = model.training.get("cpu_minutes")
     for name in baselines:
-        scores, minutes = _baseline(name, interactions, baseline_minutes, seed)
+        scores, minutes = _baseline(name, interactions, model, baseline_minutes, seed)
         results[name] = ranking.evaluate(task, scores, seen)
         results[name].extra["cpu_minutes"] = minutes
     return ranking.report(task, results, "model")
 
 
 def _baseline(
-    name: str, interactions: Interactions, minutes: float, seed: int
+    name: str, interactions: Interactions, model: Model, minutes: float, seed: int
 ) -> tuple[ranking.ItemScores, float]:
     from models.scorer import baselines
 
@@ -120,8 +123,16 @@ def _baseline(
     if name not in baselines.NEURAL:
         known = (*CHEAP_BASELINES, *baselines.NEURAL)
         raise SettingError.expected("baseline", got=name, expected=f"one of {known}", fix="name one of them")
-    model, spent = baselines.train_baseline(name, interactions, TrainOptions(minutes=minutes, seed=seed))
-    return baselines.model_scores(model, interactions), spent
+    options = _options_of(model, minutes, seed)
+    trained, spent = baselines.train_baseline(name, interactions, options, model.network.config)
+    return baselines.model_scores(trained, interactions), spent
+
+
+def _options_of(model: Model, minutes: float, seed: int) -> TrainOptions:
+    """Return the options that a model was trained with, for what is compared with it."""
+    names = {each.name for each in fields(TrainOptions)}
+    told = {name: value for name, value in model.training.get("options", {}).items() if name in names}
+    return TrainOptions(**{**told, "minutes": minutes, "seed": seed, "device": "cpu"})
 
 
 def _ads(interactions: Interactions, items: Path | None) -> AdTable | None:

@@ -28,9 +28,10 @@ from models.evaluation.decision_report import (
     groups_of,
     propensity_figures,
 )
-from models.evaluation.offpolicy import BanditData, item_means, on_policy
+from models.evaluation.estimates import estimates
+from models.evaluation.offpolicy import BanditData, on_policy
 from models.evaluation.outcomes import labelled
-from models.evaluation.redecided import estimates
+from models.evaluation.reward_models import item_means
 from models.evaluation.thompson import slot_chances
 
 _SAMPLES = 5

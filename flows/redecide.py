@@ -18,7 +18,8 @@ from models.decide.view import View
 from models.domain.decision import Decision
 from models.domain.errors import LogError, SettingError
 from models.domain.policy import Policy
-from models.evaluation.redecided import Chance, Redecided, distribution_value, estimates
+from models.evaluation.estimates import estimates
+from models.evaluation.redecided import Chance, Redecided, distribution_value
 from models.learning.exploration import is_randomized
 
 from .inspection import replay_watched, watched

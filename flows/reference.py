@@ -134,6 +134,8 @@ def _field(field: inspect.Field) -> str:
     if field.required:
         return told
     made = field.default_factory
+    if made is field.default:  # neither: the field is left out where it is not told
+        return f"{told}, may be absent"
     value = field.default if made is msgspec.NODEFAULT else made()
     if isinstance(value, msgspec.Struct):
         return f"{told} = {{}}"

@@ -25,11 +25,11 @@ from models.domain.events import AdUpsert, Click, Impression, Request, UserEvent
 from models.domain.ids import decision_id
 from models.domain.log import LogRecord, Received
 from models.evaluation.bootstrap import ratio_interval
-from models.evaluation.calibration import EPSILON
 from models.evaluation.next_item import OnlineMarkov, OnlinePopularity, hit_figures, ranks_in_turn
 from models.evaluation.prequential import Labelled, scores
 from models.learning.baselines import RATERS, adjusted_in_turn, rate_in_turn, river_clicks_in_turn
 from models.learning.priors import DEFAULT_PRIORS
+from models.scorer.metrics import EPSILON
 from models.scorer.options import TrainOptions
 
 from .jobs import train_log
@@ -64,7 +64,7 @@ def stream_figures(
     }
     tell("next items: popularity and Markov, online")
     figures["next_item"] = {
-        name: hit_figures(ranks_in_turn(make, data.user, data.item, len(data.items)))
+        name: hit_figures(ranks_in_turn(make, data.user, data.item, len(data.items)), data.user)
         for name, make in (("popularity", OnlinePopularity), ("markov", OnlineMarkov))
     }
     tell("clicks: with and without adjustments")

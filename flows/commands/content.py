@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from models.evaluation.cold import cold_table
+from models.evaluation.tables import cold_table
 
 from .model import Format, evaluate_app
 from .output import AsJson, console, say

@@ -70,6 +70,12 @@ class Askers:
             lambda p: scorer.rank(p.profiles.history, p.rows, users[p.of], ads, candidates[p.of])
         )
 
+    def dwell_ms(self, scorer: Scorer, ads: AdIndex, candidates: I32) -> F64 | None:
+        """Return the expected stays `[B, K]`, None where the model does not tell; call `encode` first."""
+        told = [scorer.dwell_ms(p.profiles.history, p.rows, ads, candidates[p.of]) for p in self.parts]
+        known = [one for one in told if one is not None]
+        return np.concatenate(known) if len(known) == len(told) else None
+
     def tastes(self, category_key: U64) -> tuple[F64, F64]:
         """Return mean and variance of each user's adjustment for each candidate's category `[B, K]`."""
         return self._paired(lambda p: p.profiles.tastes.read(p.rows, category_key[p.of], self.times[p.of]))

@@ -106,6 +106,8 @@ class Decider:
         eligibility = find_eligible(compiled, askers, jobs, segments)
         scored = score_candidates(compiled, askers, eligibility, segments)
         filled = _filled(compiled, jobs, scored)
+        if view.policy.expected_dwell:
+            filled = filled._replace(dwell_ms=_dwell_ms(compiled, askers, filled))
         return Writer(compiled, filled).decisions(jobs, activity, segments, eligibility)
 
 
@@ -188,6 +190,13 @@ def _frozen(compiled: CompiledView, scored: Scored, shown: I64, randomized: Flag
         *scored, compiled.ads.bid_type, shown, randomized, compiled.facets, compiled.slate_rules,
         compiled.view.policy.exploration,
     ).tolist()  # fmt: skip
+
+
+def _dwell_ms(compiled: CompiledView, askers: Askers, filled: Filled) -> list[list[float]] | None:
+    """Return how long users would stay after a click, by decision and slot, where the model tells."""
+    shown = np.array(filled.numbers, np.int32)[:, :, 0]
+    told = askers.dwell_ms(compiled.view.scorer, compiled.index, shown)
+    return None if told is None else told.tolist()
 
 
 def _slots_wanted(job: Job, default: int) -> int:

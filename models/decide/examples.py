@@ -21,6 +21,7 @@ from models.domain.events import (
     Click,
     Control,
     Conversion,
+    Dwell,
     Erasure,
     Impression,
     PolicyChange,
@@ -49,6 +50,7 @@ class _Shown:
     segment: int
     clicked_ms: int = NEVER
     converted_ms: int = NEVER
+    dwell_ms: int = NEVER
 
     def can_convert(self) -> bool:
         """Say whether a conversion would be the first after the click."""
@@ -71,7 +73,8 @@ class ExampleCollector:
         self._partitions: dict[int, _Partition] = defaultdict(_Partition)
         self._users: dict[str, int] = {}
         self._sequences: list[list[SequenceEntry]] = []
-        self._asked: dict[str, tuple[int, int]] = {}
+        self._asked: dict[str, tuple[int, int, int]] = {}
+        """Of each request: user, events before it, segment."""
         self._shown: dict[tuple[str, str], _Shown] = {}
 
     def take(self, batch: Iterable[Received | Rejected]) -> None:
@@ -105,8 +108,8 @@ class ExampleCollector:
         user = self._user(event.user_id)
         if isinstance(event, Request):
             asked = decision_id(record.topic, record.partition, record.offset)
-            segment = event.context.segment
-            self._asked[asked] = (len(self._sequences[user]), label_key(segment) if segment else NO_KEY)
+            segment = label_key(event.context.segment) if event.context.segment else NO_KEY
+            self._asked[asked] = (user, len(self._sequences[user]), segment)
             return
         self._label(event, user)
         entry = sequence_entry(event, self._upserts.get(event.ad_id))
@@ -117,12 +120,14 @@ class ExampleCollector:
         if isinstance(event, Request) or event.decision_id is None:
             return
         key = (event.decision_id, event.ad_id)
-        if isinstance(event, Impression) and event.decision_id in self._asked:
-            position, segment = self._asked[event.decision_id]
+        asked, position, segment = self._asked.get(event.decision_id, (NEVER, 0, 0))
+        if isinstance(event, Impression) and asked == user:  # not after an erasure, not of somebody else's
             ad_key, slot = known_key64(event.ad_id), event.slot or 0
             self._shown.setdefault(key, _Shown(user, position, ad_key, event.event_time, slot, segment))
         elif isinstance(event, Click) and (shown := self._shown.get(key)) and shown.clicked_ms == NEVER:
             shown.clicked_ms = event.event_time
+        elif isinstance(event, Dwell) and (shown := self._shown.get(key)) and shown.dwell_ms == NEVER:
+            shown.dwell_ms = event.dwell_ms if shown.clicked_ms != NEVER else NEVER
         elif isinstance(event, Conversion) and (shown := self._shown.get(key)) and shown.can_convert():
             shown.converted_ms = event.event_time
 
@@ -170,6 +175,7 @@ class ExampleCollector:
             click_time_ms=np.array([s.clicked_ms for s in shown], np.int64),
             conversion_time_ms=np.array([s.converted_ms for s in shown], np.int64),
             segment_key=np.array([s.segment for s in shown], np.uint64),
+            stay_ms=np.array([s.dwell_ms for s in shown], np.int64),
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from models.domain.catalogue import Ad
 from models.domain.decision import Decision, Parts, Rung, Slot
 from models.learning.exploration import behavior_policy
@@ -27,6 +29,8 @@ class Filled(NamedTuple):
     figures: list[list[list[float]]]
     propensity: list[float]
     frozen: list[list[float]]
+    dwell_ms: list[list[float]] | None = None
+    """How long the users would stay after a click; None where nobody asks or the model does not tell."""
 
 
 class Writer:
@@ -115,6 +119,7 @@ class Writer:
             creative_propensity=shown.propensity,
             generated=shown.creative is not None and shown.creative.generated,
             frozen_propensity=self._filled.frozen[b][slot],
+            expected_dwell_ms=UNSET if self._filled.dwell_ms is None else self._filled.dwell_ms[b][slot],
         )
 
     def _presented(self, ad: Ad, row: int, b: int) -> ShownCreative:

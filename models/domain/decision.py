@@ -43,6 +43,8 @@ class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     the creative, given the ad; ``generated`` labels a creative that no person wrote. The auction ranks an
     ad by the best of its creatives, pctr is that of the one shown. In the randomised bucket
     ``frozen_propensity`` is what ``propensity`` would have been by the base model alone (0: not told).
+    ``expected_dwell_ms`` is how long the user would stay after a click, where the policy asks for it and the
+    model tells.
     """
 
     slot: int
@@ -62,6 +64,7 @@ class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     creative_propensity: float = 1.0
     generated: bool = False
     frozen_propensity: float = 0.0
+    expected_dwell_ms: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -63,7 +63,8 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``personal_adjustments`` lets each user's taste per category be learned in their own state.
     ``diversity`` is the weight of MMR's penalty for the category of an ad chosen already.
     ``new_ad_share`` is the least share of decisions that hold an ad with fewer than
-    ``new_ad_impressions`` impressions (0: no guarantee).
+    ``new_ad_impressions`` impressions (0: no guarantee). ``expected_dwell`` makes slots say how long the user
+    would stay after a click, where the model tells; it ranks nothing.
     """
 
     version: Annotated[int, Meta(ge=0)] = 0
@@ -84,3 +85,4 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     blocked_advertisers: tuple[str, ...] = ()
     new_ad_share: Fraction = 0.0
     new_ad_impressions: Annotated[int, Meta(ge=0)] = 100
+    expected_dwell: bool = False

@@ -65,19 +65,29 @@ def ab_report(
     """
     during = [o for o in outcomes if o.decision_time >= since_ms]
     before = [o for o in outcomes if o.decision_time < since_ms]
+    met = [0] * len(shares)
+    for user in {o.user_id for o in during}:
+        met[arm_of(user, salt, shares)] += 1
     return {
         "salt": salt,
         "shares": list(shares),
         "outcomes": len(during),
         "covariate_outcomes": len(before),
+        "users": met,
         "metrics": {
-            metric: _metric(user_sums(during, metric), user_sums(before, metric), salt, shares, level)
+            metric: _metric(user_sums(during, metric), user_sums(before, metric), salt, shares, met, level)
             for metric in METRICS
         },
     }
 
 
-def _metric(sums: Sums, past: Sums, salt: str, shares: Sequence[float], level: float) -> dict[str, Any]:
+def _metric(
+    sums: Sums, past: Sums, salt: str, shares: Sequence[float], met: Sequence[int], level: float
+) -> dict[str, Any]:
+    """Return a metric of each arm; whether the split is sound is judged by all users ``met``.
+
+    The users whom a metric has something of are no judge: who clicks at all is what a treatment changes.
+    """
     users: list[list[str]] = [[] for _ in shares]
     for user in sums:
         users[arm_of(user, salt, shares)].append(user)
@@ -88,7 +98,8 @@ def _metric(sums: Sums, past: Sums, salt: str, shares: Sequence[float], level: f
         if any(len(arm.numerator) < 2 for arm in pair):
             told["against_control"].append({"arm": treatment, "refusal": "an arm has fewer than two users"})
             continue
-        found = compare(*pair, (shares[0], shares[treatment]), level)
+        split = (met[0], met[treatment])
+        found = compare(*pair, (shares[0], shares[treatment]), level, split=split)
         told["against_control"].append({"arm": treatment, **_comparison(found)})
     return told
 

@@ -16,7 +16,8 @@ from models.domain.catalogue import BID_TYPES
 from models.domain.events import Click, Conversion, Impression
 
 from .draws import F64
-from .population import I64, AdTable
+from .inventory import AdTable
+from .population import I64
 from .truth import Truth
 
 DAY_MS = 86_400_000

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .draws import F64
+from models.scorer import metrics
 
-EPSILON = 1e-12
+from .draws import F64
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +31,7 @@ def reliability(predicted: F64, label: F64, bins: int = 20) -> Reliability:
 
     Equal predictions share a bin, so constant predictions give one.
     """
-    if not len(predicted):
-        return Reliability(np.zeros(0), np.zeros(0), np.zeros(0))
-    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, bins + 1)[1:-1]))
-    place = np.searchsorted(edges, predicted, side="left")
-    count = np.bincount(place, minlength=len(edges) + 1).astype(np.float64)
-    held = count > 0
-    sums = [np.bincount(place, weights=x, minlength=len(count))[held] for x in (predicted, label)]
-    return Reliability(sums[0] / count[held], sums[1] / count[held], count[held])
+    return Reliability(*metrics.binned(predicted, label, bins))
 
 
 def expected_calibration_error(predicted: F64, label: F64, bins: int = 20) -> float:
@@ -48,9 +41,7 @@ def expected_calibration_error(predicted: F64, label: F64, bins: int = 20) -> fl
 
 def log_loss(predicted: F64, label: F64) -> float:
     """Return the mean negative log-likelihood in nats; nan for no rows."""
-    p = np.clip(predicted, EPSILON, 1 - EPSILON)
-    losses = -(label * np.log(p) + (1 - label) * np.log1p(-p))
-    return float(losses.mean()) if len(losses) else float("nan")
+    return metrics.logloss(label > 0, predicted) if len(label) else float("nan")
 
 
 def normalised_entropy(predicted: F64, label: F64) -> float:
@@ -66,10 +57,4 @@ def normalised_entropy(predicted: F64, label: F64) -> float:
 
 def auc(predicted: F64, label: F64) -> float:
     """Return the area under the ROC curve (exact, ties count half); nan where labels are all equal."""
-    positives = float(label.sum())
-    negatives = len(label) - positives
-    if not positives or not negatives:
-        return float("nan")
-    _, place, count = np.unique(predicted, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
-    return float((rank[label > 0].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return metrics.auc(label > 0, predicted)

@@ -4,13 +4,14 @@ A draw hides a random share of the items: no event of theirs is trained on or st
 whose last item is hidden are judged: where does it stand among all items, and among the hidden ones,
 given what came before it? The draws of one partition hide every item once, so that each user is judged once.
 Items the user has seen are dropped, the target never; other hidden items that the user chose earlier stay
-among its rivals, for nobody is told of them. Ties are broken at random, by the draw.
+among its rivals, for nobody is told of them. Ties are broken at random, by the draw. What lifts hidden items
+may push the others down, so users whose last item is not hidden are judged too, all items being rivals.
 Legend: A items, U users judged, B users of a chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.errors import LogError, SettingError
-from models.scorer.metrics import ndcg, target_ranks
+from models.scorer.metrics import ndcg, standard_error, target_ranks
 from models.scorer.sequences import I64, Bools, Interactions
 
 from .ranking import ItemScores
@@ -26,8 +27,8 @@ from .ranking import ItemScores
 F64 = NDArray[np.float64]
 CHUNK = 512
 CUTOFF = 10
-AMONG = ("all", "cold")
-"""The target is ranked among all items, and among the hidden ones."""
+AMONG = ("all", "cold", "warm")
+"""Hidden targets are ranked among all items and among the hidden ones, those not hidden among all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,8 @@ class ColdTask:
     """One draw: what may be learned from, and who is asked.
 
     ``training`` holds the events of the other items; ``asked`` the histories without hidden items, each
-    ended by its hidden target, of ``users`` `[U]`; ``cold`` `[A]` says which items are hidden.
+    ended by its hidden target, of ``users`` `[U]`; ``cold`` `[A]` says which items are hidden. The targets of
+    ``warm_users`` are not hidden.
     """
 
     training: Interactions
@@ -43,6 +45,7 @@ class ColdTask:
     users: I64
     cold: Bools
     tie_order: I64
+    warm_users: I64
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +85,8 @@ def cold_task(interactions: Interactions, share: float, draw: int, seed: int) ->
     last = interactions.last()
     ends_cold = np.where(last >= 0, cold[last], False)
     asked = _kept(interactions, ~cold[interactions.item] | _ending(interactions, ends_cold))
-    users = np.flatnonzero(ends_cold & (np.diff(asked.offsets) > 1))
+    several = np.diff(asked.offsets) > 1
+    users, warm_users = (np.flatnonzero(several & ends) for ends in (ends_cold, ~ends_cold & (last >= 0)))
     if len(users) == 0:
         raise LogError.expected(
             "interactions to hide items of",
@@ -91,7 +95,7 @@ def cold_task(interactions: Interactions, share: float, draw: int, seed: int) ->
             fix="give more users, or hide a larger --share",
         )
     order = rng.permutation(len(cold))
-    return ColdTask(_kept(interactions, ~cold[interactions.item]), asked, users, cold, order)
+    return ColdTask(_kept(interactions, ~cold[interactions.item]), asked, users, cold, order, warm_users)
 
 
 def _ending(interactions: Interactions, chosen: Bools) -> Bools:
@@ -112,23 +116,38 @@ def _kept(interactions: Interactions, keep: Bools) -> Interactions:
 
 def standings(task: ColdTask, scores: ItemScores) -> dict[str, Standing]:
     """Rank the targets by ``scores`` `[B, A]`; returns a `Standing` for each name of AMONG."""
-    parts: dict[str, list[tuple[I64, I64]]] = {name: [] for name in AMONG}
+    cold, count = task.cold[task.tie_order], int(task.cold.sum())
+    parts: dict[str, list[Standing]] = {name: [] for name in AMONG}
+    for users, values, own, seen in _scored(task, scores, task.users):
+        parts["all"].append(_among_all(users, values, own, seen))
+        ranks = target_ranks(np.where(cold, values, -np.inf), own)
+        parts["cold"].append(Standing(users, ranks, np.full(len(users), count - 1)))
+    for chunk in _scored(task, scores, task.warm_users):
+        parts["warm"].append(_among_all(*chunk))
+    return {name: _joined(found) for name, found in parts.items()}
+
+
+def _scored(
+    task: ColdTask, scores: ItemScores, users: I64
+) -> Iterator[tuple[I64, NDArray[np.floating], I64, list[I64]]]:
+    """Yield users in chunks with scores `[B, A]` in the order of ties, and their targets' and seen places."""
     history, target = task.asked.without_last(1), task.asked.last()
     place = np.argsort(task.tie_order)
-    for users in np.array_split(task.users, -(-len(task.users) // CHUNK)):
-        values = np.asarray(scores(users))[:, task.tie_order]
-        seen = [place[np.unique(history.item[slice(*history.offsets[u : u + 2])])] for u in users]
-        cold_only = np.where(task.cold[task.tie_order], values, -np.inf)
-        own = place[target[users]]
-        rivals = len(task.cold) - 1 - np.array([len(items) for items in seen])
-        parts["all"].append((target_ranks(values, own, seen), rivals))
-        parts["cold"].append((target_ranks(cold_only, own), np.full(len(users), task.cold.sum() - 1)))
-    return {
-        name: Standing(
-            task.users, np.concatenate([r for r, _ in found]), np.concatenate([n for _, n in found])
-        )
-        for name, found in parts.items()
-    }
+    for chunk in np.array_split(users, -(-len(users) // CHUNK)) if len(users) else ():
+        seen = [place[np.unique(history.item[slice(*history.offsets[u : u + 2])])] for u in chunk]
+        yield chunk, np.asarray(scores(chunk))[:, task.tie_order], place[target[chunk]], seen
+
+
+def _among_all(users: I64, values: NDArray[np.floating], own: I64, seen: list[I64]) -> Standing:
+    others = [np.setdiff1d(items, [target]) for items, target in zip(seen, own.tolist(), strict=True)]
+    rivals = values.shape[1] - 1 - np.array([len(items) for items in others])
+    return Standing(users, target_ranks(values, own, seen), rivals)
+
+
+def _joined(parts: Sequence[Standing]) -> Standing:
+    none = [np.zeros(0, np.int64)]
+    columns = ([getattr(part, name) for part in parts] or none for name in ("user", "rank", "rivals"))
+    return Standing(*(np.concatenate(column) for column in columns))
 
 
 def figures(draws: Sequence[Standing]) -> dict[str, Any]:
@@ -138,9 +157,9 @@ def figures(draws: Sequence[Standing]) -> dict[str, Any]:
     """
     merged = {name: by_user(draws, name) for name in draws[0].per_user()}
     return {
-        **{name: float(np.nanmean(values)) for name, values in merged.items()},
+        **{name: _mean(values) for name, values in merged.items()},
         "standard_errors": {name: standard_error(values) for name, values in merged.items()},
-        "draws": [{k: float(v.mean()) for k, v in draw.per_user().items()} for draw in draws],
+        "draws": [{k: _mean(v) for k, v in draw.per_user().items()} for draw in draws],
     }
 
 
@@ -152,36 +171,20 @@ def gains(draws: Sequence[Standing], others: Sequence[Standing]) -> dict[str, li
     found = {}
     for name in draws[0].per_user():
         gain = by_user(draws, name) - by_user(others, name)
-        found[name] = [float(np.nanmean(gain)), standard_error(gain)]
+        found[name] = [_mean(gain), standard_error(gain)]
     return found
+
+
+def _mean(values: F64) -> float:
+    """Return the mean of what is not NaN, NaN of nothing."""
+    return float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
 
 
 def by_user(draws: Sequence[Standing], name: str) -> F64:
     """Return each user's mean of a metric over the draws that judged that user, NaN for none."""
-    size = 1 + max(int(draw.user.max()) for draw in draws)
+    size = 1 + max(int(draw.user.max(initial=-1)) for draw in draws)
     total, count = np.zeros(size), np.zeros(size)
     for draw in draws:
         total[draw.user] += draw.per_user()[name]
         count[draw.user] += 1
     return np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
-
-
-def standard_error(values: F64) -> float:
-    """Return the standard error of the mean of what is not NaN; 0 for a single value."""
-    values = values[~np.isnan(values)]
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
-def cold_table(report: Mapping[str, Any]) -> str:
-    """Return a Markdown table of a report of `flows.cold`: one line per encoder, errors beside figures."""
-    columns = [(among, name) for among in AMONG for name in ("hr@10", "ndcg@10", "auc")]
-    head = ["", *(f"{among} {name}" for among, name in columns)]
-    lines = [head, ["---"] * len(head)]
-    for label, row in report["rows"].items():
-        lines.append([label, *(_cell(row[among], name) for among, name in columns)])
-    body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return f"{report['users']} users, {report['items']} items; {report['protocol']}.\n\n{body}\n"
-
-
-def _cell(row: Mapping[str, Any], name: str) -> str:
-    return f"{row[name]:.3f} ± {row['standard_errors'][name]:.3f}"

@@ -88,9 +88,17 @@ class Comparison:
 
 
 def compare(
-    control: Arm, treatment: Arm, shares: Sequence[float] = (0.5, 0.5), level: float = 0.95
-) -> Comparison:
+    control: Arm, treatment: Arm, shares: Sequence[float] = (0.5, 0.5), level: float = 0.95, *,
+    split: Sequence[int] | None = None,
+) -> Comparison:  # fmt: skip
     """Return the comparison of two arms.
+
+    Parameters
+    ----------
+    shares
+        Of the assignment.
+    split
+        Users assigned to each arm who turned up, whatever they did then; None: those of the arms.
 
     Raises
     ------
@@ -117,7 +125,7 @@ def compare(
         low=difference - half,
         high=difference + half,
         p_value=float(2 * ndtr(-abs(difference) / error)) if error else 1.0,
-        sample_ratio_p=sample_ratio_p([len(v) for v in values], shares),
+        sample_ratio_p=sample_ratio_p(split or [len(v) for v in values], shares),
         variance_cut=1 - sum(errors) / before if before else 0.0,
     )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.scorer.metrics import mean_ranks
+
 from .draws import F64
 
 
@@ -43,15 +45,9 @@ def exposure_merit_correlation(exposure: F64, merit: F64) -> float:
     """
     if len(exposure) < 2:
         return 0.0
-    a, b = _ranks(exposure), _ranks(merit)
+    a, b = mean_ranks(exposure), mean_ranks(merit)
     spread = float(a.std() * b.std())
     return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread else 0.0
-
-
-def _ranks(values: F64) -> F64:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: F64 = (np.cumsum(count) - (count - 1) / 2)[place]
-    return ranks
 
 
 def gini(exposure: F64) -> float:

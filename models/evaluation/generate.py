@@ -9,8 +9,8 @@ from models.domain.log import LogRecord
 
 from .draws import uniform
 from .logbook import Logbook
+from .logging_policy import LoggingPolicy
 from .loop import Delivered, LoopPolicy
-from .oracle import LoggingPolicy
 from .world import World
 from .world_config import WorldConfig
 

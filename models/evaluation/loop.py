@@ -21,7 +21,8 @@ from models.domain.policy import Policy
 
 from .budgets import Budgets
 from .draws import F64
-from .population import I64, AdTable
+from .inventory import AdTable
+from .population import I64
 from .truth import Truth
 
 

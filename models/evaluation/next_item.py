@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.scorer.metrics import clustered_error, ndcg
+
 from .draws import F64
 
 I64 = NDArray[np.int64]
@@ -87,16 +89,20 @@ def ranks_in_turn(
     return out
 
 
-def hit_figures(ranks: I64, k: int = 10) -> dict[str, Any]:
-    """Return hit rate and NDCG at k with standard errors over the events that were ranked."""
-    ranked = ranks[ranks >= 0]
-    hits = (ranked < k).astype(np.float64)
-    gains = np.where(ranked < k, 1.0 / np.log2(ranked + 2.0), 0.0)
-    root = np.sqrt(max(len(ranked), 1))
+def hit_figures(ranks: I64, user: I64, k: int = 10) -> dict[str, Any]:
+    """Return hit rate and NDCG at k over the ranked events, with standard errors over the users `[N]`.
+
+    Events of one user are alike, so users are what the errors count, not events.
+    """
+    held = ranks >= 0
+    ranked, of = ranks[held], user[held]
+    if not len(ranked):
+        return {"events": 0, **dict.fromkeys((f"hr@{k}", f"ndcg@{k}", f"hr@{k}_se", f"ndcg@{k}_se"))}
+    hits, gains = (ranked < k).astype(np.float64), ndcg(ranked, k)
     return {
         "events": len(ranked),
-        f"hr@{k}": float(hits.mean()) if len(ranked) else None,
-        f"ndcg@{k}": float(gains.mean()) if len(ranked) else None,
-        f"hr@{k}_se": float(hits.std() / root) if len(ranked) else None,
-        f"ndcg@{k}_se": float(gains.std() / root) if len(ranked) else None,
+        f"hr@{k}": float(hits.mean()),
+        f"ndcg@{k}": float(gains.mean()),
+        f"hr@{k}_se": clustered_error(hits, of),
+        f"ndcg@{k}_se": clustered_error(gains, of),
     }

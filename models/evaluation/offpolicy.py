@@ -143,7 +143,10 @@ def _dr(data: BanditData) -> tuple[F64, F64]:
 def _modelled(data: BanditData) -> tuple[F64, F64]:
     if data.q_logged is None or data.v_target is None:
         raise LogError.expected(
-            "reward model", got=None, expected="q_logged and v_target for DM and DR", fix="see `item_means`"
+            "reward model",
+            got=None,
+            expected="q_logged and v_target for DM and DR",
+            fix="see reward_models",
         )
     return data.q_logged, data.v_target
 
@@ -182,22 +185,3 @@ def on_policy(data: BanditData, *, level: float = 0.95, replicates: int = 1000, 
     """Return the mean reward of the policy that logged the data."""
     ones = np.ones(len(data.reward))
     return ratio_interval(data.reward, ones, data.user, level=level, replicates=replicates, seed=seed)
-
-
-def item_means(
-    action: I64, reward: F64, user: I64, actions: int, *, folds: int = 2, prior: float = 20.0
-) -> F64:
-    """Return a cross-fitted reward model q `[N, actions]`: each action's mean reward in the other folds.
-
-    Means are shrunk to the overall mean with the weight of `prior` rows. Folds are by user, so no row's
-    own reward is in its prediction and DR stays unbiased.
-    """
-    fold = user % folds
-    q = np.empty((len(action), actions))
-    for f in range(folds):
-        rest = fold != f
-        mean = float(reward[rest].mean()) if rest.any() else 0.0
-        n = np.bincount(action[rest], minlength=actions)
-        clicks = np.bincount(action[rest], weights=reward[rest], minlength=actions)
-        q[fold == f] = (clicks + prior * mean) / (n + prior)
-    return q

@@ -1,4 +1,4 @@
-"""Baselines of the closed loop: random, popularity, the logging policy, the oracle that knows the truth."""
+"""Baselines of the closed loop: random, popularity, the oracle that knows the truth."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from models.domain.log import LogRecord
 from models.domain.policy import Policy
 
 from .draws import F64, uniform
-from .kernels import draw_without_replacement
 from .loop import Delivered, Groups, Rules, make_decision
-from .population import I64
 from .truth import Truth
 
 PRIOR_PCTR = 0.05
@@ -33,7 +31,7 @@ class Choice(NamedTuple):
     pcvr: Sequence[float] | F64
 
 
-class _Baseline:
+class Baseline:
     """Shared by the baselines: sees every event, answers every request in order."""
 
     name = ""
@@ -80,7 +78,7 @@ class _Baseline:
         return Choice(rows, [1.0] * len(rows), candidates, pctr, pcvr)
 
 
-class RandomPolicy(_Baseline):
+class RandomPolicy(Baseline):
     """Any eligible ads, uniformly, without repetition."""
 
     name = "random"
@@ -98,7 +96,7 @@ class RandomPolicy(_Baseline):
         return Choice(rows, [1 / (n - i) for i in range(len(rows))], n, flat, flat)
 
 
-class PopularityPolicy(_Baseline):
+class PopularityPolicy(Baseline):
     """The ads with most clicks so far, the same for everyone; ranks anew every second."""
 
     name = "popularity"
@@ -132,13 +130,13 @@ class PopularityPolicy(_Baseline):
     def _rank(self, group: int) -> list[int]:
         """Return clicked ads, most clicks first, then a seeded shuffle of the rest."""
         allowed = self.groups.rows(group)
-        clicks = _counts(self._clicks, len(self.truth.ads))[allowed]
+        clicks = counted(self._clicks, len(self.truth.ads))[allowed]
         luck = uniform(self.truth.config.seed, "popularity luck", allowed)
         order = np.argsort(-(clicks + luck), kind="stable")[:_RANKED]
         return [int(r) for r in allowed[order]]
 
 
-class OraclePolicy(_Baseline):
+class OraclePolicy(Baseline):
     """Shows what is truly worth most at the bids: the bound that regret is measured against.
 
     With `at_ms` it knows the truth of that moment and goes by it for ever: the best that a scorer which is
@@ -164,69 +162,8 @@ class OraclePolicy(_Baseline):
         return self._known(rows, candidates, pctr, pcvr)
 
 
-class LoggingPolicy(_Baseline):
-    """What the recorded logs were decided by: draws without replacement, a share uniform, the rest by clicks.
-
-    Every slot's propensity is exact, given the slots before it.
-    """
-
-    name = "logging"
-
-    def __init__(self, truth: Truth, policy: Policy | None = None, uniform_share: float = 0.7) -> None:
-        super().__init__(truth, policy)
-        self._uniform_share = uniform_share
-        self._clicks: dict[int, int] = {}
-        self._weights: dict[int, F64] = {}
-        self._second, self._of = -1, truth.ads
-
-    def observe(self, event: object) -> None:
-        """Count clicks."""
-        super().observe(event)
-        if isinstance(event, Click):
-            row = self.truth.ads.row_of[event.ad_id]
-            self._clicks[row] = self._clicks.get(row, 0) + 1
-
-    def choose(self, user: int, now_ms: int, blocked: set[int], slots: int) -> Choice:
-        """Draw the slots one after the other."""
-        group = int(self.truth.users.group[user])
-        allowed, weights = self.groups.rows(group), self._group_weights(group, now_ms)
-        keep = np.ones(len(allowed), dtype=np.bool_)
-        keep[places_in(allowed, blocked)] = False
-        allowed, weights = allowed[keep], weights[keep]
-        u = uniform(self.truth.config.seed, "logging policy", user, now_ms, np.arange(slots))
-        places, propensities = draw_slate(weights, u[: min(slots, len(weights))])
-        flat = np.full(len(places), PRIOR_PCTR)
-        return Choice([int(r) for r in allowed[places]], propensities, len(allowed), flat, flat)
-
-    def _group_weights(self, group: int, now_ms: int) -> F64:
-        if now_ms // 10_000 != self._second or self._of is not self.truth.ads:
-            self._second, self._of, self._weights = now_ms // 10_000, self.truth.ads, {}
-        if group not in self._weights:
-            rows = self.groups.rows(group)
-            clicks = _counts(self._clicks, len(self.truth.ads))[rows] + 1.0
-            popular = (1 - self._uniform_share) * clicks / max(clicks.sum(), 1.0)
-            self._weights[group] = popular + self._uniform_share / max(len(rows), 1)
-        return self._weights[group]
-
-
-def _counts(of: dict[int, int], ads: int) -> F64:
+def counted(of: dict[int, int], ads: int) -> F64:
     """Return the counts of all rows `[ads]`."""
     counts = np.zeros(ads)
     counts[np.fromiter(of.keys(), np.int64, len(of))] = np.fromiter(of.values(), np.float64, len(of))
     return counts
-
-
-def places_in(ordered: I64, some: set[int]) -> I64:
-    """Return where the elements of `some` are in an ascending array, without those that are not in it."""
-    wanted = np.fromiter(some, np.int64, len(some))
-    place = np.searchsorted(ordered, wanted)
-    inside = place < len(ordered)
-    place, wanted = place[inside], wanted[inside]
-    return place[ordered[place] == wanted]
-
-
-def draw_slate(weights: F64, u: F64) -> tuple[list[int], list[float]]:
-    """Return places drawn without replacement by `weights`, one per number of `u`, and their propensities."""
-    places, propensities = np.empty(len(u), np.int64), np.empty(len(u))
-    draw_without_replacement(weights, u, places, propensities)
-    return places.tolist(), propensities.tolist()

@@ -16,8 +16,8 @@ from models.domain.events import Request
 
 from .generate import TICK_MS
 from .logbook import Logbook
+from .logging_policy import LoggingPolicy
 from .loop import Delivered
-from .oracle import LoggingPolicy
 from .world import World
 from .world_config import WorldConfig
 

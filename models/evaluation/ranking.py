@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.errors import LogError
-from models.scorer.metrics import ndcg, target_ranks
-from models.scorer.sequences import F32, I64, Interactions
+from models.scorer.metrics import ndcg, standard_error, target_ranks
+from models.scorer.sequences import F32, I64, Bools, Interactions
 
 Seen = Literal["drop", "keep"]
 ItemScores = Callable[[I64], F32]
@@ -92,11 +92,7 @@ class Ranking:
 
     def standard_errors(self) -> dict[str, float]:
         """Return the standard error of each metric over users (0 for a single user)."""
-        n = len(self.ranks)
-        return {
-            name: float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
-            for name, values in _per_user(self.ranks).items()
-        }
+        return {name: standard_error(values) for name, values in _per_user(self.ranks).items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready object of one model: metrics, errors and breakdowns."""
@@ -115,7 +111,7 @@ def evaluate(task: Task, scores: ItemScores, seen: Seen = "drop") -> Ranking:
     """Rank every user's target by ``scores``.
 
     Novelty is the mean of -log2 of the share of training events that the items of the top 10 have;
-    coverage the share of all items that stand in any user's top 10.
+    coverage the share of all items that stand in any user's top 10. Dropped items stand in none.
     """
     ranks, shown = [], np.zeros(len(task.train_counts), np.int64)
     for users in task.chunks():
@@ -124,14 +120,14 @@ def evaluate(task: Task, scores: ItemScores, seen: Seen = "drop") -> Ranking:
         ranks.append(target_ranks(values, task.target[users], dropped))
         for row, items in enumerate(dropped or ()):
             values[row, items] = -np.inf
-        shown += np.bincount(_top(values, 10).ravel(), minlength=len(shown))
+        shown += np.bincount(np.nonzero(in_top(values, 10))[1], minlength=len(shown))
     share = (task.train_counts + 1) / (task.train_counts + 1).sum()
     return Ranking(
         ranks=np.concatenate(ranks),
         history_length=np.diff(task.history.offsets)[task.users],
         target_count=task.train_counts[task.target[task.users]],
         coverage=float((shown > 0).mean()),
-        novelty_bits=float(-(np.log2(share) * shown).sum() / shown.sum()),
+        novelty_bits=float(-(np.log2(share) * shown).sum() / max(shown.sum(), 1)),
         seen=seen,
     )
 
@@ -176,6 +172,10 @@ def _breakdown(ranks: I64, by: I64, edges: tuple[int, ...]) -> list[dict[str, An
     return rows
 
 
-def _top(values: F32, k: int) -> I64:
+def in_top(values: F32, k: int) -> Bools:
+    """Return `[B, A]` which items are among the first k: ties in stable order, dropped items (-inf) never."""
     k = min(k, values.shape[1])
-    return np.argpartition(-values, k - 1, axis=1)[:, :k]
+    last = -np.partition(-values, k - 1, axis=1)[:, k - 1 : k]  # [B, 1] the k-th best
+    above, tied = values > last, values == last
+    free = k - above.sum(axis=1, keepdims=True)
+    return (above | (tied & (np.cumsum(tied, axis=1) <= free))) & (values > -np.inf)

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,49 +30,10 @@ from numpy.typing import NDArray
 from models.domain.decision import Decision, Outcome
 from models.domain.ids import key64
 
-from .bootstrap import Interval
 from .draws import F64
-from .offpolicy import METHODS, BanditData, Estimate, estimate, on_policy, support
+from .offpolicy import BanditData
 from .outcomes import labels
-
-FOLDS = 2
-
-
-@dataclass(frozen=True, eq=False)
-class AdMeans:
-    """A cross-fitted reward model: each ad's mean click rate over the users of the other fold.
-
-    Means are shrunk to the overall one with the weight of ``prior`` impressions.
-    """
-
-    mean: tuple[float, ...]
-    """Per fold."""
-    sums: tuple[dict[str, tuple[float, float]], ...]
-    """Per fold: clicks and impressions by ad."""
-    prior: float = 20.0
-
-    @classmethod
-    def of(cls, rows: Iterable[Outcome]) -> AdMeans:
-        """Return the means of labelled impressions."""
-        sums: list[dict[str, tuple[float, float]]] = [{} for _ in range(FOLDS)]
-        for row in rows:
-            for fold in range(FOLDS):
-                if fold != fold_of(row.user_id):
-                    clicks, n = sums[fold].get(row.ad_id, (0.0, 0.0))
-                    sums[fold][row.ad_id] = (clicks + (row.kind == "click"), n + 1.0)
-        totals = [np.array(list(fold.values()) or [(0.0, 0.0)]).sum(axis=0) for fold in sums]
-        return cls(tuple(float(t[0] / max(t[1], 1.0)) for t in totals), tuple(sums))
-
-    def value(self, user_id: str, ad_id: str) -> float:
-        """Return the predicted reward of an ad for a user, from other users alone."""
-        fold = fold_of(user_id)
-        clicks, n = self.sums[fold].get(ad_id, (0.0, 0.0))
-        return (clicks + self.prior * self.mean[fold]) / (n + self.prior)
-
-
-def fold_of(user_id: str) -> int:
-    """Return a user's fold."""
-    return (key64(user_id) >> 1) % FOLDS
+from .reward_models import AdMeans
 
 
 @dataclass
@@ -160,47 +120,6 @@ def _append(rows: Rows, reward: float, propensity: float, target: float, user: i
     rows.propensity.append(propensity)
     rows.target.append(target)
     rows.user.append(user)
-
-
-def estimates(
-    data: BanditData, methods: Sequence[str] = tuple(METHODS), *, replicates: int = 1000, seed: int = 0
-) -> dict[str, Any]:
-    """Return on-policy value, support and estimates with verdicts as JSON-ready values."""
-    if not len(data.reward):
-        return {"rows": 0, "refusal": "no labelled rows"}
-    about, logged = support(data), on_policy(data, replicates=replicates, seed=seed)
-    found = {m: estimate(data, m, replicates=replicates, seed=seed) for m in methods}
-    return {
-        "rows": about.rows,
-        "users": len(np.unique(data.user)),
-        "clicks": int(data.reward.sum()),
-        "effective_rows": about.effective,
-        "max_weight": about.max_weight,
-        "mean_weight": about.mean_weight,
-        "thin_rows": about.thin,
-        "refusal": about.refusal,
-        "logged": {"value": logged.value, "low": logged.low, "high": logged.high},
-        "estimates": {name: _told(each, logged) for name, each in found.items()},
-    }
-
-
-def _told(found: Estimate, logged: Interval) -> dict[str, Any]:
-    interval = found.interval
-    return {
-        "value": interval.value,
-        "low": interval.low,
-        "high": interval.high,
-        "verdict": _verdict(found, logged),
-    }
-
-
-def _verdict(found: Estimate, logged: Interval) -> str:
-    """Return what may be concluded; nothing from DM alone, whose interval ignores the model's own bias."""
-    if not found.verdict or found.method == "dm":
-        return "none"
-    if found.interval.low > logged.high:
-        return "better"
-    return "worse" if found.interval.high < logged.low else "no difference shown"
 
 
 def distribution_value(

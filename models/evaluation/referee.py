@@ -3,8 +3,12 @@
 The oracle's own run is no bound in a small world: it shows a user their best ads first, the caps then keep
 these from it, and a policy that found them later looks better than the oracle. Here each decision is set
 against the best slate under the rules **in the state that the policy itself has led to**: the same user,
-moment, catalogue, recent impressions and hidden ads. So nobody beats it, and a shift that opens fresh ads
-to the oracle does not look like a fall of everybody else.
+moment, catalogue, recent impressions and hidden ads. So a shift that opens fresh ads to the oracle
+does not look like a fall of everybody else.
+
+The best slate takes the ads by their value in the first slot. Ads paid by impression lose less further down,
+so the best order of them all is worth .5 to 1.2 % more (default worlds of two seeds, 300 users each): the
+bound is that close, and a policy could beat it by as much.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from . import recovery as back
 from .bootstrap import Interval, mean_interval
 from .budgets import daily_budgets, overspend
 from .draws import F64
+from .inventory import AdTable, make_ads
 from .ledger import Ledger
-from .population import AdTable, make_ads
 from .regret import regret_band, regret_curve, regret_interval
 from .simulate import Simulation
 from .world_config import WorldConfig, resized
@@ -140,7 +140,7 @@ def _new_ads(run: Simulation, name: str) -> dict[str, Any]:
 REGRETS = (
     "regret: share of the value of the oracle's own run that the policy's run did not earn; below 0 where "
     "the oracle, which looks at one decision at a time, used up its users' best ads. regret_in_place: share "
-    "of the value of the best slate of each decision, in the state that the policy led to: a true bound. "
+    "of the value of the best slate of each decision, in the state that the policy led to: a bound, to 1 %. "
     "It stays up while a good ad waits to be found, so it is the higher of the two. recovery_s is counted in "
     "regret_in_place, recovery_against_oracle_s in regret, which rises and falls with the oracle's repeats."
 )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .cold import AMONG
+
 COLUMNS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@10", "mrr", "coverage@10")
 
 
@@ -23,8 +25,25 @@ def ranking_table(report: Mapping[str, Any], model: str = "Impulse") -> str:
         minutes = figures.get("cpu_minutes")
         spent = "" if minutes is None else f"{minutes:.1f}"
         lines.append([name, *(_cell(figures, column) for column in COLUMNS), spent])
-    body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return f"{report['users']} users, {report['items']} items; {report['protocol']}.\n\n{body}\n"
+    return _told(report, lines)
+
+
+def cold_table(report: Mapping[str, Any]) -> str:
+    """Return a Markdown table of a report of `flows.cold`: one line per encoder, errors beside figures."""
+    columns = [(among, name) for among in AMONG for name in ("hr@10", "ndcg@10", "auc")]
+    head = ["", *(f"{among} {name}" for among, name in columns)]
+    lines = [head, ["---"] * len(head)]
+    for label, row in report["rows"].items():
+        lines.append([label, *(_cell(row[among], name, digits=3) for among, name in columns)])
+    return _told(report, lines)
+
+
+def _told(report: Mapping[str, Any], lines: list[list[str]]) -> str:
+    return f"{report['users']} users, {report['items']} items; {report['protocol']}.\n\n{_markdown(lines)}"
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
 def breakdown_table(report: Mapping[str, Any], by: str, model: str = "Impulse") -> str:
@@ -37,7 +56,7 @@ def breakdown_table(report: Mapping[str, Any], by: str, model: str = "Impulse") 
     lines = [["", *ranges], ["---"] * (len(ranges) + 1), ["users", *users]]
     for name, figures in ranking_rows(report, model):
         lines.append([name, *(f"{row['ndcg@10']:.3f}" for row in figures[by])])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    return _markdown(lines)
 
 
 def plot_ranking(report: Mapping[str, Any], file: Path, model: str = "Impulse") -> None:
@@ -58,10 +77,10 @@ def plot_ranking(report: Mapping[str, Any], file: Path, model: str = "Impulse") 
     figure.savefig(file)
 
 
-def _cell(figures: Mapping[str, Any], column: str) -> str:
+def _cell(figures: Mapping[str, Any], column: str, digits: int = 4) -> str:
     error = figures["standard_errors"].get(column)
-    value = f"{figures[column]:.4f}"
-    return value if error is None else f"{value} ± {error:.4f}"
+    value = f"{figures[column]:.{digits}f}"
+    return value if error is None else f"{value} ± {error:.{digits}f}"
 
 
 def _range(row: Mapping[str, Any]) -> str:

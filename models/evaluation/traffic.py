@@ -10,7 +10,8 @@ import numpy as np
 from models.domain.events import AdUpsert, AdWithdraw, Event, Request, View
 
 from .draws import F64, choice, second_generator, uniform
-from .population import I64, AdTable
+from .inventory import AdTable
+from .population import I64
 from .truth import Truth
 from .world_config import WorldConfig
 

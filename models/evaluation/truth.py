@@ -16,12 +16,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from .draws import F64, hashes, normal, uniform
+from .inventory import AdTable
 from .kernels import all_values, sigmoid_above, top_values
-from .population import I64, AdTable, Users, Wave, wave
+from .population import I64, Users, Wave, wave
 from .world_config import WorldConfig
 
 
@@ -32,12 +32,12 @@ class Truth:
         self.config = config
         self.users = users
         self.ads = ads
+        self._effects: tuple[tuple[int, int], F64] = ((0, -1), np.zeros(0))
         self._segment_effects = lru_cache(maxsize=64)(self._segment_effects_at)
 
-    def second(self, time_ms: NDArray[np.int64] | int) -> I64:
+    def second(self, time_ms: I64 | int) -> I64:
         """Return the second of the world that a time falls in."""
-        seconds: I64 = (np.atleast_1d(np.asarray(time_ms, dtype=np.int64)) - self.config.epoch_ms) // 1000
-        return seconds
+        return (np.atleast_1d(np.asarray(time_ms, dtype=np.int64)) - self.config.epoch_ms) // 1000
 
     def drift_seconds(self, second: I64) -> F64:
         """Return for how long tastes have drifted by then."""
@@ -163,12 +163,11 @@ class Truth:
             )  # fmt: skip
 
     def _ad_effects(self, second: int, count: int) -> F64:
-        cached = getattr(self, "_effects_cache", None)
-        if cached is None or cached[0] != (second, count):
+        if self._effects[0] != (second, count):
             drifted = float(self.drift_seconds(np.array([second]))[0])
             effects = self.ads.effect.at(drifted) + self.ads.campaign_effect.at(drifted)
-            cached = self._effects_cache = ((second, count), effects)
-        return cached[1]
+            self._effects = (second, count), effects
+        return self._effects[1]
 
     def _mood(self, user: I64, second: I64) -> F64:
         return self.config.tastes.mood_sd * normal(self.config.seed, "mood", user, second // 60)

@@ -21,7 +21,8 @@ from models.domain.log import LogRecord
 from models.domain.policy import Policy
 
 from .draws import uniform
-from .oracle import PRIOR_PCTR, Choice, PopularityPolicy, draw_slate
+from .logging_policy import draw_slate
+from .oracle import PRIOR_PCTR, Choice, PopularityPolicy
 from .truth import Truth
 
 ARGUMENTS = (

@@ -20,8 +20,9 @@ from models.domain.events import Event
 
 from . import behaviour, traffic
 from .draws import F64
+from .inventory import AdTable, make_ads
 from .ledger import Ledger
-from .population import AdTable, Users, make_ads, make_users
+from .population import Users, make_users
 from .truth import Truth
 from .world_config import WorldConfig
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from .cooccurrence import ItemGraph, build, recent_events, steps_of
 from .datasets import Buckets, from_interactions, interactions_as_dataset
 from .encoders import ads_content
 from .features import category_rows, vocabulary_rows
-from .fitting import items_table
+from .fitting import default_dropout, items_table
 from .fused import row_dropout
 from .model import Model
 from .options import TrainOptions
@@ -30,6 +32,11 @@ from .validation import all_scores
 
 ItemScores = Callable[[I64], F32]
 NEURAL = ("mlp", "gru", "sasrec")
+PLAIN: dict[str, Any] = {
+    "use_category": False, "use_kind": False, "use_dwell": False, "use_gap": False,
+    "content_dim": 0, "slots": 0, "segments": 0,
+}  # fmt: skip
+"""What the neural baselines do without: they know an event by its ad alone."""
 
 
 class Gru(Transformer):
@@ -119,18 +126,20 @@ def model_scores(model: Model, interactions: Interactions, ads: AdTable | None =
     return scores
 
 
-def train_baseline(name: str, interactions: Interactions, options: TrainOptions) -> tuple[Model, float]:
+def train_baseline(
+    name: str, interactions: Interactions, options: TrainOptions, like: ModelConfig | None = None
+) -> tuple[Model, float]:
     """Train one of NEURAL on the same split; return it and its CPU minutes.
 
-    ``sasrec`` is the plain network: no gaps, content or item graph, trained as the Transformer is.
+    ``sasrec`` is the plain network: no gaps, content or item graph, trained as the Transformer is. All have
+    the sizes and the dropout of ``like``, or the default sizes and the dropout that suits the data.
     """
     started = time.process_time()
     ads = items_table(interactions)
     content = np.zeros((len(ads.key), 0), np.float32)
     split = from_interactions(interactions, ads, content, Buckets())
-    config = ModelConfig(
-        len(split.vocabulary), use_category=False, use_kind=False, use_dwell=False, use_gap=False
-    )
+    suited = ModelConfig(len(split.vocabulary), dropout=default_dropout(split))
+    config = replace(suited if like is None else like, vocabulary=len(split.vocabulary), **PLAIN)
     network = {"mlp": PooledMlp, "gru": Gru, "sasrec": Transformer}[name]
-    trained = train(split, config, options, network=network)
+    trained = train(split, config, options, network=network, spent_s=time.process_time() - started)
     return Model(trained.model, split.vocabulary), (time.process_time() - started) / 60

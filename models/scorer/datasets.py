@@ -18,6 +18,7 @@ from .rates import arrived, fit_delay
 from .sequences import (
     F32,
     I64,
+    NEVER,
     U64,
     AdTable,
     Bools,
@@ -73,6 +74,14 @@ class Holdout:
 
 
 @dataclass(frozen=True, eq=False)
+class Stays:
+    """The clicks of a log with a known dwell, ``dwell_ms`` `[N]`; they are the labels of ``clicked``."""
+
+    clicked: Dataset
+    dwell_ms: I64
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
     """What `training.train` takes: the data, what is held out, and the vocabulary (ascending keys)."""
 
@@ -84,6 +93,7 @@ class Split:
     """Keys of the segments that the impressions' rows stand for, ascending."""
     campaigns: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     """Keys of the campaigns by their number in ``train.campaign_of`` less 1, ascending."""
+    stays: Stays | None = None
 
 
 def table_of(vocabulary: U64, ads: AdTable, content: F32, categories: int) -> tuple[I64, F32]:
@@ -179,7 +189,25 @@ def from_log(examples: LogExamples, content: F32, buckets: Buckets, holdout_shar
     later = replace(whole, labels=labels.take(np.flatnonzero(~shown & settled)))
     campaigns = examples.ads.campaign_key
     keys = np.zeros(0, np.uint64) if campaigns is None else np.unique(campaigns)
-    return Split(train, _log_holdout(later), vocabulary, _hash(examples), segments, keys)
+    return Split(
+        train, _log_holdout(later), vocabulary, _hash(examples), segments, keys, _stays(examples, whole)
+    )
+
+
+def _stays(examples: LogExamples, whole: Dataset) -> Stays | None:
+    """Return the clicks with a known dwell, old enough that nearly all dwells had time to end.
+
+    Of clicks shortly before the log's end only short stays are known, which would bias what is learned.
+    """
+    if examples.stay_ms is None or examples.click_time_ms is None:
+        return None
+    rows = np.flatnonzero(examples.stay_ms != NEVER)
+    if len(rows) == 0:
+        return None
+    stay = examples.stay_ms[rows]
+    done = examples.click_time_ms[rows] <= _end_ms(examples) - np.quantile(stay, SETTLED)
+    rows = rows[done]
+    return Stays(replace(whole, labels=whole.labels.take(rows)), examples.stay_ms[rows])
 
 
 def _segments(examples: LogExamples, shown: Bools) -> U64:

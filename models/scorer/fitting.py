@@ -16,15 +16,16 @@ from .campaigns import CampaignTable, no_campaigns
 from .config import ModelConfig
 from .content import ContentEncoder
 from .cooccurrence import Steps, build, steps_of
-from .datasets import Buckets, Split, from_interactions, from_log
+from .datasets import Buckets, Split, Stays, from_interactions, from_log
+from .dwell import LEAST_STAYS, DwellHead, dwell_metrics, fit_dwell
 from .encoders import ads_content, default_encoder
 from .model import Model
 from .options import TrainOptions
 from .rates import label_rates
 from .sequences import AdTable, Dataset, Interactions, LogExamples, item_keys
 from .training import VALIDATION_USERS, Clock, Listener, train
-from .transformer import parameter_count
-from .validation import blend_and_measure, label_metrics
+from .transformer import Transformer, parameter_count
+from .validation import blend_and_measure, impression_inner, label_metrics
 
 SLOTS = 20
 """Slots told apart in training; later ones count as the last (a decision has at most 20)."""
@@ -146,6 +147,8 @@ def _fit(
     scale = calibrate(trained.model, split.holdout)
     graph, metrics = blend_and_measure(trained.model, graph, split.holdout.sample(VALIDATION_USERS))
     metrics |= {f"validation_{k}": v for k, v in label_metrics(trained.model, split.holdout).items()}
+    dwell, errors = fit_stays(trained.model, split.stays)
+    metrics |= {f"validation_{k}": v for k, v in errors.items()}
     training = {
         "data_hash": split.data_hash,
         "seed": options.seed,
@@ -159,7 +162,7 @@ def _fit(
     }
     return Model(
         trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments,
-        _campaign_table(split, config),
+        _campaign_table(split, config), dwell,
     )  # fmt: skip
 
 
@@ -169,3 +172,13 @@ def _campaign_table(split: Split, config: ModelConfig) -> CampaignTable:
         return no_campaigns()
     odds = label_rates(split.train, config.slots, config.segments).campaign_conversion_log_odds[1:]
     return CampaignTable(split.campaigns[: len(odds)], odds.astype(np.float32))
+
+
+def fit_stays(model: Transformer, stays: Stays | None) -> tuple[DwellHead | None, dict[str, float]]:
+    """Return a head for the stays after clicks and its errors; none where they are too few to learn from."""
+    if stays is None or len(stays.dwell_ms) < LEAST_STAYS:
+        return None, {}
+    labels = stays.clicked.labels
+    inner, rows = impression_inner(model, stays.clicked, labels), len(stays.clicked.category_of)
+    errors = dwell_metrics(inner, stays.dwell_ms, labels.ad, labels.user, rows)
+    return fit_dwell(inner, stays.dwell_ms, labels.ad, rows), errors

@@ -47,6 +47,12 @@ def shown_logits(model: Transformer, shown: Shown, ads: Ads) -> Tensor:
     return logits + model.ad_rates(ads) + torch.stack((of_segment, torch.zeros_like(of_segment)), -1)
 
 
+def shown_inner(model: Transformer, shown: Shown, ads: Ads) -> Tensor:
+    """Return the second stage's inner layer `[I, M]` of impressions, one ad each."""
+    v = model.ad_vectors(ads)  # [I, D]
+    return model.inner(shown.u, v, attended(model, shown, v))
+
+
 def attended(model: Transformer, shown: Shown, v: Tensor) -> Tensor:
     """Return the target attention `[I, D]` of the ads' vectors.
 

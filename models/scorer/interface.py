@@ -18,6 +18,7 @@ from models.domain.catalogue import Catalogue
 from .segments import SegmentTable
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -118,5 +119,12 @@ class Scorer(Protocol):
 
         ``candidates`` `[B, K]` are rows of the catalogue, -1 for none (its logits are -inf). Call
         after `encode` for the same rows.
+        """
+        ...
+
+    def dwell_ms(self, history: HistoryTable, rows: I64, ads: Any, candidates: I32) -> F64 | None:
+        """Return how many ms users are expected to stay after a click `[B, K]`, 0 for no candidate.
+
+        None where the model does not tell. Call after `encode` for the same rows.
         """
         ...

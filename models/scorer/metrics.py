@@ -13,6 +13,9 @@ from models.domain.errors import ImpulseError
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
+EPSILON = 1e-12
+"""Probabilities are taken as no nearer to 0 and 1, so that a loss is finite."""
+
 
 def target_ranks(scores: NDArray[np.floating], target: I64, seen: list[I64] | None = None) -> I64:
     """Return how many items stand above each target, `[B]`; 0 is the top.
@@ -57,9 +60,15 @@ def auc(label: NDArray[np.bool_], score: F64) -> float:
     negatives = len(label) - positives
     if positives == 0 or negatives == 0:
         return float("nan")
-    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2
-    return float((middle[inverse][label].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    above = mean_ranks(score)[label].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * negatives))
+
+
+def mean_ranks(values: F64) -> F64:
+    """Return the rank of each value from 1, equal values sharing the middle one of their ranks."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: F64 = (np.cumsum(count) - (count - 1) / 2)[place]
+    return ranks
 
 
 def grouped_auc(label: NDArray[np.bool_], score: F64, group: I64) -> float:
@@ -74,12 +83,36 @@ def grouped_auc(label: NDArray[np.bool_], score: F64, group: I64) -> float:
 
 def logloss(label: NDArray[np.bool_], p: F64) -> float:
     """Return the mean negative log likelihood of the labels."""
-    p = np.clip(p, 1e-12, 1 - 1e-12)
+    p = np.clip(p, EPSILON, 1 - EPSILON)
     return float(-np.mean(np.where(label, np.log(p), np.log1p(-p))))
 
 
 def calibration_error(label: NDArray[np.bool_], p: F64, bins: int = 20) -> float:
     """Return the expected calibration error over bins of equally many impressions (0 is perfect)."""
-    parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
-    gaps = [len(rows) * abs(p[rows].mean() - label[rows].mean()) for rows in parts]
-    return float(sum(gaps) / len(p))
+    predicted, observed, count = binned(p, label.astype(np.float64), bins)
+    return float((count * np.abs(predicted - observed)).sum() / max(float(count.sum()), 1.0))
+
+
+def binned(predicted: F64, label: F64, bins: int) -> tuple[F64, F64, F64]:
+    """Return mean prediction, mean label and rows of bins of equally many rows; equal ones share a bin."""
+    if not len(predicted):
+        return predicted, label, predicted
+    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, bins + 1)[1:-1]))
+    place = np.searchsorted(edges, predicted, side="left")
+    count = np.bincount(place, minlength=len(edges) + 1).astype(np.float64)
+    held = count > 0
+    sums = [np.bincount(place, weights=x, minlength=len(count))[held] for x in (predicted, label)]
+    return sums[0] / count[held], sums[1] / count[held], count[held]
+
+
+def standard_error(values: F64) -> float:
+    """Return the standard error of the mean of what is not NaN; 0 for a single value."""
+    values = values[~np.isnan(values)]
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def clustered_error(values: F64, group: I64) -> float:
+    """Return the standard error of the mean of ``values`` `[N]`; rows of a group stand or fall together."""
+    _, place = np.unique(group, return_inverse=True)
+    count = np.bincount(place)
+    return standard_error(np.bincount(place, values - values.mean()) / count.mean())

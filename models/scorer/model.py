@@ -17,6 +17,7 @@ from .campaigns import CampaignTable, no_campaigns, stored_campaigns
 from .config import ModelConfig
 from .content import ContentEncoder, restore
 from .cooccurrence import GraphOptions, ItemGraph
+from .dwell import DwellHead, stored_dwell
 from .segments import SEGMENT_KEYS, stored_segments
 from .sequences import U64
 from .transformer import Transformer
@@ -39,6 +40,7 @@ class Model:
     metrics: dict[str, Any] = field(default_factory=dict)
     segments: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     campaigns: CampaignTable = field(default_factory=no_campaigns)
+    dwell: DwellHead | None = None
 
     def save(self, directory: Path) -> str:
         """Write the artifact and return the model's hash."""
@@ -53,6 +55,8 @@ class Model:
         if len(self.segments):
             tensors[SEGMENT_KEYS] = self.segments
         tensors |= self.campaigns.tensors()
+        if self.dwell is not None:
+            tensors |= self.dwell.tensors()
         manifest = {
             "config": self.network.config.to_dict(),
             "neighbours": None if self.graph is None else self.graph.manifest(),
@@ -87,6 +91,7 @@ class Model:
             stored.manifest["metrics"],
             stored_segments(stored.tensors, network.config.categories).keys,
             stored_campaigns(stored.tensors),
+            stored_dwell(stored.tensors, network.config.head_width, network.config.vocabulary + 1),
         )
 
 

@@ -82,3 +82,6 @@ class PopularityScorer:
         click = np.where(none, -np.inf, known + self._base_logit).astype(np.float32)
         conversion = np.where(none, -np.inf, self._base_logit).astype(np.float32)
         return click, conversion
+
+    def dwell_ms(self, history: HistoryTable, rows: I64, ads: CatalogueIndex, candidates: I32) -> None:
+        """Return None: popularity says nothing of how long users stay."""

@@ -111,6 +111,8 @@ class LogExamples:
     conversion_time_ms: I64 | None = None
     segment_key: U64 | None = None
     """`[I]` stable key of the segment that the request named, NO_KEY for none."""
+    stay_ms: I64 | None = None
+    """`[I]` dwell that followed the click, NEVER where none is known."""
 
     def __post_init__(self) -> None:
         self._require(len(self.offsets) > 1 and len(self.ad_key) > 0, "no user has any event", "sequences")

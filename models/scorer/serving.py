@@ -22,6 +22,7 @@ from .ad_index import AdRows, CatalogueIndex, catalogue_index
 from .campaigns import CampaignTable, no_campaigns, stored_campaigns
 from .config import ModelConfig
 from .content import ContentEncoder, content_vectors, restore
+from .dwell import DwellHead, expected_ms, stored_dwell
 from .features import category_rows, vocabulary_rows
 from .interface import HistoryTable
 from .kernels import multiply
@@ -31,9 +32,19 @@ from .popularity import PopularityScorer
 from .ranker import rank_candidates
 from .retrieval import top_k
 from .segments import SegmentTable, no_segments, stored_segments
-from .weights import Tensors, Towers, blank_tensors, encoder_weights, head_weights, tower_weights
+from .weights import (
+    Head,
+    Tensors,
+    Towers,
+    blank_tensors,
+    dwell_weights,
+    encoder_weights,
+    head_weights,
+    tower_weights,
+)
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -61,6 +72,8 @@ class TransformerScorer:
         What the model knows of segments; None: nothing.
     campaigns
         What it knows of the campaigns of ads that it does not know; None: nothing.
+    dwell
+        How long users stay after a click; None: the model does not tell.
     hot_users
         Users whose keys and values are kept; None for what HOT_USERS_BYTES hold.
 
@@ -76,6 +89,7 @@ class TransformerScorer:
         neighbours: Neighbours | None = None,
         segments: SegmentTable | None = None,
         campaigns: CampaignTable | None = None,
+        dwell: DwellHead | None = None,
         hot_users: int | None = None,
     ) -> None:
         self.model_hash = model_hash
@@ -87,6 +101,7 @@ class TransformerScorer:
         self._content = _checked_content(config, content)
         self._keys = _vocabulary(config, tensors)
         self._head = head_weights(config, tensors)
+        self._dwell = dwell
         self._towers = tower_weights(config, tensors)
         seats = hot_users if hot_users is not None else max(64, HOT_USERS_BYTES // seat_bytes(config))
         self._hot = HotUsers(config, encoder_weights(config, tensors), self._keys, seats)
@@ -137,6 +152,19 @@ class TransformerScorer:
 
         The users' vectors are those of the cache, brought up to date: what `encode` returns.
         """
+        return self._ranked(self._head, history, rows, ads, candidates)
+
+    def dwell_ms(self, history: HistoryTable, rows: I64, ads: CatalogueIndex, candidates: I32) -> F64 | None:
+        """Return the expected stays `[B, K]`; see `models.scorer.interface.Scorer.dwell_ms`."""
+        if self._dwell is None:
+            return None
+        head = dwell_weights(self.config, self._head, self._dwell.weight)
+        log_ms, _ = self._ranked(head, history, rows, ads, candidates)
+        return expected_ms(log_ms, self._dwell.mean, ads.known, candidates, self._dwell.smear)
+
+    def _ranked(
+        self, head: Head, history: HistoryTable, rows: I64, ads: CatalogueIndex, candidates: I32
+    ) -> tuple[F32, F32]:
         self._check(history)
         if candidates.size and not candidates.max() < len(ads):
             raise ImpulseError.expected(
@@ -145,7 +173,7 @@ class TransformerScorer:
             )  # fmt: skip
         parts = [
             rank_candidates(
-                self._hot.seats, self._hot.shape, self._head, self._hot.current(history, rows[part]),
+                self._hot.seats, self._hot.shape, head, self._hot.current(history, rows[part]),
                 ads.scan.vectors, ads.scan.bias, ads.queries, ads.halves, candidates[part],
             )
             for part in self._parts(np.arange(len(rows)))
@@ -209,6 +237,7 @@ def open_scorer(directory: Path, *, hot_users: int | None = None) -> Transformer
         neighbours=neighbours_of(model.manifest["neighbours"], model.tensors, config.vocabulary),
         segments=stored_segments(model.tensors, config.categories),
         campaigns=stored_campaigns(model.tensors),
+        dwell=stored_dwell(model.tensors, config.head_width, config.vocabulary + 1),
         hot_users=hot_users,
     )
 
@@ -233,7 +262,8 @@ def popularity_of(model: artifact.Artifact) -> PopularityScorer:
 def warm_up() -> None:
     """Compile, or load from numba's cache (NUMBA_CACHE_DIR), every kernel that a decision uses."""
     config = ModelConfig(vocabulary=1, d_model=16, heads=1, window=2, rotary_length=16, categories=2)
-    scorer = TransformerScorer(config, blank_tensors(config), "warm-up", hot_users=1)
+    dwell = DwellHead(np.zeros(config.head_width, np.float32), np.zeros(2, np.float32), 0.0)
+    scorer = TransformerScorer(config, blank_tensors(config), "warm-up", dwell=dwell, hot_users=1)
     history, rows = HistoryTable.empty(1, scorer.history_length), np.zeros(1, np.int64)
     history.count[0] = 1
     index = scorer.index(Catalogue().upsert([Ad(ad_id="a", campaign_id="c")]))
@@ -241,6 +271,7 @@ def warm_up() -> None:
     bias, eligible = np.zeros((1, 1), np.float32), np.ones((1, 1), np.uint64)
     found, _ = scorer.retrieve(users, index, bias, rows, eligible, 1)
     scorer.rank(history, rows, users, index, found)
+    scorer.dwell_ms(history, rows, index, found)
 
 
 def _vocabulary(config: ModelConfig, tensors: Tensors) -> U64:

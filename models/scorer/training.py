@@ -39,7 +39,7 @@ from .losses import (
 from .optimizer import Optimizer
 from .options import TrainOptions
 from .rates import label_rates
-from .sequences import Dataset
+from .sequences import Dataset, hash_arrays
 from .transformer import Transformer
 from .validation import validation_gain
 
@@ -158,7 +158,9 @@ class _Run:
 
     def fingerprint(self) -> str:
         """Return the hash of data, network and options, which a checkpoint must share."""
-        what = (self.split.data_hash, self.model.config, self.options)
+        train = self.split.train
+        described = hash_arrays(train.category_of, train.content, train.ads_content, train.campaign_of)
+        what = (self.split.data_hash, described, self.model.config, self.options)
         return content_hash(repr(what).encode())
 
     def share(self) -> float:

@@ -290,10 +290,13 @@ class Transformer(nn.Module):
 
     def head(self, u: Tensor, v: Tensor, attended: Tensor, bias: Tensor) -> Tensor:
         """Return the logits `[..., 2]` of users and ads `[..., D]` with what they attended to and biases."""
-        x = torch.cat((u, v, attended, u * v), dim=-1)  # [..., 4D]
-        logits = self.head_out(F.relu(self.head_in(x)))  # [..., 2]
+        logits = self.head_out(self.inner(u, v, attended))  # [..., 2]
         retrieval = (u * v).sum(-1) + bias  # [...]
         return logits + self.shortcut_scale * retrieval[..., None] + self.shortcut_offset
+
+    def inner(self, u: Tensor, v: Tensor, attended: Tensor) -> Tensor:
+        """Return the inner layer `[..., M]` of the second stage."""
+        return F.relu(self.head_in(torch.cat((u, v, attended, u * v), dim=-1)))
 
     def target_attention(self, h: Tensor, seen: Tensor, v: Tensor) -> Tensor:
         """Return `[B, K, D]`: each of ``v`` `[B, K, D]` attends to what it has ``seen`` of ``h`` `[B, W, D]`.

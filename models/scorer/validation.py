@@ -5,7 +5,7 @@ Legend: B users of a chunk, V known ads, D width, I impressions, W band.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from . import batches
 from .cooccurrence import ItemGraph, recent_events
 from .datasets import Holdout
-from .impressions import Shown, label_ads, shown_logits
+from .impressions import Shown, label_ads, shown_inner, shown_logits
 from .metrics import auc, calibration_error, grouped_auc, logloss, ndcg, target_ranks
 from .sequences import F32, I64, Dataset, Labels
 from .transformer import Ads, Events, Transformer
@@ -103,17 +103,32 @@ def blend_and_measure(
     return replace(graph, blend=BLENDS[best]), metrics
 
 
-@torch.no_grad()
 def impression_logits(model: Transformer, dataset: Dataset, labels: Labels) -> F32:
     """Return click and conversion logits `[I, 2]` of shown ads, each from the history at its decision."""
+    return _of_impressions(shown_logits, 2, model, dataset, labels)
+
+
+def impression_inner(model: Transformer, dataset: Dataset, labels: Labels) -> F32:
+    """Return the second stage's inner layer `[I, M]` of shown ads, each from the history at its decision."""
+    return _of_impressions(shown_inner, model.config.head_width, model, dataset, labels)
+
+
+@torch.no_grad()
+def _of_impressions(
+    of: Callable[[Transformer, Shown, Ads], Tensor],
+    width: int,
+    model: Transformer,
+    dataset: Dataset,
+    labels: Labels,
+) -> F32:
     training, device = model.training, model.start.device
     model.eval()
-    out = torch.zeros(len(labels), 2)
+    out = torch.zeros(len(labels), width)
     for rows, events, row, end in shown_windows(dataset, labels, model.config.history_length):
         h = model.hidden(type(events)(*(column.to(device) for column in events)))  # [B, T, D]
         part = labels.take(rows)
         shown = Shown.of(model, h, row.to(device), end.to(device), part)
-        out[rows] = shown_logits(model, shown, label_ads(dataset, part, device)).cpu()
+        out[rows] = of(model, shown, label_ads(dataset, part, device)).cpu()
     model.train(training)
     return out.numpy()
 
@@ -162,17 +177,20 @@ def last_band(h: Tensor, row: Tensor, end: Tensor, window: int) -> tuple[Tensor,
 
 
 def label_metrics(model: Transformer, holdout: Holdout, most: int = 20_000) -> dict[str, float]:
-    """Return click and conversion metrics on held-out impressions; empty where there are none."""
+    """Return click and conversion metrics on held-out impressions; empty where there are none.
+
+    Of more than ``most``, so many are drawn: every n-th would be one slot's, where slates are as long as n.
+    The loss of conversions is that of those that had had time to come; what no class has is left out.
+    """
     dataset = holdout.labels_history
     if dataset is None or len(dataset.labels) == 0:
         return {}
-    step = -(-len(dataset.labels) // most)
-    labels = dataset.labels.take(np.arange(0, len(dataset.labels), step))
+    labels = dataset.labels.take(drawn_rows(len(dataset.labels), most))
     logits = impression_logits(model, dataset, labels).astype(np.float64)
     logits[:, 0] += slot_bias(model, labels)
     p = 1 / (1 + np.exp(-logits))
     both = p[:, 0] * p[:, 1]
-    return {
+    metrics = {
         "impressions": float(len(labels)),
         "ctr": float(labels.click.mean()),
         "click_auc": auc(labels.click, p[:, 0]),
@@ -180,5 +198,13 @@ def label_metrics(model: Transformer, holdout: Holdout, most: int = 20_000) -> d
         "click_logloss": logloss(labels.click, p[:, 0]),
         "click_ece": calibration_error(labels.click, p[:, 0]),
         "conversion_auc": auc(labels.conversion, both),
-        "conversion_logloss": logloss(labels.conversion, both),
+        "conversion_logloss": logloss(labels.conversion, both * labels.maturity),
     }
+    return {name: value for name, value in metrics.items() if not np.isnan(value)}
+
+
+def drawn_rows(count: int, most: int) -> I64:
+    """Return ``most`` of ``count`` rows, ascending, always the same ones; all of fewer."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))

@@ -138,6 +138,14 @@ def head_weights(config: ModelConfig, tensors: Tensors) -> Head:
     )
 
 
+def dwell_weights(config: ModelConfig, head: Head, weight: F32) -> Head:
+    """Return the second stage with the dwell head's ``weight`` `[M]` in place of the click logit's."""
+    rows = np.zeros((2, head.out.shape[1]), np.float32)
+    rows[0, : config.head_width] = weight
+    nothing = np.zeros(2, np.float32)
+    return head._replace(out=rows, out_bias=nothing, shortcut=nothing)
+
+
 def tower_weights(config: ModelConfig, tensors: Tensors) -> Towers:
     """Return the ad tower's weights."""
     d, rows, width = config.d_model, config.vocabulary + 1, padded(config.head_width)

@@ -12,9 +12,10 @@ from models.domain.events import Click
 from models.domain.policy import Policy
 from models.evaluation.draws import normal
 from models.evaluation.logbook import Logbook
+from models.evaluation.logging_policy import LoggingPolicy
 from models.evaluation.loop import Delivered
-from models.evaluation.offpolicy import BanditData, item_means
-from models.evaluation.oracle import LoggingPolicy
+from models.evaluation.offpolicy import BanditData
+from models.evaluation.reward_models import item_means
 from models.evaluation.world import World
 from models.evaluation.world_config import Drift, Inventory, Sizes, Traffic, WorldConfig
 

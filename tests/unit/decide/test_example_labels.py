@@ -2,7 +2,7 @@
 
 from models.decide.examples import ExampleCollector
 from models.domain.catalogue import Ad
-from models.domain.events import AdUpsert, Click, Conversion, Impression, Request, View
+from models.domain.events import AdUpsert, Click, Conversion, Dwell, Erasure, Impression, Request, View
 from models.domain.ids import decision_id, key64
 from models.domain.log import LogRecord, Received
 from models.scorer.sequences import NEVER
@@ -65,6 +65,17 @@ def test_the_first_click_and_the_first_conversion_count():
     assert examples.conversion_time_ms.tolist() == [5000]
 
 
+def test_the_first_dwell_after_a_click_is_the_stay():
+    def stay(time_ms, dwell_ms):
+        return Dwell(
+            id=f"d{time_ms}", event_time=time_ms, user_id="u", ad_id="a", decision_id=DECISION,
+            dwell_ms=dwell_ms,
+        )  # fmt: skip
+
+    assert collected(impression(), click(), stay(9000, 7000), stay(9500, 500)).stay_ms.tolist() == [7000]
+    assert collected(impression(), stay(9000, 7000)).stay_ms.tolist() == [NEVER]
+
+
 def test_what_did_not_happen_never_came():
     examples = collected(impression(), conversion(5000))
     assert (examples.click.tolist(), examples.conversion.tolist()) == ([False], [False])
@@ -75,3 +86,16 @@ def test_ads_bring_their_campaigns():
     ads = collected(impression()).ads
     campaign = dict(zip(ads.key.tolist(), ads.campaign_key.tolist(), strict=True))
     assert campaign == {key64("a"): key64("first"), key64("b"): key64("second")}
+
+
+def test_an_impression_of_a_request_from_before_an_erasure_teaches_nothing():
+    """Its place in the sequence belongs to events that are gone; another user's would stand there."""
+    erased = Erasure(id="e", event_time=1200, user_id="u")
+    examples = collected(erased, impression(), View(id="w", event_time=1400, user_id="u", ad_id="b"))
+    assert len(examples.impression_user) == 0
+    assert len(examples.ad_key) == 1
+
+
+def test_an_impression_of_somebody_elses_decision_teaches_nothing():
+    stolen = Impression(id="i", event_time=1300, user_id="other", ad_id="a", decision_id=DECISION, slot=0)
+    assert len(collected(stolen).impression_user) == 0

@@ -1,12 +1,15 @@
 """Items hidden from training and then asked for: the draws, the ranks, the errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.domain.errors import LogError, SettingError
-from models.evaluation.cold import Standing, cold_table, cold_task, figures, gains, standings
+from models.evaluation.cold import AMONG, Standing, cold_task, figures, gains, standings
+from models.evaluation.tables import cold_table
 from models.scorer.sequences import Interactions
 from models.scorer.similarity import similarity_scores
 
@@ -83,6 +86,36 @@ def test_targets_are_ranked_among_all_unseen_and_among_hidden_items():
     assert found["cold"].per_user()["auc"].mean() == 1
 
 
+def test_lifting_hidden_items_costs_those_whose_item_is_not_hidden():
+    task = cold_task(random_interactions(users=200), 0.2, 0, 0)
+    target = task.asked.last()
+    assert not task.cold[target[task.warm_users]].any()
+    assert not np.intersect1d(task.users, task.warm_users).size
+
+    def knowing(lift):
+        def scores(users):
+            values = lift * task.cold[None].repeat(len(users), 0).astype(np.float32)
+            values[np.arange(len(users)), target[users]] += 0.5
+            return values
+
+        return standings(task, scores)
+
+    plain, lifted = knowing(0.0), knowing(1.0)
+    assert (plain["warm"].rank == 0).all()
+    assert (lifted["warm"].rank == task.cold.sum()).all()
+    assert (plain["cold"].rank == lifted["cold"].rank).all()
+
+
+def test_no_user_with_a_known_item_is_no_error():
+    """Every item but one is hidden over time; here all users end with a hidden one."""
+    data = random_interactions(users=60)
+    task = cold_task(data, 0.5, 0, 0)
+    alone = replace(task, warm_users=task.warm_users[:0])
+    found = standings(alone, lambda users: np.zeros((len(users), 25), np.float32))
+    assert len(found["warm"].user) == 0
+    assert np.isnan(figures([found["warm"]])["auc"])
+
+
 def test_scores_that_say_nothing_give_an_auc_of_one_half():
     aucs = []
     for draw in range(60):
@@ -119,7 +152,7 @@ def test_likeness_to_the_last_items_ranks_items_of_the_users_topic_first():
 
 
 def test_a_table_has_a_line_for_each_encoder():
-    row = {among: figures([Standing(np.arange(2), np.arange(2), np.full(2, 9))]) for among in ("all", "cold")}
+    row = {among: figures([Standing(np.arange(2), np.arange(2), np.full(2, 9))]) for among in AMONG}
     text = cold_table({"users": 2, "items": 9, "protocol": "as told", "rows": {"ids": row, "tfidf": row}})
     assert text.startswith("2 users, 9 items; as told.")
     assert "| ids | 1.000 ± 0.000 |" in text

@@ -51,8 +51,15 @@ def test_a_rank_never_depends_on_what_comes_later(events):
 
 
 def test_hit_figures_count_ranked_events_alone():
-    told = hit_figures(np.array([-1, 0, 9, 10]))
+    told = hit_figures(np.array([-1, 0, 9, 10]), np.array([0, 0, 0, 1]))
     assert told["events"] == 3
     assert told["hr@10"] == pytest.approx(2 / 3)
     assert told["ndcg@10"] == pytest.approx((1 + 1 / np.log2(11)) / 3)
-    assert hit_figures(np.array([-1]))["hr@10"] is None
+    assert hit_figures(np.array([-1]), np.array([0]))["hr@10"] is None
+
+
+def test_more_events_of_the_same_users_that_say_the_same_are_no_more_certain():
+    ranks, user = np.array([0, 20, 3, 40, 5]), np.arange(5)
+    once, often = (hit_figures(np.repeat(ranks, n), np.repeat(user, n)) for n in (1, 50))
+    assert often["hr@10_se"] == pytest.approx(once["hr@10_se"])
+    assert once["hr@10_se"] == pytest.approx(np.std([1, 0, 1, 0, 1], ddof=1) / np.sqrt(5))

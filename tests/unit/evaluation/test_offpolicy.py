@@ -18,7 +18,8 @@ from models.evaluation.bootstrap import (
     resampled_sums,
     sums_by,
 )
-from models.evaluation.offpolicy import METHODS, BanditData, estimate, item_means, on_policy, support
+from models.evaluation.offpolicy import METHODS, BanditData, estimate, on_policy, support
+from models.evaluation.reward_models import item_means
 
 ROOT = Path(__file__).parents[3]
 OPEN_BANDIT = Path(os.environ.get("IMPULSE_TEST_DATA", ROOT / "../shared/data")) / "open-bandit"

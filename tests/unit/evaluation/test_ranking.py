@@ -119,6 +119,21 @@ def test_coverage_is_the_share_of_items_that_any_user_is_shown():
     assert ranking.evaluate(task, scores, "keep").coverage == pytest.approx(10 / 31)
 
 
+def test_an_item_that_was_dropped_is_not_shown():
+    """Each user has seen all items but one: only that one can be shown."""
+    task = ranking.Task.test(interactions([0, 1, 2], [0, 1, 2]))
+    assert ranking.evaluate(task, constant([3, 2, 1])).coverage == pytest.approx(1 / 3)
+    nothing_left = ranking.evaluate(ranking.Task.test(interactions([0, 1, 1])), constant([2, 1]))
+    assert (nothing_left.coverage, nothing_left.novelty_bits) == (0, 0)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.integers(1, 8))
+def test_the_top_is_that_of_a_stable_sort(values, k):
+    row = np.array([values], np.float32)
+    expected = np.sort(np.argsort(-row[0], kind="stable")[:k])
+    assert np.flatnonzero(ranking.in_top(row, k)[0]).tolist() == expected.tolist()
+
+
 def test_rare_items_are_more_novel():
     sequences = [[0, 0, 0, 0, 1, 2]] * 20 + [[i] * 3 for i in range(3, 40)]
     task = ranking.Task.test(interactions(*sequences))

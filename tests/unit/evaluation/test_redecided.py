@@ -5,15 +5,9 @@ import pytest
 from support.outcomes import outcome
 
 from models.domain.decision import Decision, Parts, Slot
-from models.evaluation.redecided import (
-    AdMeans,
-    Chance,
-    Redecided,
-    Rows,
-    distribution_value,
-    estimates,
-    fold_of,
-)
+from models.evaluation.estimates import estimates
+from models.evaluation.redecided import Chance, Redecided, Rows, distribution_value
+from models.evaluation.reward_models import AdMeans, fold_of
 
 
 def decision(number, propensities, user="u", ads=None):

@@ -11,8 +11,8 @@ from models.evaluation.calibration import reliability
 from models.evaluation.decision_page import decision_page, number
 from models.evaluation.decision_report import click_figures, exposure_figures, feedback_counts
 from models.evaluation.estimate_pages import estimates_page, experiment_page
+from models.evaluation.estimates import estimates
 from models.evaluation.offpolicy import BanditData
-from models.evaluation.redecided import estimates
 
 
 def judged(n=300):

@@ -15,8 +15,9 @@ from models.domain.policy import Cap, Policy
 from models.evaluation.draws import choice
 from models.evaluation.ledger import BINS, Ledger, calibration_bin
 from models.evaluation.logbook import Logbook
+from models.evaluation.logging_policy import LoggingPolicy, draw_slate, places_in
 from models.evaluation.loop import Delivered, Rules
-from models.evaluation.oracle import LoggingPolicy, OraclePolicy, RandomPolicy, draw_slate, places_in
+from models.evaluation.oracle import OraclePolicy, RandomPolicy
 from models.evaluation.simulate import BASELINES, run_policies, run_policy
 from models.evaluation.simulation_report import simulation_report
 from models.evaluation.world import World

@@ -89,3 +89,11 @@ def test_an_ad_worth_nothing_has_no_way_up():
     slots = decided(9_000_000, 8_000_000).ads
     told = flip(msgspec.structs.replace(slots[1], ecpm_micros=0), slots[0])
     assert set(told.values()) == {None, "a0"}
+
+
+def test_a_stay_is_told_where_the_decision_tells_it():
+    plain = decided(900, 800)
+    replace = msgspec.structs.replace
+    told = replace(plain, ads=tuple(replace(slot, expected_dwell_ms=5000.0) for slot in plain.ads))
+    assert [slot["expected_dwell_ms"] for slot in explained(plain)["slots"]] == [None, None]
+    assert [slot["expected_dwell_ms"] for slot in explained(told)["slots"]] == [5000.0, 5000.0]

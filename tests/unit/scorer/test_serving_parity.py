@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from models.domain.catalogue import Ad, Catalogue
 from models.domain.ids import key64, label_key
 from models.scorer.config import ModelConfig
+from models.scorer.dwell import DwellHead
 from models.scorer.features import category_rows, event_rows, vocabulary_rows
 from models.scorer.interface import HistoryTable
 from models.scorer.serving import TransformerScorer
@@ -70,9 +71,9 @@ def network(config, seed=0):
     return net, keys, {**tensors, "vocabulary_keys": keys}
 
 
-def scorer_of(config, tensors, hot_users=4):
+def scorer_of(config, tensors, hot_users=4, dwell=None):
     content = content_of if config.content_dim else None
-    return TransformerScorer(config, tensors, "test", content=content, hot_users=hot_users)
+    return TransformerScorer(config, tensors, "test", content=content, dwell=dwell, hot_users=hot_users)
 
 
 class Recorded:
@@ -170,6 +171,42 @@ def test_ad_vectors_and_biases_agree_for_known_and_unknown_ads(name):
     with torch.no_grad():
         np.testing.assert_allclose(index.vectors, net.ad_vectors(ads).numpy(), atol=1e-5)
         np.testing.assert_allclose(index.bias, net.ad_bias(ads).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_expected_stays_agree_with_the_head_on_the_networks_inner_layer(name):
+    config = CONFIGS[name]
+    net, keys, tensors = network(config)
+    draw = np.random.default_rng(0)
+    head = DwellHead(
+        draw.standard_normal(config.head_width).astype(np.float32),
+        draw.standard_normal(config.vocabulary + 1).astype(np.float32),
+        0.3,
+    )
+    scorer, sequence = scorer_of(config, tensors, dwell=head), Sequence(2, 20)
+    history, rows = HistoryTable.empty(1, scorer.history_length), np.zeros(1, np.int64)
+    for n in range(20):
+        sequence.append_to(history, 0, n)
+    index = scorer.index(Catalogue().upsert(ADS))
+    candidates = np.array([[3, 35, -1]], np.int32)
+    scorer.encode(history, rows)
+    got = scorer.dwell_ms(history, rows, index, candidates)[0]
+    ads = torch_ads(config, keys, [ADS[3], ADS[35]])
+    with torch.no_grad():
+        h = net.hidden(sequence.events(config, keys))[:, -config.window :]
+        v = net.ad_vectors(ads)[None]
+        seen = torch.ones(1, 2, h.shape[1], dtype=torch.bool)
+        inner = net.inner(h[:, -1:].expand_as(v), v, net.target_attention(h, seen, v))[0]
+    expected = np.exp(head.log_ms(inner.numpy(), ads.ad.numpy()) + head.smear)
+    np.testing.assert_allclose(got[:2], expected, rtol=2e-4)
+    assert got[2] == 0
+
+
+def test_a_model_without_the_head_tells_no_stay():
+    _, _, tensors = network(SMALL)
+    scorer, rows = scorer_of(SMALL, tensors), np.zeros(1, np.int64)
+    history, index = HistoryTable.empty(1, scorer.history_length), scorer.index(Catalogue().upsert(ADS))
+    assert scorer.dwell_ms(history, rows, index, np.zeros((1, 1), np.int32)) is None
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 20, 100])

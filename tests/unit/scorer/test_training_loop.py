@@ -102,6 +102,15 @@ def test_a_checkpoint_of_other_options_is_refused(tmp_path):
         train(ring_split(), ring_config(), other, checkpoints=tmp_path)
 
 
+def test_a_checkpoint_of_other_categories_is_refused(tmp_path):
+    """The same events, but the items file was changed: the weights mean something else."""
+    options, split = TrainOptions(steps=3, checkpoint_every_s=0, **QUICK), ring_split()
+    train(split, ring_config(), options, checkpoints=tmp_path)
+    other = replace(split, train=replace(split.train, category_of=split.train.category_of + 1))
+    with pytest.raises(ArtifactError, match="checkpoint"):
+        train(other, ring_config(), options, checkpoints=tmp_path)
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     options = TrainOptions(steps=3, checkpoint_every_s=0, **QUICK)
     train(ring_split(), ring_config(), options, checkpoints=tmp_path)
