@@ -214,7 +214,7 @@ def test_the_word_null_in_a_text_is_no_reason_to_refuse():
 
 def test_there_is_a_schema_for_each_kind_of_record():
     schemas = json_schemas()
-    assert list(schemas) == ["event", "decision", "outcome", "dead_letter"]
+    assert list(schemas) == ["event", "decision", "outcome", "interest", "dead_letter"]
     for schema in schemas.values():
         jsonschema.Draft202012Validator.check_schema(schema)
 
