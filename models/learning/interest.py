@@ -14,15 +14,12 @@ Where abs(z) > ``z`` the cell's weight moves by ``elasticity * d``, its variance
 squared, and s is taken for usual from then on; what the clicks then say corrects it as always. Without a
 change nothing moves: these are steps, not another feature whose noise would be added to every logit.
 
-The elasticity (logits of a click per log share of views) is learned: each step is judged a while later by
-where the evidence since then has put the weight (`Elasticity`). Where views mean nothing it goes to 0.
+The elasticity (logits of a click per log share of views) is learned, see `elasticity`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +37,6 @@ _SHRINK = 50.0
 _LEAST_RECENT = 30.0
 _LEAST_USUAL = 300.0
 _FORGOTTEN = 0.01
-_MISFIT = 0.1
-"""Variance of what a step ought to have been, however many clicks there are: views are not clicks."""
 
 
 class Steps(NamedTuple):
@@ -156,67 +151,3 @@ class InterestWatch:
         for cell in cells:
             self._open(cell)
         self._counts[:, : len(cells)] = counts
-
-
-class Judged(NamedTuple):
-    """A weight as it was left by a step: posterior mean and variance, and when to look again."""
-
-    before: float
-    change: float
-    mean: float
-    variance: float
-    due_ms: int
-
-
-@dataclass
-class Elasticity:
-    """What a change of the log share of views is worth in logits, as a Gaussian belief.
-
-    A step leaves a weight at N(m, v); ``after_s`` later it is at N(m', v'). What came between weighs
-    L = 1/v' - 1/v and says (m'/v' - m/v) / L, so less the weight before the step, over d, it is an
-    observation of the elasticity with variance (1/L + misfit) / d^2.
-    """
-
-    mean: float = 0.5
-    variance: float = 0.0625
-    after_s: float = 60.0
-    pending: dict[str, Judged] = field(default_factory=dict)
-
-    def expect(
-        self, cell: str, before: float, change: float, after: tuple[float, float], now_ms: int
-    ) -> None:
-        """Note a step that was made; steps in quick succession are judged as one."""
-        held = self.pending.get(cell)
-        if held is not None:
-            before, change = held.before, held.change + change
-        self.pending[cell] = Judged(before, change, *after, now_ms + round(self.after_s * 1000))
-
-    def due(self, now_ms: int) -> list[str]:
-        """Return the cells that are to be judged now."""
-        return [cell for cell, held in self.pending.items() if held.due_ms <= now_ms]
-
-    def judge(self, cell: str, mean: float, variance: float) -> None:
-        """Learn from where a cell's weight has come to."""
-        held = self.pending.pop(cell)
-        weight = 1.0 / variance - 1.0 / held.variance
-        if weight <= 0.0 or abs(held.change) < 1e-6:
-            return
-        said = (mean / variance - held.mean / held.variance) / weight
-        seen = (said - held.before) / held.change
-        noise = (1.0 / weight + _MISFIT) / held.change**2
-        gain = self.variance / (self.variance + noise)
-        if math.isfinite(seen):
-            self.mean = min(max(self.mean + gain * (seen - self.mean), 0.0), 2.0)
-            self.variance *= 1.0 - gain
-
-    def values(self) -> dict[str, Any]:
-        """Return the state as plain values."""
-        return {
-            "belief": [self.mean, self.variance],
-            "pending": {c: list(j) for c, j in self.pending.items()},
-        }
-
-    def restore(self, values: dict[str, Any]) -> None:
-        """Take the state of `values`."""
-        self.mean, self.variance = values["belief"]
-        self.pending = {cell: Judged(*one) for cell, one in values["pending"].items()}

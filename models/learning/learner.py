@@ -27,7 +27,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.domain.decision import Interest, Outcome
 from models.domain.events import Adjustments, Weight
@@ -39,12 +38,12 @@ from .drift import DriftAlarm, DriftWatch
 from .engines import make_engine
 from .event_clock import EventClock
 from .guard import Guard, GuardReport, reason_of
-from .interest import Elasticity, InterestWatch
+from .interest_follower import InterestFollower
 from .packing import pack, unpack
 from .patience import NOTHING_DUE, Patience
 from .position import PositionBias, examination_of, examination_shift
 from .protocol import Changed
-from .sample import BIAS, SEGMENT_CATEGORY, Sampler, adjusted_logit, frozen_logit, refusal
+from .sample import BIAS, Sampler, adjusted_logit, frozen_logit, refusal
 from .settings import LearnerSettings
 from .vocabulary import Vocabulary
 
@@ -83,8 +82,7 @@ class Learner:
         self._guard = self._fresh_guard()
         self._drift = DriftWatch(self.settings.drift_delta)
         self._patience = Patience()
-        self._interest = self._fresh_interest()
-        self._elasticity = Elasticity(self.settings.interest_weight)
+        self._interests = InterestFollower(self.settings, self._engine, self._vocabulary, self._flush)
         self._reset_version = 0
         self._ticks = 0
         self._last_tick: int | None = None
@@ -127,10 +125,9 @@ class Learner:
 
     def follow(self, interests: Iterable[Interest]) -> None:
         """Take in what users look at on their own account; it moves weights with the next record."""
-        if self.settings.interest_weight == 0:
-            return
-        for interest in interests:
-            self.counts["interest" if self._interest.add(interest) else "repeated_interest"] += 1
+        self.counts.update(
+            "interest" if new else "repeated_interest" for new in self._interests.take(interests)
+        )
 
     def guard_report(self) -> GuardReport:
         """Return how the adjusted model and the frozen one have fared since the last roll-back."""
@@ -151,10 +148,6 @@ class Learner:
     def _fresh_guard(self) -> Guard:
         s = self.settings
         return Guard(s.guard_window, s.guard_least_labels, s.guard_z)
-
-    def _fresh_interest(self) -> InterestWatch:
-        s = self.settings
-        return InterestWatch(s.interest_memory_s, s.priors.time_constant_s, s.interest_z)
 
     def _impression(self, outcome: Outcome) -> None:
         if self.settings.negatives == "impression":
@@ -256,33 +249,9 @@ class Learner:
         self._last_tick = tick
         self._ticks += 1
         self._flush()
-        self._follow_interests(now)
+        self.counts["interest_steps"] += self._interests.move(now)
         record = self._record(tick * self.settings.emit_every_ms)
         return [] if record is None else [record]
-
-    def _follow_interests(self, now_ms: int) -> None:
-        """Move the weights of cells that are looked at more or less than usual; judge earlier moves."""
-        due = self._elasticity.due(now_ms)
-        for cell, mean, variance in zip(due, *self._posterior(self._cells(due), now_ms), strict=True):
-            self._elasticity.judge(cell, mean, variance)
-        steps = self._interest.steps()
-        if not steps.cells:
-            return
-        slots = self._cells(steps.cells)
-        self._flush()  # a slot given to another feature is forgotten before it is moved
-        before, _ = self._posterior(slots, now_ms)
-        self._engine.move(slots, SEGMENT_CATEGORY, self._elasticity.mean * steps.change, now_ms)
-        after = zip(*self._posterior(slots, now_ms), strict=True)
-        for cell, held, change, left in zip(steps.cells, before, steps.change.tolist(), after, strict=True):
-            self._elasticity.expect(cell, held, change, left, now_ms)
-        self.counts["interest_steps"] += len(steps.cells)
-
-    def _cells(self, cells: Iterable[str]) -> NDArray[np.int64]:
-        return np.array([self._vocabulary.slot(SEGMENT_CATEGORY, cell) for cell in cells], np.int64)
-
-    def _posterior(self, slots: NDArray[np.int64], now_ms: int) -> tuple[list[float], list[float]]:
-        mean, variance = self._engine.posterior(slots, now_ms)
-        return mean.tolist(), variance.tolist()
 
     def _record(self, time_ms: int) -> Adjustments | None:
         version = self.version + 1
@@ -303,7 +272,7 @@ class Learner:
         reason = reason_of(self._guard.verdict(), self._guard.report())
         self.counts["roll_backs"] += 1
         self._engine.reset()
-        self._elasticity.pending.clear()
+        self._interests.rolled_back()
         self._returned = {}
         self._conversions.rolled_back(version)
         self._guard = self._fresh_guard()
@@ -378,8 +347,7 @@ class Learner:
             "counts": dict(sorted((+self.counts).items())),
             "patience": self._patience.values(),
             "rates": self._rates,
-            "interest": self._interest.values(),
-            "elasticity": self._elasticity.values(),
+            "interests": self._interests.values(),
             "returned": self._returned,
             "scalars": [self.version, self._reset_version, self._ticks, self._last_tick, self._mean_grade],
         }
@@ -404,8 +372,7 @@ class Learner:
         learner._position_logits = tuple(values["position_logits"])
         learner._conversions.restore(values["conversions"])
         learner._guard = replace(learner._guard, **values["guard"])
-        learner._interest.restore(values["interest"])
-        learner._elasticity.restore(values["elasticity"])
+        learner._interests.restore(values["interests"])
         learner._patience.restore(values["patience"])
         learner.counts.update(values["counts"])
         learner._rates = values["rates"]

@@ -10,7 +10,8 @@ from support.outcomes import outcome
 
 from models.domain.decision import Interest, Parts
 from models.domain.errors import SettingError
-from models.learning.interest import Elasticity, InterestWatch
+from models.learning.elasticity import Elasticity
+from models.learning.interest import InterestWatch
 from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
 
@@ -201,6 +202,13 @@ def test_with_interest_weight_0_views_teach_nothing():
 def test_a_restored_learner_follows_interests_as_the_original_would(learner):
     again = Learner.from_bytes(learner.to_bytes())
     assert live(again, range(200, 260), TURNED) == live(learner, range(200, 260), TURNED)
+
+
+def test_a_roll_back_judges_no_step_that_it_has_undone(learner):
+    live(learner, range(200, 230), TURNED)
+    assert learner._interests.elasticity.pending
+    learner._roll_back(230_000, learner.version + 1)
+    assert not learner._interests.elasticity.pending
 
 
 @pytest.mark.parametrize(("name", "bad"), [("weight", -1.0), ("memory_s", 0.0), ("z", float("nan"))])

@@ -1,0 +1,87 @@
+"""Moves the weights of cells whose share of views has changed; clicks judge the moves later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.domain.decision import Interest
+
+from .elasticity import Elasticity
+from .interest import InterestWatch
+from .protocol import Engine
+from .sample import SEGMENT_CATEGORY
+from .settings import LearnerSettings
+from .vocabulary import Vocabulary
+
+I64 = NDArray[np.int64]
+
+
+class InterestFollower:
+    """The learner's part that listens to views.
+
+    Parameters
+    ----------
+    engine, vocabulary
+        The learner's.
+    flush
+        Lets the engine learn what waits, and forget the slots that were given to other features.
+
+    """
+
+    def __init__(
+        self, settings: LearnerSettings, engine: Engine, vocabulary: Vocabulary, flush: Callable[[], None]
+    ) -> None:
+        self._engine, self._vocabulary, self._flush = engine, vocabulary, flush
+        self._on = settings.interest_weight > 0.0
+        self._watch = InterestWatch(
+            settings.interest_memory_s, settings.priors.time_constant_s, settings.interest_z
+        )
+        self.elasticity = Elasticity(settings.interest_weight)
+
+    def take(self, interests: Iterable[Interest]) -> list[bool]:
+        """Take records in; return of each whether it was new. A weight of 0 takes none."""
+        return [self._watch.add(interest) for interest in interests] if self._on else []
+
+    def move(self, now_ms: int) -> int:
+        """Judge earlier moves, make those that are due and return how many."""
+        self._judge(now_ms)
+        cells, change = self._watch.steps()
+        if not cells:
+            return 0
+        slots = self._slots(cells)
+        self._flush()  # before they are moved: a slot may have been another feature's
+        before, _ = self._posterior(slots, now_ms)
+        self._engine.move(slots, SEGMENT_CATEGORY, self.elasticity.mean * change, now_ms)
+        after = zip(*self._posterior(slots, now_ms), strict=True)
+        for cell, held, by, left in zip(cells, before, change.tolist(), after, strict=True):
+            self.elasticity.expect(cell, held, by, left, now_ms)
+        return len(cells)
+
+    def rolled_back(self) -> None:
+        """Judge no move that a roll-back has undone."""
+        self.elasticity.pending.clear()
+
+    def values(self) -> dict[str, Any]:
+        """Return the state as plain values."""
+        return {"watch": self._watch.values(), "elasticity": self.elasticity.values()}
+
+    def restore(self, values: dict[str, Any]) -> None:
+        """Take the state of `values`."""
+        self._watch.restore(values["watch"])
+        self.elasticity.restore(values["elasticity"])
+
+    def _judge(self, now_ms: int) -> None:
+        due = self.elasticity.due(now_ms)
+        for cell, mean, variance in zip(due, *self._posterior(self._slots(due), now_ms), strict=True):
+            self.elasticity.judge(cell, mean, variance)
+
+    def _slots(self, cells: Iterable[str]) -> I64:
+        return np.array([self._vocabulary.slot(SEGMENT_CATEGORY, cell) for cell in cells], np.int64)
+
+    def _posterior(self, slots: I64, now_ms: int) -> tuple[list[float], list[float]]:
+        mean, variance = self._engine.posterior(slots, now_ms)
+        return mean.tolist(), variance.tolist()
