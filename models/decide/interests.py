@@ -14,6 +14,7 @@ from models.learning.weights import segment_category_key
 EVERY_MS = 1000
 """Least event time between two records of a shard."""
 _MOST_CELLS = 4096
+_MOST_LOOKS = 65_536
 
 
 class Interests:
@@ -23,6 +24,7 @@ class Interests:
         self._shard = shard
         self._segment: dict[int, str] = {}
         self._views: dict[str, int] = {}
+        self._looks: set[tuple[int, str]] = set()
         self._period = -1
 
     def note(self, row: int, segment: str) -> None:
@@ -34,12 +36,17 @@ class Interests:
         self._segment.pop(row, None)
 
     def look(self, row: int, category: str) -> None:
-        """Count a view; not that of a user who was never decided for, and of 4,096 cells at most."""
+        """Count a view: once per user, category and record, so that nobody speaks for a segment alone.
+
+        Not that of a user who was never decided for, and of 4,096 cells at most.
+        """
         segment = self._segment.get(row)
-        if segment is None:
+        if segment is None or len(self._looks) >= _MOST_LOOKS:
             return
         cell = segment_category_key(segment, category)
-        if cell in self._views or len(self._views) < _MOST_CELLS:
+        known = cell in self._views or len(self._views) < _MOST_CELLS
+        if known and (row, cell) not in self._looks:
+            self._looks.add((row, cell))
             self._views[cell] = self._views.get(cell, 0) + 1
 
     def due(self, now_ms: int) -> Interest | None:
@@ -50,16 +57,23 @@ class Interests:
         self._period = period
         if not self._views:
             return None
-        views, self._views = self._views, {}
+        views, self._views, self._looks = self._views, {}, set()
         return Interest(shard=self._shard, event_time=period * EVERY_MS, views=views)
 
     def dump(self) -> dict[str, Any]:
         """Return the state as plain values."""
         rows = sorted(self._segment)
         segments = [self._segment[row] for row in rows]
-        return {"rows": rows, "segments": segments, "views": dict(self._views), "period": self._period}
+        return {
+            "rows": rows,
+            "segments": segments,
+            "views": dict(self._views),
+            "looks": sorted(self._looks),
+            "period": self._period,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what `dump` returned."""
         self._segment = dict(zip(state["rows"], state["segments"], strict=True))
         self._views, self._period = dict(state["views"]), state["period"]
+        self._looks = {(row, cell) for row, cell in state["looks"]}

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 _MISFIT = 0.1
 """Variance of what a step ought to have been, however many clicks there are: views are not clicks."""
 
+_LEAST_VARIANCE = 0.001
+"""What views mean may change."""
+
 
 class Judged(NamedTuple):
     """A weight as it was left by a step: posterior mean and variance, and when to look again."""
@@ -63,7 +66,7 @@ class Elasticity:
         gain = self.variance / (self.variance + noise)
         if math.isfinite(seen):
             self.mean = min(max(self.mean + gain * (seen - self.mean), 0.0), 2.0)
-            self.variance *= 1.0 - gain
+            self.variance = max(self.variance * (1.0 - gain), _LEAST_VARIANCE)
 
     def values(self) -> dict[str, Any]:
         """Return the state as plain values."""

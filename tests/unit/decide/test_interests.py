@@ -34,8 +34,8 @@ def said(bench: Bench, log: LogBuilder) -> list[Interest]:
 
 
 def test_views_are_said_by_segment_and_category_when_their_second_is_over(bench):
-    log = log_of("u", "v")
-    for user in ("u", "v", "u"):
+    log = log_of("u", "v", "w")
+    for user in ("u", "v", "w"):
         view(log, user)
     view(log, "u", after_s=1.0)
     (interest,) = said(bench, log)
@@ -48,6 +48,14 @@ def test_the_segment_is_that_of_the_users_latest_decision(bench):
     view(log, "u")
     log.request("w")
     assert said(bench, log)[0].views == {"old|shoes": 1}
+
+
+def test_one_user_counts_once_a_second_in_a_category(bench):
+    log = log_of("u", "v")
+    for user in ("u", "v", "u", "u", "u"):
+        view(log, user)
+    log.request("w")
+    assert said(bench, log)[0].views == {"young|shoes": 2}
 
 
 @pytest.mark.parametrize(("user", "ad"), [("stranger", "a0"), ("u", "no-such-ad")])
@@ -98,8 +106,8 @@ def test_a_restored_shard_says_what_the_original_would(bench):
 def test_a_flood_of_cells_is_cut_off():
     counted = Interests("0")
     for n in range(5000):
-        counted.note(0, f"s{n}")
-        counted.look(0, "shoes")
+        counted.note(n, f"s{n}")
+        counted.look(n, "shoes")
     interest = counted.due(1000)
     assert interest is not None
     assert len(interest.views) == 4096
