@@ -135,7 +135,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Interest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the users of one shard looked at on their own account, since the shard last said so.
 
-    ``views`` counts views by ``segment|category``; the segment is that of the user's latest decision.
+    ``views`` counts, by ``segment|category``, the users who looked, each once a second; the segment is that
+    of the user's latest decision.
     ``event_time`` ends the seconds counted and grows from one record of a ``shard`` to the next.
     """
 
