@@ -74,6 +74,11 @@ def standard_topics(
     ]
 
 
+def topic_sizes(partitions: int) -> dict[str, int]:
+    """Return the partitions of each of the standard topics, as an embedded broker takes them."""
+    return {spec.name: spec.partitions for spec in standard_topics(partitions)}
+
+
 def _retention(days: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
 

@@ -19,6 +19,7 @@ from rich.live import Live
 from connectors.client import KafkaConfig
 from connectors.embedded_broker import CLIENT_SETTINGS, EmbeddedBroker
 from connectors.log_files import read_log, write_log
+from connectors.topics import topic_sizes
 from flows.commands.model import progress_bar, read_examples
 from flows.commands.output import console
 from flows.jobs import train_log
@@ -134,12 +135,8 @@ def _live(base: WorldConfig, options: DemoOptions, baselines: Mapping[str, Futur
     console.print("[bold]4/4[/] starting the embedded broker, `impulse run` and `impulse learn`")
     ledgers = {name: future.result() for name, future in baselines.items()}
     names = Topics(partitions=PARTITIONS)
-    topics = {
-        names.events: PARTITIONS, names.decisions: 4, names.outcomes: 4,
-        names.interests: 1, names.dead_letters: 1, names.rollups: 1,
-    }  # fmt: skip
     with ExitStack() as stack:
-        broker = stack.enter_context(EmbeddedBroker(topics))
+        broker = stack.enter_context(EmbeddedBroker(topic_sizes(PARTITIONS)))
         environment = _environment(options.folder, broker.bootstrap)
         processes = {
             command: stack.enter_context(started(command, options.folder, environment))

@@ -16,7 +16,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
 import json
 import tempfile
 import time
@@ -35,6 +34,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
+from printed import print_rows
 
 from connectors.codec import EventCodec
 from flows import operators
@@ -306,17 +306,8 @@ def _kits(folder: Path) -> list[Kit]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="a short log, one round")
-    options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(options.quick)
-    if options.json:
-        print(json.dumps({"rows": rows}))
-        return
-    for line in rows:
-        print("  ".join(f"{key}={value}" for key, value in line.items()))
+    print_rows(__doc__, measure, "a short log, one round")
 
 
 if __name__ == "__main__":

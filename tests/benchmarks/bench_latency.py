@@ -10,7 +10,6 @@ half of it per hop. ``us`` is the median, ``ratio`` the median of the first line
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -20,9 +19,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from printed import print_rows
 
 from connectors.client import KafkaConfig
 from connectors.embedded_broker import CLIENT_SETTINGS, EmbeddedBroker
+from connectors.topics import topic_sizes
 from flows.demo.bridge import WorldBridge, wait_for_flow
 from flows.demo.processes import require_alive, started
 from flows.settings import Topics
@@ -39,9 +40,8 @@ Row = dict[str, Any]
 def latencies_ms(fetch_wait_ms: int, seconds: float, seed: int) -> list[float]:
     """Return the latency of each decision of a world that lives for so long, without its first seconds."""
     names, extra = Topics(), {"fetch.wait.max.ms": fetch_wait_ms}
-    topics = {names.events: PARTITIONS, names.decisions: 4, names.outcomes: 4, names.dead_letters: 1}
     config = resized(WorldConfig(), users=1000, ads=400, seed=seed)
-    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(topics) as broker:
+    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(topic_sizes(PARTITIONS)) as broker:
         folder, kafka = Path(name), KafkaConfig(broker.bootstrap, extra=extra)
         environment = {
             "IMPULSE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap,
@@ -98,16 +98,7 @@ def _row(wait: int, run: list[float], first: float) -> Row:
 def main() -> None:
     """Measure and print."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="a short run")
-    options = parser.parse_args()
-    rows = measure(options.quick)
-    if options.json:
-        print(json.dumps({"rows": rows}))
-        return
-    for line in rows:
-        print("  ".join(f"{key}={value}" for key, value in line.items()))
+    print_rows(__doc__, measure, "a short run")
 
 
 if __name__ == "__main__":

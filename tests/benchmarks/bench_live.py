@@ -16,8 +16,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ import msgspec
 import numpy as np
 import torch
 from bench_engine import Kit, Row, flow_rows
+from printed import print_rows
 
 from models.decide.chunks import chunks
 from models.decide.pacing import paced
@@ -129,17 +128,8 @@ def measure(quick: bool) -> list[Row]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="a short log, one round")
-    options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(options.quick)
-    if options.json:
-        print(json.dumps({"rows": rows}))
-        return
-    for line in rows:
-        print("  ".join(f"{key}={value}" for key, value in line.items()))
+    print_rows(__doc__, measure, "a short log, one round")
 
 
 if __name__ == "__main__":

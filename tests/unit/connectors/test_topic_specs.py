@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from connectors.topics import Difference, TopicSpec, _differences, standard_topics
+from connectors.topics import Difference, TopicSpec, _differences, standard_topics, topic_sizes
 
 
 def test_the_log_is_never_compacted():
@@ -37,3 +37,9 @@ def test_each_difference_names_what_is_and_what_should_be_and_the_fix():
 
 def test_a_missing_topic_says_so():
     assert str(Difference("t", "partitions", None, "4", "create it")).startswith("t: missing, expected")
+
+
+def test_an_embedded_broker_gets_all_of_them():
+    sizes = topic_sizes(3)
+    assert sizes["ads.events.v1"] == sizes["ads.outcomes.v1"] == 3
+    assert sizes["ads.interests.v1"] == sizes["ads.events.v1.dlq"] == 1
