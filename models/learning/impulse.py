@@ -28,9 +28,13 @@ _MEAN_LIMIT = 10.0
 class ImpulseEngine(TrackedEngine):
     """Diagonal Bayesian logistic regression with an Ornstein-Uhlenbeck prior (formulas: `bayes`).
 
-    Corrections move the means by ``v * change * exp(-age/T)`` and leave the variances: after an update the
-    posterior variance is its gain, so this is exact, to first order, for a label just learned, and fades
-    as the label's own effect has.
+    Corrections leave the variances and move the mean of weight i by
+
+        v_i * change * exp(-age/T) / (1 + h (sum v - v_i)),
+
+    which is exact, to first order, for a label just learned: its update made v_i smaller by 1 + h v_i, and
+    the means had moved by v_i / (1 + h sum v). It fades as the label's own effect has. Without the
+    denominator each click counted 1 + h (sum v - v_i) times, and predictions were 1 to 4 % too high.
     """
 
     name = "impulse"
@@ -92,10 +96,6 @@ def _learn(
 ) -> None:
     for n in range(label.shape[0]):
         _forget(mean, variance, last_ms, seen, feature[n], time_ms[n], prior, constant)
-        if age_ms[n] >= 0:
-            step = weight[n] * label[n] * math.exp(-float(age_ms[n]) / constant)
-            _add(mean, variance, feature[n], step)
-            continue
         logit, total = offset[n], 0.0
         for slot in feature[n]:
             if slot >= 0:
@@ -103,6 +103,10 @@ def _learn(
                 total += variance[slot]
         p = 1.0 / (1.0 + math.exp(-min(max(logit, -_LOGIT_LIMIT), _LOGIT_LIMIT)))
         h = weight[n] * p * (1.0 - p)
+        if age_ms[n] >= 0:
+            step = weight[n] * label[n] * math.exp(-float(age_ms[n]) / constant)
+            _correct(mean, variance, feature[n], step, h, total)
+            continue
         gain = 1.0 / (1.0 + h * total)
         _add(mean, variance, feature[n], gain * weight[n] * (label[n] - p))
         for slot in feature[n]:
@@ -132,6 +136,14 @@ def _forget(
             mean[slot] *= fade
             variance[slot] = prior[f] + (variance[slot] - prior[f]) * fade * fade
             last_ms[slot] = now_ms
+
+
+@njit(cache=True)
+def _correct(mean: F64, variance: F64, features: I32, step: float, h: float, total: float) -> None:
+    for slot in features:
+        if slot >= 0:
+            by = variance[slot] * step / (1.0 + h * (total - variance[slot]))
+            mean[slot] = min(max(mean[slot] + by, -_MEAN_LIMIT), _MEAN_LIMIT)
 
 
 @njit(cache=True)

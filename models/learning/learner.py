@@ -185,7 +185,7 @@ class Learner:
 
     def _prefer(self, outcome: Outcome, change: float) -> None:
         if abs(change) > _LEAST_PREFERENCE:
-            self._sampler.prefer(outcome, change)
+            self._sampler.prefer(outcome, self._offset(outcome), change)
 
     def _weight(self, kind: str) -> float:
         return self.settings.hide_weight if kind == "hide" else self.settings.swipe_weight
@@ -219,7 +219,7 @@ class Learner:
     def _correct(self, outcome: Outcome) -> None:
         """Undo the 0 that was or will be learned of an impression which has been clicked after all."""
         age_ms = max(outcome.event_time - outcome.decision_time, 0)
-        self._sampler.correct(outcome, 1.0, age_ms)
+        self._sampler.correct(outcome, self._offset(outcome), 1.0, age_ms)
         self._position.correct(outcome.slot, adjusted_logit(outcome))
         if outcome.adjustments_version >= self._reset_version:
             self._guard.correct(*self._predictions(outcome), frozen_weight(outcome))

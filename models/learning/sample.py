@@ -67,16 +67,16 @@ class Sampler:
         """Add a label with all its features."""
         self._rows.append((*self._features(outcome), offset, label, outcome.event_time, -1))
 
-    def correct(self, outcome: Outcome, change: float, age_ms: int) -> None:
-        """Add a correction of a label learned ``age_ms`` ago."""
+    def correct(self, outcome: Outcome, offset: float, change: float, age_ms: int) -> None:
+        """Add a correction of a label learned ``age_ms`` ago with this offset."""
         features = self._features(outcome)
-        self._rows.append((*features, 0.0, change, outcome.event_time, max(age_ms, 0)))
+        self._rows.append((*features, offset, change, outcome.event_time, max(age_ms, 0)))
 
-    def prefer(self, outcome: Outcome, change: float) -> None:
+    def prefer(self, outcome: Outcome, offset: float, change: float) -> None:
         """Add a preference: it moves what the ad is, not the level of the rate."""
         _, *features = self._features(outcome)
         held = min(max(change, -1.0), 1.0)
-        self._rows.append((NO_FEATURE, *features, 0.0, held, outcome.event_time, 0))
+        self._rows.append((NO_FEATURE, *features, offset, held, outcome.event_time, 0))
 
     def take(self) -> Examples:
         """Return what has been collected, and start anew."""

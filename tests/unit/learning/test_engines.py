@@ -225,6 +225,16 @@ def test_a_late_click_undoes_its_no_click(name):
     assert logit_of(wrong, GOOD, 20_000) == pytest.approx(logit_of(right, GOOD, 20_000), abs=0.02)
 
 
+def test_a_click_that_corrects_its_no_click_leaves_what_learning_it_at_once_would():
+    """With all weights uncertain, too: else clicks that come late would weigh more than negatives."""
+    late, at_once = make_engine("impulse", PRIORS), make_engine("impulse", PRIORS)
+    late.learn(examples([(GOOD, -2.0, 0.0, 0), (GOOD, -2.0, 1.0, 0, 1.0, 0)]))
+    at_once.learn(examples([(GOOD, -2.0, 1.0, 0)]))
+    slots = np.array([BIAS, GOOD, CAMPAIGN, CELL])
+    (one, _), (other, _) = late.posterior(slots, 0), at_once.posterior(slots, 0)
+    np.testing.assert_allclose(one, other, rtol=2e-3)
+
+
 @every_engine
 def test_endless_one_sided_labels_stay_finite(name):
     engine = make_engine(name, PRIORS)
