@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from support.kafka_start import started
 
@@ -18,6 +19,9 @@ from connectors.client import KafkaConfig
 from connectors.consumer import PartitionReader, ReadSettings
 from connectors.embedded_broker import EmbeddedBroker
 from connectors.topics import TopicSpec, create_topics
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 KAFKA_SCRIPT = Path(__file__).parents[2] / "shared" / "kafka" / "kafka_server.py"
 
