@@ -63,6 +63,12 @@ class Loop:
         for _ in range(turns):
             self.turn(hides)
 
+    def run_until_reset(self, hides: dict[str, float], turns: int) -> None:
+        for _ in range(turns):
+            self.turn(hides)
+            if any(record.reset for record in self.told):
+                return
+
     def clicks_per_decision(self, last: int) -> float:
         return float(np.mean([RATES[d.ads[0].ad_id] for d in self.decided[-last:]]))
 
@@ -73,37 +79,32 @@ POISON = {"a3": 0.9, "a4": 0.9, "a5": 0.9}
 
 
 @pytest.fixture(scope="module")
-def story() -> tuple[Loop, int]:
+def loop() -> Loop:
+    """The poison goes on until a roll-back, and the farm gives up then."""
     loop = Loop()
-    loop.run(POISON, 80)
-    poisoned = len(loop.told)
+    loop.run_until_reset(POISON, 300)
     loop.run({}, 100)
-    return loop, poisoned
+    return loop
 
 
 def the_reset(loop: Loop) -> events.Adjustments:
-    """Return the first roll-back; while the poison goes on, others may follow."""
     return next(record for record in loop.told if record.reset)
 
 
-def test_the_poison_turns_the_learner_against_the_best_ads(story):
-    loop, _ = story
+def test_the_poison_turns_the_learner_against_the_best_ads(loop):
     led = [d for d in loop.decided if d.adjustments_version < the_reset(loop).version][-1000:]
-    assert np.mean([d.ads[0].ad_id in POISON for d in led]) < 0.25
+    assert np.mean([d.ads[0].ad_id in POISON for d in led]) < 0.3
     assert np.mean([RATES[d.ads[0].ad_id] for d in led]) < 0.8 * np.mean(list(RATES.values()))
 
 
-def test_the_adjusted_model_loses_by_its_choices_alone_and_a_record_rolls_it_back_and_says_why(story):
+def test_the_adjusted_model_loses_by_its_choices_alone_and_a_record_rolls_it_back_and_says_why(loop):
     """What it shows it predicts well, so its log-loss is as good as the frozen model's."""
-    loop, poisoned = story
     reset = the_reset(loop)
-    assert all(loop.told.index(record) < poisoned for record in loop.told if record.reset)
     assert reset.reason.startswith("clicks: clicks 0.1") and "log-loss" in reset.reason
     assert not (reset.ads or reset.campaigns or reset.segment_categories or reset.bias)
 
 
-def test_the_shard_decides_by_the_frozen_model_right_after_the_roll_back(story):
-    loop, _ = story
+def test_the_shard_decides_by_the_frozen_model_right_after_the_roll_back(loop):
     after = [d for d in loop.decided if d.adjustments_version == the_reset(loop).version]
     assert after
     for decision in after:
@@ -113,8 +114,8 @@ def test_the_shard_decides_by_the_frozen_model_right_after_the_roll_back(story):
         assert slot.frozen_propensity == pytest.approx(slot.propensity)
 
 
-def test_it_recovers_and_finds_what_honest_users_like(story):
-    loop, _ = story
+def test_it_recovers_and_finds_what_honest_users_like(loop):
+    assert sum(record.reset for record in loop.told) == 1, "honest users cause no roll-back"
     report = loop.learner.guard_report()
     assert loop.clicks_per_decision(1000) > 1.5 * np.mean(list(RATES.values()))
     assert report.logloss_adjusted < report.logloss_frozen
