@@ -169,4 +169,6 @@ def outcome(
         through=through,
         creative_propensity=shown.creative_propensity,
         frozen_propensity=shown.frozen_propensity,
+        bid_type=shown.bid_type,
+        price_micros=shown.price_micros,
     )

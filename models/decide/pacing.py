@@ -8,6 +8,7 @@ from models.domain.decision import Outcome
 from models.domain.events import Control
 from models.learning.event_clock import EventClock
 from models.policy.pacing import Pacer
+from models.policy.under_way import CLICKS, CONVERSIONS, Bill
 
 
 def paced(pacer: Pacer, outcomes: Sequence[Outcome], clock: EventClock | None = None) -> list[Control]:
@@ -22,6 +23,23 @@ def paced(pacer: Pacer, outcomes: Sequence[Outcome], clock: EventClock | None = 
             time_ms = clock.now_ms or 0
         shown = 1 if outcome.kind == "impression" else 0
         if shown or outcome.charge_micros:
-            pacer.observe(outcome.campaign_id, outcome.charge_micros, time_ms, shown)
+            pacer.observe(outcome.campaign_id, outcome.charge_micros, time_ms, shown, bill_of(outcome))
     change = pacer.emit()
     return [] if change is None else [change]
+
+
+def bill_of(outcome: Outcome) -> Bill | None:
+    """Return what an impression foretells of later charges, or how long a foretold charge took.
+
+    None for a bid per impression, whose charge comes at once.
+    """
+    if outcome.kind == "impression":
+        click = outcome.pctr * outcome.price_micros
+        match outcome.bid_type:
+            case "cpc":
+                return Bill(CLICKS, click)
+            case "cpa":
+                return Bill(CONVERSIONS, click * outcome.pcvr)
+        return None
+    by = CONVERSIONS if outcome.kind == "conversion" else CLICKS
+    return Bill(by, waited_ms=outcome.event_time - outcome.decision_time)

@@ -101,7 +101,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     ``click`` and ``no_click`` are the labels of an impression, exactly one of them per impression
     (``no_click`` when the attribution window has passed in event time; a click after that comes as
-    ``click`` with ``late``). ``charge_micros`` is what this outcome costs the campaign.
+    ``click`` with ``late``). ``charge_micros`` is what this outcome costs the campaign; ``price_micros`` what
+    each event that the ``bid_type`` pays for does (a thousand impressions, a click, a conversion).
     """
 
     kind: OutcomeKind
@@ -130,6 +131,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     through: Literal["", "click", "view"] = ""
     creative_propensity: float = 1.0
     frozen_propensity: float = 0.0
+    bid_type: str = ""
+    price_micros: int = 0
 
 
 class Interest(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -136,11 +136,18 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
 
 
 class Pacing(_Record, frozen=True, gc=False, kw_only=True, tag="pacing"):
-    """Pacing multipliers mu >= 0 per campaign and the campaigns whose budget is spent."""
+    """Pacing multipliers mu >= 0 per campaign and the campaigns whose budget is spent.
+
+    ``exhausted`` names all that are stopped up to the end of the UTC day of ``event_time``, and
+    ``lifetime_exhausted`` those of them that stay stopped on later days. ``waived`` is what a campaign was
+    charged beyond its budgets and does not pay, in micros from its beginning on.
+    """
 
     version: Annotated[int, Meta(ge=1)]
     multipliers: dict[str, Annotated[float, Meta(ge=0)]] = {}
     exhausted: tuple[str, ...] = ()
+    lifetime_exhausted: tuple[str, ...] = ()
+    waived: dict[str, Annotated[int, Meta(ge=0)]] = {}
 
 
 class ModelSwitch(_Record, frozen=True, gc=False, kw_only=True, tag="model"):

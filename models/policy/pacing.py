@@ -2,19 +2,24 @@ r"""Pacing: budgets that last the day, in event time, with one writer for all ca
 
 The multiplier of a campaign with a budget follows a dual gradient (adaptive pacing, Balseiro and Gur '19),
 
-    mu <- clip(mu + eta * (spend - target) / (B / T), 0, mu_max),
+    mu <- clip(mu + eta * (cost - target) / (B / T), 0, mu_max),
 
 with B the day's budget, T = 1440 minutes, and as target of a minute what is left of B, spread over what is
-left of the traffic plan. A charge raises mu when it arrives and the minute's end takes its target off: the
-same gradient, but a campaign that opens far too fast is slowed with its first reports. Decisions rank by
-``bid / (1 + mu)``, so a campaign that runs ahead gives up its worst auctions first. The plan's weights
-start flat (or as they are given) and learn the shape of each completed day; it is one for all campaigns, so
-a new campaign's first day is planned as well as its tenth.
+left of the traffic plan. A cost is what an impression will be billed in expectation, where its outcome
+foretells it, and else a charge: the same spend, but known earlier and with less chance in it. It raises mu
+when it arrives and the minute's end takes its target off, so a campaign that opens far too fast is slowed
+with its first reports. Decisions rank by ``bid / (1 + mu)``, so a campaign that runs ahead gives up its worst
+auctions first. The plan's weights start flat (or as they are given) and learn the shape of each completed
+day; it is one for all campaigns, so a new campaign's first day is planned as well as its tenth.
 
-**The hard cap looks ahead.** Outcomes reach the pacer ``delay_s`` after the decisions that cause them, so
-it stops a campaign when what is left does not cover what is under way: the spend of ``delay_s`` at the
-campaign's present rate, plus three standard deviations of a compound Poisson sum of its prices. It stays
-stopped until the day or the budget changes. What is left over is at most that margin.
+**The cap is hard for what is paid** (`accounts`): what is charged beyond a budget is waived and counted. To
+waive little, a campaign stops when what is left does not cover what is under way (`under_way`): impressions
+not billed yet, decisions not reported yet, and three standard deviations. It opens again with the next UTC
+day, with a larger budget, or when what was expected has not come and enough is left.
+
+**A stop ends with its day.** A record names all stopped campaigns, and those of them whose lifetime budget
+is spent. Decisions of a later UTC day than the record's take only the latter for stopped: a new day needs no
+word from the pacer, which hears of it by the outcomes of these decisions.
 
 A daily budget counts spend by the UTC day of the outcome's event time. A lifetime budget with an end is
 spread evenly over the days left; without an end or a daily budget it is capped and not spread.
@@ -25,7 +30,6 @@ The pacer is a pure state machine: equal sequences of calls give equal records, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -35,11 +39,12 @@ from models.domain.catalogue import Ad
 from models.domain.errors import ArtifactError, BadRecord
 from models.domain.events import Pacing
 
+from .accounts import DAY_MS, Account
 from .traffic import MINUTES, TrafficPlan
+from .under_way import Bill
 
 MINUTE_MS = 60_000
-DAY_MS = 86_400_000
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 
 _NEVER = -1.0
 """An announced multiplier that every other one differs from."""
@@ -49,15 +54,13 @@ _NEVER = -1.0
 class PacingSettings:
     """How the pacer steers; the defaults hold for capacities of 2 to 50 times the budget."""
 
-    eta: float = 0.08
-    """Step of the dual descent; .03 to .2 all work, the larger the tighter the budget."""
+    eta: float = 0.12
+    """Step of the dual descent; .04 to .2 all work, the larger the tighter the budget."""
     mu_max: float = 100.0
     delay_s: float = 60.0
     """How long after a decision its outcomes may reach the pacer."""
     deviations: float = 3.0
     """Width of the margin for chance in the spend under way."""
-    rate_memory: float = 0.7
-    """Weight of the past in the moving average of the spend per minute."""
     emit_every_ms: int = 1_000
     tolerance: float = 0.01
     """Relative change of 1 + mu below which a multiplier is not broadcast again."""
@@ -66,37 +69,6 @@ class PacingSettings:
     """Known weights of a day's hours or quarters (24 or 96) to begin with; none: flat."""
     first_version: int = 1
     """Version of the first record; above every version in the log when a pacer starts without a snapshot."""
-
-
-class Account(msgspec.Struct):
-    """What the pacer keeps of one campaign, money in micros."""
-
-    daily: int | None = None
-    lifetime: int | None = None
-    end_ms: int | None = None
-    spent_day: int = 0
-    spent: int = 0
-    minute_spend: int = 0
-    rate: float = 0.0
-    """Moving average of the spend per minute while running; the most that came after it was stopped."""
-    top_price: int = 0
-    """Largest single charge."""
-    mu: float = 0.0
-    day_budget: int | None = None
-    """Budget of the current day; None when the campaign is not paced."""
-    exhausted: bool = False
-    announced_mu: float = 0.0
-    last_ms: int = 0
-
-    def has_budget(self) -> bool:
-        """Return whether the campaign's spend is bounded at all."""
-        return self.daily is not None or self.lifetime is not None
-
-    def left(self) -> float:
-        """Return what may still be spent now."""
-        daily = math.inf if self.daily is None else self.daily - self.spent_day
-        lifetime = math.inf if self.lifetime is None else self.lifetime - self.spent
-        return min(daily, lifetime)
 
 
 class _State(msgspec.Struct):
@@ -135,7 +107,7 @@ class Pacer:
             if budgets == (account.daily, account.lifetime, account.end_ms):
                 continue
             account.daily, account.lifetime, account.end_ms = budgets
-            account.day_budget = _day_budget(account, max(self._state.clock_ms, 0))
+            account.day_budget = account.budget_of_day(max(self._state.clock_ms, 0))
             self._reopen(account)
 
     def replace(self, ads: Sequence[Ad]) -> None:
@@ -152,8 +124,15 @@ class Pacer:
                 self._state.announce |= self._moved(account)
                 self._reopen(account)
 
-    def observe(self, campaign_id: str, spend_micros: int, time_ms: int, impressions: int = 0) -> None:
-        """Count one outcome: what it cost the campaign, when, and whether it was an impression.
+    def observe(
+        self,
+        campaign_id: str,
+        charge_micros: int,
+        time_ms: int,
+        impressions: int = 0,
+        bill: Bill | None = None,
+    ) -> None:
+        """Count one outcome: what it charges, when, whether it was an impression, and what was foretold.
 
         Raises
         ------
@@ -161,10 +140,10 @@ class Pacer:
             reason ``bad_spend`` for a negative charge, ``too_many_campaigns`` beyond the bound.
 
         """
-        if spend_micros < 0:
+        if charge_micros < 0:
             raise BadRecord(
                 "bad_spend",
-                f"charge of campaign {campaign_id!r}: got {spend_micros}, expected 0 or more micros. "
+                f"charge of campaign {campaign_id!r}: got {charge_micros}, expected 0 or more micros. "
                 "Fix: send a refund as a change of the budget.",
             )
         self.advance(time_ms)
@@ -172,27 +151,14 @@ class Pacer:
         state.plan.count(time_ms, impressions)
         account = self._open(campaign_id)
         account.last_ms = max(account.last_ms, time_ms)
-        account.spent += spend_micros
-        self._count(account, spend_micros, time_ms)
-        account.top_price = max(account.top_price, spend_micros)
-        if time_ms // DAY_MS == state.clock_ms // DAY_MS:
-            account.spent_day += spend_micros
-        if spend_micros and not account.exhausted:
-            self._move(account, spend_micros)
-            if account.left() <= self._margin(account):
-                account.exhausted = state.announce = True
-
-    def _count(self, account: Account, spend_micros: int, time_ms: int) -> None:
-        """Let a charge tell of the present rate: one of a minute that has passed as if it had been in time.
-
-        Where partitions of outcomes are read one after the other, hours of charges may come at once.
-        """
-        late = self._state.minute - time_ms // MINUTE_MS
-        if late <= 0:
-            account.minute_spend += spend_micros
-        else:
-            memory = self.settings.rate_memory
-            account.rate += (1.0 - memory) * memory ** (late - 1) * spend_micros
+        account.pay(charge_micros, state.clock_ms // DAY_MS - time_ms // DAY_MS)
+        state.announce |= account.waived != account.announced_waived
+        cost = account.under_way.tell(charge_micros, time_ms, bill, self._delay_ms)
+        if state.minute <= time_ms // MINUTE_MS:
+            account.minute_cost += cost
+        self._move(account, cost)
+        if charge_micros or cost:
+            self._judge(account)
 
     def advance(self, time_ms: int) -> None:
         """Move the clock to this event time, taking the steps of the minutes that have passed."""
@@ -204,19 +170,20 @@ class Pacer:
         if before < 0:
             state.minute = minute
             state.plan.start(time_ms)
-            self._start_day()
+            self._start_day(1)
             return
         for passed in range(max(state.minute, minute - MINUTES), minute):
             self._step(passed)
             if (passed + 1) % MINUTES == 0:
                 state.plan.close_day()
-                self._start_day()
+                self._start_day(time_ms // DAY_MS - before // DAY_MS)
         state.minute = minute
 
     def emit(self) -> Pacing | None:
         """Return what changed since the last record, at most once per ``emit_every_ms``; None if nothing.
 
-        ``exhausted`` names all exhausted campaigns, ``multipliers`` those that changed.
+        ``exhausted`` names all stopped campaigns, ``lifetime_exhausted`` those of them that no new day opens;
+        ``multipliers`` and ``waived`` name those that changed.
         """
         state = self._state
         early = (
@@ -224,18 +191,31 @@ class Pacer:
         )
         if not state.announce or early:
             return None
-        changed = {name: account for name, account in state.accounts.items() if self._moved(account)}
-        for account in changed.values():
-            account.announced_mu = account.mu
         state.announce, state.emitted_ms = False, state.clock_ms
         state.version += 1
+        stopped = {name: account for name, account in state.accounts.items() if account.exhausted}
         return Pacing(
             id=f"pacing-{state.version}",
             event_time=max(state.clock_ms, 0),
             version=state.version,
-            multipliers={name: account.mu for name, account in changed.items()},
-            exhausted=tuple(name for name, account in state.accounts.items() if account.exhausted),
+            multipliers=self._changed_multipliers(),
+            exhausted=tuple(stopped),
+            lifetime_exhausted=tuple(name for name, account in stopped.items() if account.has_ended()),
+            waived=self._changed_waivers(),
         )
+
+    def _changed_multipliers(self) -> dict[str, float]:
+        changed = {name: account for name, account in self._state.accounts.items() if self._moved(account)}
+        for account in changed.values():
+            account.announced_mu = account.mu
+        return {name: account.mu for name, account in changed.items()}
+
+    def _changed_waivers(self) -> dict[str, int]:
+        accounts = self._state.accounts
+        changed = [name for name, account in accounts.items() if account.waived != account.announced_waived]
+        for name in changed:
+            accounts[name].announced_waived = accounts[name].waived
+        return {name: accounts[name].waived for name in changed}
 
     def announce_again(self, first_version: int) -> None:
         """Say all multipliers once more, under versions from ``first_version`` on: after a restart.
@@ -302,30 +282,35 @@ class Pacer:
         for name in idle[: max(len(idle) // 10, 1)]:
             del accounts[name]
 
-    def _start_day(self) -> None:
+    @property
+    def _delay_ms(self) -> float:
+        return self.settings.delay_s * 1000.0
+
+    def _start_day(self, days: int) -> None:
         now = self._state.clock_ms
         for account in self._state.accounts.values():
-            if account.exhausted and account.spent_day == 0:  # a day lost to the margin: try a smaller one
-                account.rate /= 2.0
-            account.spent_day = 0
-            account.day_budget = _day_budget(account, now)
+            account.start_day(now, days)
             self._reopen(account)
+            self._state.announce |= account.exhausted  # what was said before holds for the old day only
 
     def _reopen(self, account: Account) -> None:
-        """Decide anew whether what is left covers what is under way."""
-        left = account.left()
-        exhausted = left <= 0 or left <= self._margin(account)
-        self._state.announce |= exhausted != account.exhausted
-        account.exhausted = exhausted
+        """Let a stopped campaign spend again where what is left covers what is under way."""
+        self._judge(account)
+        if account.exhausted and self._is_covered(account):
+            account.exhausted, self._state.announce = False, True
 
-    def _margin(self, account: Account) -> float:
-        """Return the spend to expect from decisions whose outcomes have not arrived.
+    def _judge(self, account: Account) -> None:
+        """Stop a campaign when what is left does not cover what is under way."""
+        account.under_way.fade(self._state.clock_ms, self._delay_ms)
+        if account.exhausted:
+            account.under_way.hold(self._delay_ms)
+        elif not self._is_covered(account):
+            account.under_way.stop(account.mu)
+            account.exhausted = self._state.announce = True
 
-        A burst counts from its second charge on: one click says nothing of a rate.
-        """
-        rate = max(account.rate, float(account.minute_spend - account.top_price))
-        under_way = rate * self.settings.delay_s / 60.0
-        return under_way + self.settings.deviations * math.sqrt(under_way * account.top_price)
+    def _is_covered(self, account: Account) -> bool:
+        margin = account.under_way.margin(account.mu, self.settings.deviations, self._delay_ms)
+        return account.left() > max(margin, 0.0)
 
     def _step(self, minute: int) -> None:
         """Close one minute for every campaign."""
@@ -334,14 +319,11 @@ class Pacer:
             self._descend(account, share)
 
     def _descend(self, account: Account, share: float) -> None:
-        settings, spend = self.settings, account.minute_spend
-        account.minute_spend = 0
+        cost, account.minute_cost = account.minute_cost, 0.0
         if account.exhausted:
-            account.rate = max(account.rate, float(spend - account.top_price))
-            return
-        account.rate = settings.rate_memory * account.rate + (1.0 - settings.rate_memory) * spend
-        target = max((account.day_budget or 0) - account.spent_day + spend, 0) * share
-        self._move(account, -target)
+            self._reopen(account)
+        else:
+            self._move(account, -max(account.still_to_spend() + cost, 0.0) * share)
 
     def _move(self, account: Account, gradient_micros: float) -> None:
         """Step along a part of the gradient; a campaign that is not paced stays where it is."""
@@ -354,12 +336,3 @@ class Pacer:
     def _moved(self, account: Account) -> bool:
         """Return whether the multiplier moved enough since it was announced."""
         return abs(account.mu - account.announced_mu) > self.settings.tolerance * (1.0 + account.announced_mu)
-
-
-def _day_budget(account: Account, now_ms: int) -> int | None:
-    """Return what the campaign should spend in the day of ``now_ms``."""
-    if account.lifetime is None or account.end_ms is None:
-        return account.daily
-    days = max(-(-account.end_ms // DAY_MS) - now_ms // DAY_MS, 1)
-    share = max(account.lifetime - account.spent + account.spent_day, 0) // days
-    return share if account.daily is None else min(account.daily, share)

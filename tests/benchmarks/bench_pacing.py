@@ -21,37 +21,49 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "policy"))
 
-from auction_market import Market, run
+from auction_market import Market, Result, run
+from numpy.typing import NDArray
 
 from models.policy.pacing import PacingSettings
 
 CAPACITIES = (2, 4, 10, 50)
+FAST = (200, 1440)
+DAYS = ("first day", "third day", "new campaign, known traffic")
 
 
 def measured(capacity: float, seeds: range) -> list[dict[str, Any]]:
     """Return the rows of one capacity."""
-    shares: dict[str, list[float]] = {"first day": [], "third day": [], "new campaign, known traffic": []}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in DAYS}
     overspend: list[float] = []
     for seed in seeds:
         market = Market.open(days=3, per_minute=40, seed=seed)
         budget = int(market.free_spend_per_day() / capacity)
         all_days = run(market, budget, PacingSettings())
         late = run(market, budget, PacingSettings(), first_day=2)
-        days = (("first day", all_days, 0), ("third day", all_days, 2), (list(shares)[-1], late, 2))
-        for name, result, day in days:
-            per_spend = result.value[day] / result.expected_spend[day]
-            shares[name].append(per_spend / (market.hindsight(day, budget) / budget))
+        for name, result, day in zip(DAYS, (all_days, all_days, late), (0, 2, 2), strict=True):
+            found[name].append(_shares(market, budget, result, day))
         overspend.append(float(max(all_days.charged.max(), late.charged.max()) / budget - 1))
-    return [
-        {
-            "what": f"value per spend, capacity {capacity}",
-            "how": name,
-            "ratio": round(float(np.mean(found)), 3),
-            "least": round(min(found), 3),
-            "overspend": round(max(overspend), 4),
-        }
-        for name, found in shares.items()
-    ]
+    return [_row(capacity, name, np.array(shares), max(overspend)) for name, shares in found.items()]
+
+
+def _shares(market: Market, budget: int, result: Result, day: int) -> tuple[float, float, float]:
+    """Return value per spend and value at the same spend over hindsight's, and charged over the budget."""
+    value, spend = float(result.value[day]), float(result.expected_spend[day])
+    per_spend = value / spend / (market.hindsight(day, budget) / budget)
+    return per_spend, value / market.hindsight(day, spend), float(result.charged[day] / budget)
+
+
+def _row(capacity: float, name: str, shares: NDArray[np.float64], overspend: float) -> dict[str, Any]:
+    per_spend, same_spend, charged = shares.mean(axis=0).round(3).tolist()
+    return {
+        "what": f"value per spend, capacity {capacity}",
+        "how": name,
+        "ratio": per_spend,
+        "least": round(float(shares[:, 0].min()), 3),
+        "same_spend": same_spend,
+        "charged": charged,
+        "overspend": round(overspend, 4),
+    }
 
 
 def main() -> None:
@@ -61,13 +73,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one seed")
     options = parser.parse_args()
     seeds = range(1, 2) if options.quick else range(1, 9)
-    rows = [row for capacity in CAPACITIES for row in measured(capacity, seeds)]
+    rows = [row for capacity in (*CAPACITIES, *FAST) for row in measured(capacity, seeds)]
     if options.json:
         print(json.dumps({"rows": rows}))
         return
     for row in rows:
-        least, over = f"least {row['least']:.3f}", f"overspend at most {row['overspend']:+.2%}"
-        print(f"{row['what']:<32} {row['how']:<28} {row['ratio']:.3f} of hindsight ({least}), {over}")
+        figures = f"{row['ratio']:.3f} of hindsight (least {row['least']:.3f})"
+        beside = f"at the same spend {row['same_spend']:.3f}, charged {row['charged']:.3f} of the budget"
+        over = f"overspend at most {row['overspend']:+.2%}"
+        print(f"{row['what']:<32} {row['how']:<28} {figures}, {beside}, {over}")
 
 
 if __name__ == "__main__":

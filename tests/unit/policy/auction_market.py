@@ -10,7 +10,9 @@ from heapq import heappop, heappush
 import numpy as np
 
 from models.domain.catalogue import Ad
-from models.policy.pacing import DAY_MS, Pacer, PacingSettings
+from models.policy.accounts import DAY_MS
+from models.policy.pacing import Pacer, PacingSettings
+from models.policy.under_way import CLICKS, Bill
 
 
 @dataclass(frozen=True)
@@ -55,32 +57,39 @@ class Result:
 
 
 def run(
-    market: Market, budget: int, settings: PacingSettings, delay_s: float = 60.0, first_day: int = 0
+    market: Market,
+    budget: int,
+    settings: PacingSettings,
+    delay_s: float = 60.0,
+    first_day: int = 0,
+    foretold: float = 1.0,
 ) -> Result:
     """Run a campaign with this daily budget from a day on; results are per day.
 
-    Before, the market's traffic goes to others, and the pacer sees it.
+    Before, the market's traffic goes to others, and the pacer sees it. Impressions foretell their price times
+    ``foretold``, which is off by as much as predictions are; 0: outcomes tell of charges alone.
     """
     pacer = Pacer(settings)
     pacer.follow([Ad(ad_id="a", campaign_id="c", daily_budget_micros=budget)])
     days = int(market.times[-1] // DAY_MS) + 1
     result = Result(np.zeros(days), np.zeros(days), np.zeros(days))
-    reports: list[tuple[int, int, int]] = []
-    mu, stopped = 0.0, False
+    reports: list[tuple[int, int, int, float]] = []
+    mu, stopped = 0.0, frozenset[int]()
     columns = (market.times, market.value, market.price, market.pctr, market.clicks)
     for time, value, price, pctr, click in zip(*(c.tolist() for c in columns), strict=True):
-        while reports and reports[0][0] <= time:
-            _, at, charge = heappop(reports)
-            pacer.observe("c", charge, at, impressions=1)
-            if (record := pacer.emit()) is not None:
-                mu, stopped = record.multipliers.get("c", mu), "c" in record.exhausted
-        if stopped or time < first_day * DAY_MS or value / (1.0 + mu) <= price:
-            heappush(reports, (time + int(delay_s * 1000), time, 0))
-            continue
         day = time // DAY_MS
+        while reports and reports[0][0] <= time:
+            _, at, charge, due = heappop(reports)
+            pacer.observe("c", charge, at, impressions=1, bill=Bill(CLICKS, due))
+            if (record := pacer.emit()) is not None:
+                mu = record.multipliers.get("c", mu)
+                stopped = frozenset({record.event_time // DAY_MS} if "c" in record.exhausted else ())
+        if day in stopped or day < first_day or value / (1.0 + mu) <= price:
+            heappush(reports, (time + int(delay_s * 1000), time, 0, 0.0))
+            continue
         charge = round(price / pctr) if click else 0
         result.value[day] += value
         result.expected_spend[day] += price
         result.charged[day] += charge
-        heappush(reports, (time + int(delay_s * 1000), time, charge))
+        heappush(reports, (time + int(delay_s * 1000), time, charge, foretold * price))
     return result

@@ -1,0 +1,96 @@
+"""The books of a campaign: what it may spend, what it pays, and what is waived.
+
+No advertiser pays more than the budget: of a charge that goes over what is left, the rest is **waived** and
+counted. So the cap is hard for what is paid, and `waived` says how much was delivered beyond it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from .under_way import UnderWay
+
+DAY_MS = 86_400_000
+
+
+class Account(msgspec.Struct):
+    """What the pacer keeps of one campaign, money in micros."""
+
+    daily: int | None = None
+    lifetime: int | None = None
+    end_ms: int | None = None
+    spent_day: int = 0
+    """Paid for today."""
+    spent: int = 0
+    """Paid in all."""
+    waived: int = 0
+    """Charged beyond the budgets and not paid, in all."""
+    left_before: int | None = None
+    """What of yesterday's budget late charges may still take; None for a day without one."""
+    minute_cost: float = 0.0
+    """What this minute's outcomes cost or foretell."""
+    under_way: UnderWay = msgspec.field(default_factory=UnderWay)
+    mu: float = 0.0
+    day_budget: int | None = None
+    """Budget of the current day; None when the campaign is not paced."""
+    exhausted: bool = False
+    announced_mu: float = 0.0
+    announced_waived: int = 0
+    last_ms: int = 0
+
+    def has_budget(self) -> bool:
+        """Return whether the campaign's spend is bounded at all."""
+        return self.daily is not None or self.lifetime is not None
+
+    def left(self) -> float:
+        """Return what may still be spent now."""
+        daily = math.inf if self.daily is None else self.daily - self.spent_day
+        return min(daily, self.left_of_lifetime())
+
+    def left_of_lifetime(self) -> float:
+        """Return what may still be spent on this and all later days."""
+        return math.inf if self.lifetime is None else self.lifetime - self.spent
+
+    def has_ended(self) -> bool:
+        """Return whether no later day can bring the campaign back."""
+        return self.left_of_lifetime() <= 0
+
+    def pay(self, charge_micros: int, days_ago: int) -> None:
+        """Enter a charge of today or of an earlier day, as far as the budgets allow; waive the rest."""
+        paid = int(min(charge_micros, max(self._room(days_ago), 0)))
+        self.spent += paid
+        self.waived += charge_micros - paid
+        if days_ago <= 0:
+            self.spent_day += paid
+        elif days_ago == 1 and self.left_before is not None:
+            self.left_before -= paid
+
+    def _room(self, days_ago: int) -> float:
+        if days_ago <= 0:
+            return self.left()
+        before = self.left_before if days_ago == 1 else None
+        return min(math.inf if before is None else before, self.left_of_lifetime())
+
+    def start_day(self, now_ms: int, days: int = 1) -> None:
+        """Begin the day of ``now_ms``, so many days after the last one."""
+        self.left_before = None if self.daily is None else self.daily - (self.spent_day if days == 1 else 0)
+        self.spent_day = 0
+        self.day_budget = self.budget_of_day(now_ms)
+        for owed in self.under_way.owed:
+            owed.forget_half()
+        if self.exhausted:
+            self.under_way.begin()
+
+    def budget_of_day(self, now_ms: int) -> int | None:
+        """Return what the campaign should spend in the day of ``now_ms``."""
+        if self.lifetime is None or self.end_ms is None:
+            return self.daily
+        days = max(-(-self.end_ms // DAY_MS) - now_ms // DAY_MS, 1)
+        share = max(self.lifetime - self.spent + self.spent_day, 0) // days
+        return share if self.daily is None else min(self.daily, share)
+
+    def still_to_spend(self) -> float:
+        """Return what of the day's budget is neither spent nor owed."""
+        return (self.day_budget or 0) - self.spent_day - self.under_way.owed_micros()

@@ -1,0 +1,35 @@
+"""What the pacer is told of an outcome: its charge, and what its impression foretells of later ones."""
+
+import pytest
+from support.outcomes import outcome
+
+from models.decide.pacing import bill_of, paced
+from models.domain.catalogue import Ad
+from models.policy.pacing import Pacer
+from models.policy.under_way import CLICKS, CONVERSIONS, Bill
+
+PRICED = {"pctr": 0.2, "pcvr": 0.5, "price_micros": 1000}
+
+
+def test_an_impression_foretells_the_click_or_the_conversion_that_its_bid_pays_for():
+    assert bill_of(outcome("impression", bid_type="cpc", **PRICED)) == Bill(CLICKS, 200.0)
+    assert bill_of(outcome("impression", bid_type="cpa", **PRICED)) == Bill(CONVERSIONS, 100.0)
+
+
+def test_an_impression_that_is_paid_itself_foretells_nothing():
+    assert bill_of(outcome("impression", bid_type="cpm", charge_micros=1, **PRICED)) is None
+
+
+@pytest.mark.parametrize(("kind", "by"), [("click", CLICKS), ("conversion", CONVERSIONS)])
+def test_a_charge_tells_how_long_after_its_decision_it_came(kind, by):
+    told = outcome(kind, 90, charge_micros=1000)
+    late = outcome(kind, 90, charge_micros=1000, decision_time=told.event_time - 5_000)
+    assert bill_of(late) == Bill(by, waited_ms=5_000)
+
+
+def test_impressions_alone_slow_a_campaign_down_before_anything_is_charged():
+    pacer = Pacer()
+    pacer.follow([Ad(ad_id="a", campaign_id="c", daily_budget_micros=144_000)])
+    (said,) = paced(pacer, [outcome("impression", bid_type="cpc", **PRICED)])
+    assert said.multipliers["c"] > 0.0
+    assert pacer.account("c").spent == 0
