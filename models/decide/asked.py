@@ -110,8 +110,8 @@ class Asked(NamedTuple):
     def situation(self) -> Situation:
         """Return what the rules are asked with."""
         context = with_segment(self.job.context, self.segment)
-        job, exhausted = self.job, self.compiled.exhausted
-        return Situation(job.placement_id, context, job.event.event_time, exhausted)
+        job, now_ms = self.job, self.job.event.event_time
+        return Situation(job.placement_id, context, now_ms, self.compiled.exhausted(now_ms))
 
     def eligible(self) -> Eligibility:
         """Return the ads that may be shown."""

@@ -24,7 +24,7 @@ from models.scorer.interface import AdIndex
 from models.scorer.simd import TILE
 
 from .arithmetic import Ads
-from .view import PacingTable, View
+from .view import DAY_MS, PacingTable, View
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -51,9 +51,14 @@ class CompiledView:
     weights: CompiledWeights
 
     @cached_property
-    def exhausted(self) -> frozenset[str]:
-        """Campaigns whose budget is spent."""
-        return frozenset(self.view.pacing.exhausted)
+    def _exhausted(self) -> tuple[frozenset[str], frozenset[str]]:
+        pacing = self.view.pacing
+        return frozenset(pacing.exhausted), frozenset(pacing.lifetime_exhausted)
+
+    def exhausted(self, time_ms: int) -> frozenset[str]:
+        """Return the campaigns whose budget is spent at an event time: one object per day's kind."""
+        of_day, for_good = self._exhausted
+        return of_day if time_ms // DAY_MS <= self.view.pacing.day else for_good
 
     @cached_property
     def caps(self) -> CompiledCaps:

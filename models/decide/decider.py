@@ -125,7 +125,10 @@ def find_eligible(
     """Return which ads each of B users may see, and what kept the others out."""
     situations = [
         Situation(
-            job.placement_id, with_segment(job.context, segment), job.event.event_time, compiled.exhausted
+            job.placement_id,
+            with_segment(job.context, segment),
+            job.event.event_time,
+            compiled.exhausted(job.event.event_time),
         )
         for job, segment in zip(jobs, segments, strict=True)
     ]

@@ -8,7 +8,7 @@ import msgspec
 
 from models.domain.errors import ArtifactError
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def pack(state: dict[str, Any]) -> bytes:

@@ -12,19 +12,34 @@ from models.domain.policy import Policy
 from models.learning.weights import WeightTable
 from models.scorer.interface import Scorer
 
+DAY_MS = 86_400_000
+
 
 class PacingTable(msgspec.Struct, frozen=True):
-    """The multipliers in force and the campaigns whose budget is spent."""
+    """The multipliers in force and the campaigns whose budget is spent.
+
+    ``exhausted`` holds up to the end of the UTC day ``day`` (in days since the epoch), and for its part
+    ``lifetime_exhausted`` after it: so a day begins by its first event, though nobody is left to be shown
+    whose outcomes would tell the pacer of it.
+    """
 
     version: int = 0
     multipliers: dict[str, float] = {}
     exhausted: tuple[str, ...] = ()
+    lifetime_exhausted: tuple[str, ...] = ()
+    day: int = 0
 
     def apply(self, change: Pacing) -> PacingTable:
         """Return the table after a change; a stale version changes nothing."""
         if change.version <= self.version:
             return self
-        return PacingTable(change.version, self.multipliers | change.multipliers, change.exhausted)
+        return PacingTable(
+            change.version,
+            self.multipliers | change.multipliers,
+            change.exhausted,
+            change.lifetime_exhausted,
+            change.event_time // DAY_MS,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,7 +116,7 @@ def logs(draw: st.DrawFn) -> list[Received]:
     for _ in range(draw(st.integers(1, 40))):
         user = f"u{draw(st.integers(0, 4))}"
         ad = f"a{draw(st.integers(0, 5))}"
-        after = draw(st.sampled_from([0.0, 0.5, 3.0, 70.0, 4000.0]))
+        after = draw(st.sampled_from([0.0, 0.5, 3.0, 70.0, 4000.0, 50_000.0]))
         often = ["request", "request", "feedback", "feedback"]
         match draw(st.sampled_from([*often, "dwell", "view", "control"])):
             case "request":
@@ -141,7 +141,7 @@ def logs(draw: st.DrawFn) -> list[Received]:
 
 
 def _draw_control(draw: st.DrawFn, log: LogBuilder, user: str, ad: str) -> None:
-    match draw(st.integers(0, 3)):
+    match draw(st.integers(0, 4)):
         case 0:
             log.add(events.Erasure, user_id=user)
         case 1:
@@ -153,3 +153,9 @@ def _draw_control(draw: st.DrawFn, log: LogBuilder, user: str, ad: str) -> None:
             shown = tuple(Creative(creative_id=f"x{n}") for n in range(3))
             changed = Ad(ad_id=ad, campaign_id="c9", bid_micros=2_000_000, creatives=shown)
             log.add(events.AdUpsert, ads=(changed,))
+        case 4:
+            stopped = draw(st.sampled_from([("c0", "c1", "c2", "c3"), ("c0",), ()]))
+            log.add(
+                events.Pacing, version=len(log.records) + 1, multipliers={"c1": 0.7}, exhausted=stopped,
+                lifetime_exhausted=stopped[:1],
+            )  # fmt: skip

@@ -218,6 +218,48 @@ def test_campaigns_out_of_budget_are_not_shown(bench, log):
     assert [(s.ad_id, s.pacing) for s in decision.ads] == [("a1", 3.0)]
 
 
+DAY_S = 86_400
+
+
+def slots_after_midnight(bench, log, **pacing):
+    """Return how many ads a request gets just before and just after the midnight that follows a record."""
+    log.ads(2)
+    log.add(events.Pacing, version=1, multipliers={"c0": 3.0}, exhausted=("c0", "c1"), **pacing)
+    midnight = (log.now // (DAY_S * 1000) + 1) * DAY_S * 1000
+    for at in (midnight - 1, midnight):
+        log.now = at
+        log.request(after_s=0)
+    return [[slot.ad_id for slot in d.ads] for d in bodies(run(bench.shard(), log.records), Decision)]
+
+
+def test_a_new_day_opens_all_daily_budgets_though_no_outcome_tells_the_pacer_of_it(bench, log):
+    before, after = slots_after_midnight(bench, log)
+    assert before == [] and set(after) == {"a0", "a1"}
+
+
+def test_a_new_day_opens_no_lifetime_budget(bench, log):
+    before, after = slots_after_midnight(bench, log, lifetime_exhausted=("c0",))
+    assert (before, after) == ([], ["a1"])
+
+
+def test_an_event_of_an_earlier_day_finds_the_campaigns_of_the_last_record_stopped(bench, log):
+    log.ads(1)
+    log.add(events.Pacing, version=1, exhausted=("c0",))
+    log.request(event_time=log.now - DAY_S * 500)
+    log.request(event_time=log.now - DAY_S * 1000 // 2)
+    assert [d.ads for d in bodies(run(bench.shard(), log.records), Decision)] == [(), ()]
+
+
+def test_the_day_of_a_stop_survives_a_snapshot(bench, log):
+    log.ads(1)
+    log.add(events.Pacing, version=1, exhausted=("c0",))
+    shard, again = bench.shard(), bench.shard()
+    run(shard, log.records)
+    again.load(shard.dump())
+    assert again.view.pacing == shard.view.pacing
+    assert again.view.pacing.day == log.now // (DAY_S * 1000)
+
+
 def test_a_click_logit_is_the_sum_of_its_parts(bench, log):
     log.ads(3, category="shoes")
     log.add(

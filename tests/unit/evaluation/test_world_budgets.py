@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from support.shards import Bench
@@ -12,7 +13,7 @@ from models.decide.shard import Place, Shard
 from models.domain.events import Click, Conversion, Impression
 from models.evaluation.budgets import Budgets, add_spend, daily_budgets, overspend
 from models.evaluation.core_policy import CorePolicy
-from models.evaluation.simulate import BASELINES, run_policies
+from models.evaluation.simulate import BASELINES, run_policies, run_policy
 from models.evaluation.simulation_report import simulation_report
 from models.evaluation.world import World
 from models.evaluation.world_config import Drift, Inventory, Sizes, Tastes, Traffic, WorldConfig, parse_world
@@ -136,3 +137,39 @@ def test_spend_is_booked_by_day_and_campaign():
     rows, times = np.array([0, 0, 59]), np.array([0, 86_400_000, 0])
     add_spend(books, world.state.ads, rows, times, np.array([5.0, 7.0, 0.0]))
     assert books == {(0, int(world.state.ads.campaign[0])): 5.0, (1, int(world.state.ads.campaign[0])): 7.0}
+
+
+MIDNIGHT_AFTER_S = 12
+
+
+@pytest.fixture(scope="module")
+def night():
+    """A world in which nobody looks at anything on their own and all budgets are spent before midnight."""
+    day = world_with(cpa_share=0.0, cpm_share=0.0, daily_budget_micros=2_000_000)
+    late = msgspec.structs.replace(
+        day,
+        epoch_ms=day.epoch_ms - MIDNIGHT_AFTER_S * 1000,
+        tastes=Tastes(base_logit=0.0),
+        traffic=Traffic(requests_per_s=20, views_per_s=0),
+    )
+    made: list[CorePolicy] = []
+
+    def make(world: World) -> CorePolicy:
+        made.append(learning(world))
+        return made[0]
+
+    return run_policy(late, make, 30).ledger, made[0]
+
+
+def test_a_night_in_which_every_budget_is_spent_ends_at_midnight(night):
+    slots = night[0].series("slots", 0, 30)
+    assert slots[MIDNIGHT_AFTER_S - 3 : MIDNIGHT_AFTER_S].sum() == 0, "the night is dark"
+    assert slots[MIDNIGHT_AFTER_S : MIDNIGHT_AFTER_S + 3].min() > 0
+
+
+def test_the_pacer_hears_of_the_new_day_and_stops_for_it_too(night):
+    ledger, core = night
+    days = sorted({day for day, _ in ledger.spend})
+    assert len(days) == 2
+    assert ledger.series("slots", 0, 30)[-3:].sum() == 0
+    assert {shard.view.pacing.day for shard in core.shards.values()} == {days[1]}
