@@ -23,14 +23,22 @@ class _Campaign:
         self.delay = CampaignDelay()
         self.pcvr = 0.05
         self.emitted: list[tuple[int, float]] = []
+        self.before = 0.0
+        """What was in force before the oldest version that is kept: nothing, or the newest one forgotten."""
 
     def in_force(self, version: int) -> float:
         """Return the conversion adjustment that decisions of this version carried."""
-        at = 0.0
+        at = self.before
         for since, logit in self.emitted:
             if since <= version:
                 at = logit
         return at
+
+    def note(self, version: int, logit: float) -> None:
+        """Note what was emitted; of the versions that no longer fit, the newest is remembered for all."""
+        self.emitted.append((version, logit))
+        while len(self.emitted) > _MOST_VERSIONS:
+            self.before = self.emitted.pop(0)[1]
 
 
 class Conversions:
@@ -78,7 +86,7 @@ class Conversions:
             logit = min(max(logit_change(campaign.pcvr, log_factor), -_LARGEST), _LARGEST)
             if name in self._again or abs(logit - campaign.in_force(version)) > _TOLERANCE:
                 out[name] = (round(logit, 5), round(variance, 6))
-                campaign.emitted = [*campaign.emitted[1 - _MOST_VERSIONS :], (version, out[name][0])]
+                campaign.note(version, out[name][0])
         self._touched, self._again = {}, set()
         return out
 
@@ -91,7 +99,7 @@ class Conversions:
         """Note that from this version on no adjustment is in force; the next ticks emit them again."""
         for name, campaign in self._campaigns.items():
             if campaign.emitted:
-                campaign.emitted.append((version, 0.0))
+                campaign.note(version, 0.0)
                 self._touched[name] = None
 
     def _campaign(self, name: str) -> _Campaign:
@@ -109,7 +117,7 @@ class Conversions:
     def values(self) -> list[Any]:
         """Return the state as plain values."""
         campaigns = [
-            [name, c.pcvr, [list(pair) for pair in c.emitted], c.delay.values()]
+            [name, c.pcvr, c.before, [list(pair) for pair in c.emitted], c.delay.values()]
             for name, c in self._campaigns.items()
         ]
         return [campaigns, list(self._touched)]
@@ -118,7 +126,7 @@ class Conversions:
         """Take the state of `values`."""
         campaigns, touched = values
         self._campaigns, self._touched = OrderedDict(), dict.fromkeys(touched)
-        for name, pcvr, emitted, delay in campaigns:
+        for name, pcvr, before, emitted, delay in campaigns:
             campaign = self._campaigns[name] = _Campaign()
-            campaign.pcvr, campaign.delay = pcvr, CampaignDelay(**delay)
+            campaign.pcvr, campaign.before, campaign.delay = pcvr, before, CampaignDelay(**delay)
             campaign.emitted = [(version, logit) for version, logit in emitted]

@@ -47,7 +47,7 @@ from .sample import BIAS, Sampler, adjusted_logit, frozen_logit, refusal
 from .settings import LearnerSettings
 from .vocabulary import Vocabulary
 
-_SNAPSHOT = "learner/2"
+_SNAPSHOT = "learner/3"
 _MOST_PENDING = 4096
 _CONVERSIONS_EVERY = 5
 _POSITION_TOLERANCE = 0.02

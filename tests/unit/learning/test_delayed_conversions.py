@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.learning.conversions import Conversions, _Campaign
 from models.learning.delay import CampaignDelay, DelaySettings, logit_change
 
 SETTINGS = DelaySettings(mean_delay_s=300.0, time_constant_s=86_400.0, horizon_s=6 * 3600.0)
@@ -117,3 +118,30 @@ def test_the_logit_change_multiplies_the_probability():
     change = logit_change(0.1, np.log(2.0))
     assert 1 / (1 + np.exp(-(np.log(0.1 / 0.9) + change))) == pytest.approx(0.2)
     assert np.isfinite(logit_change(0.9, 10.0))
+
+
+def versions_of(count: int) -> _Campaign:
+    """Return a campaign that said the adjustment n / 10 in version 10 n, so many times."""
+    campaign = _Campaign()
+    for n in range(1, count + 1):
+        campaign.note(10 * n, n / 10)
+    return campaign
+
+
+def test_a_decision_finds_the_adjustment_of_its_version():
+    campaign = versions_of(5)
+    assert [campaign.in_force(v) for v in (9, 10, 19, 20, 99)] == [0.0, 0.1, 0.1, 0.2, 0.5]
+
+
+def test_a_decision_older_than_all_versions_kept_finds_the_nearest_one():
+    campaign = versions_of(40)
+    assert len(campaign.emitted) == 16
+    assert campaign.in_force(3) == campaign.in_force(240) == pytest.approx(2.4)
+
+
+def test_what_was_in_force_survives_a_restart():
+    learned = Conversions(DelaySettings())
+    learned._campaigns["c"] = versions_of(40)
+    again = Conversions(DelaySettings())
+    again.restore(learned.values())
+    assert again._campaigns["c"].in_force(3) == learned._campaigns["c"].in_force(3) != 0.0
