@@ -105,7 +105,7 @@ class Shard:
         self.profiles = Profiles(decider.history_length)
         self.seen = SeenIds(bounds.seen_ids)
         self.watermark = Watermark()
-        self.ledger = Ledger(bounds.decisions, _horizon_ms(self.view.policy))
+        self.ledger = Ledger(bounds.decisions, _horizon_ms(self.view))
         self.feedback = Feedback(self.ledger, decision_id(place.topic, place.partition, 0)[:-1])
         self.interests = Interests(place.key)
         self._jobs: dict[int, Job] = {}
@@ -201,7 +201,7 @@ class Shard:
         self.seen.load(state["seen"])
         self.watermark.time_ms = state["watermark"]
         self.ledger.load(state["ledger"])
-        self.ledger.horizon_ms = _horizon_ms(self.view.policy)
+        self.ledger.horizon_ms = _horizon_ms(self.view)
         self.interests.load(state["interests"])
         self.counts, self.feedback.counts = (Counter(counts) for counts in state["counts"])
 
@@ -324,7 +324,7 @@ class Shard:
         if self._jobs and view is not self.view:
             self._older.append((self.view, len(self._jobs)))
         self.view = view
-        self.ledger.horizon_ms = _horizon_ms(view.policy)
+        self.ledger.horizon_ms = _horizon_ms(view)
 
     def _erase(self, user_id: str) -> None:
         self.profiles.apply()
@@ -367,8 +367,15 @@ def _trigger(event: UserEvent, policy: Policy) -> Trigger | None:
     return None
 
 
-def _horizon_ms(policy: Policy) -> int:
-    return 1000 * max(policy.attribution.click_through_s, policy.attribution.view_through_s)
+def _horizon_ms(view: View) -> int:
+    """Return how long a decision can be joined: the longest window of the policy and of all ads.
+
+    A window begins with a click or a view some time after the decision, and feedback may be told late: for
+    both there are ``lateness_s`` on top.
+    """
+    policy = view.policy
+    windows = (policy.attribution.click_through_s, policy.attribution.view_through_s)
+    return 1000 * (max(*windows, view.catalogue.longest_window_s) + policy.lateness_s)
 
 
 def _ahead(event: UserEvent, record: LogRecord, policy: Policy) -> BadRecord:

@@ -92,6 +92,7 @@ _COLUMNS: dict[str, tuple[type, Callable[[Ad], Any]]] = {
     "bid_type": (np.int8, lambda ad: BID_TYPES.index(ad.bid_type)),
     "quality": (np.float64, lambda ad: ad.quality),
     "floor_micros": (np.int64, lambda ad: ad.floor_micros),
+    "window_s": (np.int64, lambda ad: max(ad.click_through_s or 0, ad.view_through_s or 0)),
 }
 _CODES: dict[str, tuple[str, Callable[[Ad], str]]] = {
     "campaign": ("campaigns", lambda ad: ad.campaign_id),
@@ -258,6 +259,16 @@ class Catalogue:
     def floor_micros(self) -> NDArray[np.int64]:
         """`[A]` least price of the ad's billed event."""
         return self._column("floor_micros")
+
+    @cached_property
+    def window_s(self) -> NDArray[np.int64]:
+        """`[A]` longest attribution window of the ad's own, 0 for none; withdrawn ads still convert."""
+        return self._column("window_s")
+
+    @cached_property
+    def longest_window_s(self) -> int:
+        """Longest attribution window that any ad asks for, 0 for none."""
+        return int(self.window_s.max(initial=0))
 
 
 def _canonical(ads: Sequence[Ad]) -> bytes:

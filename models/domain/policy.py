@@ -47,7 +47,11 @@ class Triggers(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Attribution(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """How feedback joins decisions; campaigns may narrow the conversion windows."""
+    """How feedback joins decisions; an ad may have conversion windows of its own, shorter or longer.
+
+    A conversion belongs to the click within ``click_through_s``, else to the view within ``view_through_s``;
+    a bid per conversion pays for both alike, and for each conversion of a click.
+    """
 
     no_click_after_s: Annotated[int, Meta(ge=1)] = 60
     click_through_s: Annotated[int, Meta(ge=1)] = 7 * 86_400

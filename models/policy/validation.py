@@ -17,6 +17,8 @@ from .columns import MAX_SEPARATIONS, SEPARATE
 from .targeting import compile_expression
 
 MAX_RESERVE_MICROS = 1000 * MAX_BID_MICROS
+MAX_WINDOW_S = 90 * 86_400
+"""An ad's attribution window makes shards remember all decisions as long, so it has a bound."""
 
 
 def check_ad(ad: Ad) -> None:
@@ -25,14 +27,15 @@ def check_ad(ad: Ad) -> None:
     Raises
     ------
     BadRecord
-        reason ``bad_targeting``, ``bad_schedule``, ``bad_bid``, ``bad_budget``, ``bad_vector``,
-        ``bad_creatives`` or ``bad_labels``.
+        reason ``bad_targeting``, ``bad_schedule``, ``bad_bid``, ``bad_budget``, ``bad_window``,
+        ``bad_vector``, ``bad_creatives`` or ``bad_labels``.
 
     """
     compile_expression(ad.targeting)
     _check_schedule(ad)
     _check_bid(ad)
     _check_budget(ad)
+    _check_windows(ad)
     _check_vector(ad)
     _check_creatives(ad)
     _check_labels(ad)
@@ -149,6 +152,14 @@ def _check_budget(ad: Ad) -> None:
                 f"at least one charge at the bid, {charge} micros",
                 "raise the budget, lower the bid, or withdraw the ad",
             )
+
+
+def _check_windows(ad: Ad) -> None:
+    for name in ("click_through_s", "view_through_s"):
+        window = getattr(ad, name)
+        if window is not None and window > MAX_WINDOW_S:
+            expected = f"at most {MAX_WINDOW_S} s (90 days)"
+            _refuse("bad_window", f"{name} of ad {ad.ad_id!r}", window, expected, "shorten the window")
 
 
 def _check_vector(ad: Ad) -> None:

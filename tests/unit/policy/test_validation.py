@@ -32,6 +32,8 @@ def test_an_ordinary_ad_passes():
         ("bad_budget", {"bid_micros": 10, "daily_budget_micros": 9}, "at least one charge at the bid, 10"),
         ("bad_budget", {"bid_micros": 10, "lifetime_budget_micros": 0}, "raise the budget"),
         ("bad_budget", {"bid_type": "cpm", "bid_micros": 9_001, "daily_budget_micros": 9}, "10 micros"),
+        ("bad_window", {"click_through_s": 91 * 86_400}, "at most 7776000 s (90 days)"),
+        ("bad_window", {"view_through_s": 91 * 86_400}, "view_through_s of ad"),
         ("bad_vector", {"vector": (1.0, math.nan)}, "at 1"),
         ("bad_vector", {"vector": (math.inf,)}, "a finite number"),
         ("bad_creatives", {"creatives": (Creative(creative_id="x"), Creative(creative_id="x"))}, "'x' twice"),

@@ -1,0 +1,130 @@
+"""Conversions: which click or view of a decision they belong to, by the policy's windows and the ad's own."""
+
+from __future__ import annotations
+
+import pytest
+from support.shards import Bench, LogBuilder, bodies, run
+
+from models.domain import events
+from models.domain.catalogue import Ad
+from models.domain.decision import Outcome
+from models.domain.log import Rejected
+from models.domain.policy import Attribution, Policy
+
+HOUR = 3600.0
+DAY = 86_400.0
+BID = 1_000_000
+
+
+class Journey:
+    """One user's way through one decision for the ad `a0`."""
+
+    def __init__(self, **ad: object) -> None:
+        self.log = LogBuilder()
+        self.log.ads(1, floor_micros=BID // 2, **ad)
+        self.decision = self.log.request()
+        self.log.add(events.Impression, **self._about())
+
+    def click(self, after_s: float = 1.0) -> Journey:
+        self.log.add(events.Click, after_s=after_s, **self._about())
+        return self
+
+    def convert(self, after_s: float, **fields: object) -> Journey:
+        self.log.add(events.Conversion, after_s=after_s, value_micros=7, **self._about(), **fields)
+        return self
+
+    def _about(self) -> dict[str, str]:
+        return {"user_id": "u", "ad_id": "a0", "decision_id": self.decision}
+
+    def conversions(self) -> list[Outcome]:
+        outcomes = bodies(run(Bench().shard(), self.log.records), Outcome)
+        return [outcome for outcome in outcomes if outcome.kind == "conversion"]
+
+    def through(self) -> list[str]:
+        return [outcome.through for outcome in self.conversions()]
+
+
+def test_a_conversion_belongs_to_the_click_within_its_window():
+    assert Journey().click().convert(7 * DAY).through() == ["click"]
+    assert Journey().click().convert(7 * DAY + 1).through() == []
+
+
+def test_a_conversion_without_a_click_belongs_to_the_view_within_its_window():
+    assert Journey().convert(DAY).through() == ["view"]
+    assert Journey().convert(DAY + 1).through() == []
+
+
+def test_an_ad_may_narrow_its_windows():
+    narrow = {"click_through_s": 3600, "view_through_s": 60}
+    assert Journey(**narrow).click().convert(HOUR).through() == ["click"]
+    assert Journey(**narrow).click().convert(HOUR + 1).through() == []
+    assert Journey(**narrow).convert(60).through() == ["view"]
+    assert Journey(**narrow).convert(61).through() == []
+
+
+def test_an_ad_may_widen_its_windows_beyond_the_policys():
+    assert Journey(click_through_s=30 * 86_400).click().convert(30 * DAY).through() == ["click"]
+    assert Journey(view_through_s=30 * 86_400).convert(30 * DAY).through() == ["view"]
+    assert Journey(click_through_s=30 * 86_400).click().convert(30 * DAY + 1).through() == []
+
+
+def test_a_wide_window_outlives_a_policy_with_a_narrow_one_and_a_snapshot():
+    journey = Journey(click_through_s=30 * 86_400).click()
+    narrow = Policy(attribution=Attribution(click_through_s=60, view_through_s=0))
+    journey.log.add(events.PolicyChange, policy=narrow)
+    bench = Bench()
+    shard, again = bench.shard(), bench.shard()
+    run(shard, journey.log.records)
+    again.load(shard.dump())
+    known = len(journey.log.records)
+    journey.convert(20 * DAY)
+    (conversion,) = bodies(run(again, journey.log.records[known:]), Outcome)
+    assert conversion.through == "click"
+
+
+def test_a_window_beyond_ninety_days_is_a_dead_letter_and_the_other_ads_are_taken():
+    log = LogBuilder()
+    ads = [Ad(ad_id=f"a{n}", campaign_id="c", click_through_s=n * 86_400) for n in (90, 91)]
+    log.add(events.AdUpsert, ads=tuple(ads))
+    shard = Bench().shard()
+    (letter,) = bodies(run(shard, log.records), Rejected)
+    assert "click_through_s of ad 'a91'" in str(letter.error)
+    assert [ad.ad_id for ad in shard.view.catalogue.ads] == ["a90"]
+
+
+def test_each_conversion_of_a_click_counts_and_is_paid():
+    journey = Journey(bid_type="cpa", bid_micros=BID).click().convert(60).convert(60).convert(DAY)
+    found = journey.conversions()
+    assert [(each.through, each.value_micros) for each in found] == [("click", 7)] * 3
+    assert all(each.charge_micros == each.price_micros > 0 for each in found)
+
+
+def test_the_same_conversion_sent_twice_counts_once():
+    assert len(Journey().click().convert(60, id="sale").convert(60, id="sale").conversions()) == 1
+
+
+def test_a_conversion_that_arrives_late_is_judged_by_its_own_time():
+    """It happened within the hour and was written two hours later."""
+    journey = Journey(click_through_s=3600).click()
+    happened = journey.log.now + 1_800_000
+    assert journey.convert(2 * HOUR, event_time=happened).through() == ["click"]
+
+
+@pytest.mark.parametrize("clicked", [True, False])
+def test_a_bid_per_conversion_pays_for_one_through_a_view_as_for_one_through_a_click(clicked):
+    journey = Journey(bid_type="cpa", bid_micros=BID)
+    (conversion,) = (journey.click() if clicked else journey).convert(60).conversions()
+    assert conversion.through == ("click" if clicked else "view")
+    assert conversion.charge_micros == conversion.price_micros >= BID // 2
+
+
+def test_a_conversion_of_the_windows_last_day_may_be_told_a_day_late():
+    journey = Journey().click(after_s=HOUR)
+    happened = journey.log.now + int(7 * DAY * 1000)
+    journey.log.add(events.View, after_s=7 * DAY + 20 * HOUR, user_id="someone", ad_id="a0")
+    assert journey.convert(1, event_time=happened).through() == ["click"]
+
+
+def test_a_conversion_before_its_click_and_view_belongs_to_nothing():
+    journey = Journey().click()
+    assert journey.convert(1, event_time=journey.log.now - 60_000).through() == []
