@@ -92,9 +92,10 @@ def _core(name: str, models: Models) -> Callable[[World], CorePolicy]:
     def make(world: World) -> CorePolicy:
         model = models.of(world.config)
         service = Service.of(load_settings(model=model, artifacts=models.artifacts))
+        delay_s = world.config.reactions.report_delay_s
         if name == "static":
-            return CorePolicy(service.new_shard, policy=GREEDY, pacer=Pacer())
+            return CorePolicy(service.new_shard, policy=GREEDY, pacer=Pacer(), report_delay_s=delay_s)
         learner = Learner(LearnerSettings(engine=name))
-        return CorePolicy(service.new_shard, learner=learner, pacer=Pacer())
+        return CorePolicy(service.new_shard, learner=learner, pacer=Pacer(), report_delay_s=delay_s)
 
     return make

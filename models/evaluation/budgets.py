@@ -3,12 +3,15 @@
 Every policy of the loop obeys them. The product's core paces and stops by its own outcomes and prices; the
 baselines, the oracle among them, stop a campaign once the charges at its bids have reached the budget of
 the UTC day, which is all that serving greedily can do. Clicks that come after the stop are charged, so
-everybody overspends by what is under way.
+everybody overspends by what is under way; what goes over a budget is waived, and told.
+
+Everybody's budgets are whole at the world's first moment: what happened in the past that all policies have
+read was another policy's, and the product's shards do not know its decisions.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 
 import numpy as np
 
@@ -47,33 +50,43 @@ class Budgets:
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
         self._limited = truth.config.inventory.budget_share > 0
+        self._delay_ms = round(truth.config.reactions.report_delay_s * 1000)
+        self._unreported: deque[tuple[int, int, float]] = deque()
         self._spent: Spend = defaultdict(float)
         self._of: AdTable | None = None
         self._budgets: dict[int, int] = {}
         self._rows: dict[int, I64] = {}
 
     def observe(self, event: object) -> None:
-        """Charge an event that followed a decision to its campaign, at the bid."""
+        """Charge an event that followed a decision to its campaign, at the bid, once it is reported."""
         if not self._limited or type(event) not in _BILLED:
             return
         assert isinstance(event, Impression | Click | Conversion)
+        if event.event_time < self._truth.config.start_ms:
+            return
         row = self._truth.ads.row_of.get(event.ad_id)
         billed, share = _BILLED[type(event)]
         if row is None or event.decision_id is None or BID_TYPES[self._truth.ads.bid_type[row]] != billed:
             return
-        day, campaign = event.event_time // DAY_MS, int(self._truth.ads.campaign[row])
-        self._spent[day, campaign] += share * float(self._truth.ads.bid_micros[row])
+        campaign, bid = int(self._truth.ads.campaign[row]), float(self._truth.ads.bid_micros[row])
+        self._unreported.append((event.event_time, campaign, share * bid))
 
     def exhausted(self, now_ms: int) -> set[int]:
         """Return the rows of the ads whose campaign has spent its budget of this day."""
         if not self._limited:
             return set()
         self._follow()
+        self._report(now_ms - self._delay_ms)
         today = now_ms // DAY_MS
         spent = (
             c for (day, c), s in self._spent.items() if day == today and s >= self._budgets.get(c, np.inf)
         )
         return {row for campaign in spent for row in self._rows[campaign].tolist()}
+
+    def _report(self, until_ms: int) -> None:
+        while self._unreported and self._unreported[0][0] <= until_ms:
+            time_ms, campaign, micros = self._unreported.popleft()
+            self._spent[time_ms // DAY_MS, campaign] += micros
 
     def _follow(self) -> None:
         ads = self._truth.ads
@@ -94,3 +107,8 @@ def overspend(books: Spend, budgets: dict[int, int]) -> float:
     """Return the largest share by which a campaign's day went over its budget; 0 where none did."""
     shares = (spent / budgets[c] - 1.0 for (_, c), spent in books.items() if c in budgets)
     return max(0.0, max(shares, default=0.0))
+
+
+def waived_micros(books: Spend, budgets: dict[int, int]) -> float:
+    """Return what all campaigns were charged beyond their budgets of a day: nobody pays it."""
+    return sum(max(spent - budgets[c], 0.0) for (_, c), spent in books.items() if c in budgets)

@@ -6,6 +6,7 @@ to the shards directly, between two batches.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from models.decide.chunks import chunks
@@ -34,6 +35,8 @@ class CorePolicy:
         None: no adjustments are learned, no budgets paced.
     policy
         In force from each partition's first record on; None: the default one.
+    report_delay_s
+        How long after it happened an outcome reaches learner and pacer.
 
     """
 
@@ -45,12 +48,15 @@ class CorePolicy:
         learner: Learner | None = None,
         pacer: Pacer | None = None,
         policy: Policy | None = None,
+        report_delay_s: float = 0.0,
     ) -> None:
         self._new_shard, self._slices = new_shard, slices
         self.learner, self.pacer = learner, pacer
         self.shards: dict[Place, Shard] = {}
         self._policy = policy
         self._last: dict[int, LogRecord] = {}
+        self._delay_ms = round(report_delay_s * 1000)
+        self._unreported: deque[Outcome] = deque()
 
     def recall(self, decisions: Sequence[Decision]) -> None:
         """Take no note of another policy's decisions: what they showed and what followed is in the log."""
@@ -66,8 +72,19 @@ class CorePolicy:
         emissions = self._process(items)
         if self.learner is not None:
             self.learner.follow([e.body for e in emissions if isinstance(e.body, Interest)])
-        self._learn(items, [e.body for e in emissions if isinstance(e.body, Outcome)])
+        self._learn(items, self._reported([e.body for e in emissions if isinstance(e.body, Outcome)]))
         return [e.body for e in emissions if isinstance(e.body, Decision)]
+
+    def _reported(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Return the outcomes that are told by now, the first that happened first in line."""
+        if not self._delay_ms:
+            return outcomes
+        self._unreported += outcomes
+        told_ms = max((record.timestamp_ms for record in self._last.values()), default=0) - self._delay_ms
+        told = []
+        while self._unreported and self._unreported[0].event_time <= told_ms:
+            told.append(self._unreported.popleft())
+        return told
 
     def _process(self, items: Sequence[Received]) -> list[Emission]:
         turns = []

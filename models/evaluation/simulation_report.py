@@ -11,13 +11,11 @@ import numpy as np
 from . import new_ads as life
 from . import recovery as back
 from .bootstrap import Interval, mean_interval
-from .budgets import daily_budgets, overspend
+from .budgets import daily_budgets, overspend, waived_micros
 from .draws import F64
-from .inventory import AdTable, make_ads
 from .ledger import Ledger
 from .regret import regret_band, regret_curve, regret_interval
 from .simulate import Simulation
-from .world_config import WorldConfig, resized
 
 WARM_UP_S = 60
 """Calibration counts from here on, or from the middle of a run of less than twice this."""
@@ -34,12 +32,14 @@ FIGURES: dict[str, Callable[[dict[str, float]], float]] = {
     "revenue_micros": lambda sums: sums["revenue_micros"],
     "value_micros": lambda sums: sums["value_micros"],
     "charged_micros": lambda sums: sums["charged_micros"],
+    "value_per_spend": _ratio("value_micros", "charged_micros"),
     "observed_ctr": _ratio("clicks", "impressions"),
     "new_ad_impression_share": _ratio("new_impressions", "expected_impressions"),
     "new_ad_ctr": _ratio("new_clicks", "new_impressions"),
 }
 """Figures of a policy. CTR and CVR are expected ones, in truth; revenue is what the counted events pay at
-the ads' bids, value the same in expectation, charged what the decisions' own prices came to."""
+the ads' bids, value the same in expectation, charged what the decisions' own prices came to. The baselines
+charge the bid, the product the price of its auction: value per spend compares policies of one kind only."""
 
 
 BUDGET_NOTE = (
@@ -84,18 +84,20 @@ def policy_report(run: Simulation, name: str) -> dict[str, Any]:
 
 
 def _budget_figures(run: Simulation, name: str) -> dict[str, Any]:
-    """Return by how much the worst campaign's day went over its budget, where there are budgets."""
+    """Return by how much the worst campaign's day went over its budget, and what was waived for it in all.
+
+    The budgets are those of all ads that the run had, those of its bursts too.
+    """
     if not run.config.inventory.budget_share:
         return {}
-    worst = [
-        overspend(ledger.spend, daily_budgets(_first_ads(run.config, seed)))
-        for ledger, seed in zip(run.ledgers[name], run.seeds, strict=True)
+    books = [
+        (ledger.spend, daily_budgets(referee.truth.ads))
+        for ledger, referee in zip(run.ledgers[name], run.referees[name], strict=True)
     ]
-    return {"overspend": _json(mean_interval(np.array(worst)))}
-
-
-def _first_ads(config: WorldConfig, seed: int) -> AdTable:
-    return make_ads(resized(config, seed=seed), 0, config.sizes.ads, config.start_s)
+    return {
+        "overspend": _json(mean_interval(np.array([overspend(*each) for each in books]))),
+        "waived_micros": _json(mean_interval(np.array([waived_micros(*each) for each in books]))),
+    }
 
 
 def _click_shares(ledgers: Sequence[Ledger], oracles: Sequence[Ledger]) -> list[float]:

@@ -122,7 +122,8 @@ class Reactions(_Section, frozen=True, kw_only=True):
 
     Slot s comes into view (an impression is recorded) with probability ``visible[s]``, and is then
     looked at with probability ``examination[s]``: P(click | impression) = examination · pctr.
-    Slots beyond the lists take their last value.
+    Slots beyond the lists take their last value. Outcomes reach learners and pacers ``report_delay_s`` after
+    they happened, and charges those who keep the baselines to the budgets.
     """
 
     visible: Annotated[tuple[Share, ...], Meta(min_length=1)] = (1.0, 0.9, 0.8, 0.7, 0.6)
@@ -140,6 +141,7 @@ class Reactions(_Section, frozen=True, kw_only=True):
     conversion_delay_s: Seconds = 120.0
     conversion_delay_sd: Sd = 0.8
     conversion_value_micros: Annotated[int, Meta(ge=0, le=10**12)] = 20_000_000
+    report_delay_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
 
 
 class WorldConfig(_Section, frozen=True, kw_only=True):

@@ -11,12 +11,21 @@ from support.shards import Bench
 
 from models.decide.shard import Place, Shard
 from models.domain.events import Click, Conversion, Impression
-from models.evaluation.budgets import Budgets, add_spend, daily_budgets, overspend
+from models.evaluation.budgets import Budgets, add_spend, daily_budgets, overspend, waived_micros
 from models.evaluation.core_policy import CorePolicy
 from models.evaluation.simulate import BASELINES, run_policies, run_policy
 from models.evaluation.simulation_report import simulation_report
 from models.evaluation.world import World
-from models.evaluation.world_config import Drift, Inventory, Sizes, Tastes, Traffic, WorldConfig, parse_world
+from models.evaluation.world_config import (
+    Drift,
+    Inventory,
+    Reactions,
+    Sizes,
+    Tastes,
+    Traffic,
+    WorldConfig,
+    parse_world,
+)
 from models.learning.learner import Learner
 from models.policy.pacing import Pacer
 
@@ -125,6 +134,69 @@ def test_events_without_a_decision_and_of_unknown_ads_are_free():
         budgets.observe(Click(id=f"{n}", user_id="u", ad_id=ad_id, event_time=MIXED.start_ms))
         budgets.observe(Click(id=f"x{n}", user_id="u", ad_id="?", decision_id="d", event_time=MIXED.start_ms))
     assert budgets.exhausted(MIXED.start_ms) == set()
+
+
+def clicks_until_stop(budgets: Budgets, ad_id: str, time_ms: int, asked_ms: int) -> int:
+    """Return how many clicks at a time stop a campaign, as it is seen at another time; at most 1000."""
+    for n in range(1000):
+        if budgets.exhausted(asked_ms):
+            return n
+        budgets.observe(Click(id=f"{n}", user_id="u", ad_id=ad_id, decision_id="d", event_time=time_ms))
+    return 1000
+
+
+def test_what_happened_before_the_worlds_first_moment_costs_no_budget():
+    _, budgets, ad_id = budgets_and_ad("cpc")
+    assert clicks_until_stop(budgets, ad_id, MIXED.start_ms - 1, MIXED.start_ms) == 1000
+    assert clicks_until_stop(budgets, ad_id, MIXED.start_ms, MIXED.start_ms) < 1000
+
+
+def test_charges_that_are_not_reported_yet_stop_nobody():
+    slow = msgspec.structs.replace(MIXED, reactions=Reactions(report_delay_s=60))
+    world = World(slow)
+    row = int((world.state.ads.bid_type == 1).nonzero()[0][0])
+    budgets, ad_id, start = Budgets(world.state), world.state.ads.ads[row].ad_id, slow.start_ms
+    assert clicks_until_stop(budgets, ad_id, start, start + 59_999) == 1000
+    assert len(budgets.exhausted(start + 60_000)) > 0
+
+
+def test_outcomes_that_are_not_reported_yet_teach_and_pace_nothing():
+    heard: dict[float, Pacer] = {}
+
+    def of(delay_s: float) -> Pacer:
+        def make(world: World) -> CorePolicy:
+            heard[delay_s] = Pacer()
+            return CorePolicy(new_shard, pacer=heard[delay_s], report_delay_s=delay_s)
+
+        run_policy(CLICKS, make, 12)
+        return heard[delay_s]
+
+    at_once, later, never = of(0), of(4), of(60)
+    spent = [sum(a.spent for a in pacer._state.accounts.values()) for pacer in (at_once, later, never)]
+    assert spent[0] > spent[1] > spent[2] == 0
+
+
+def test_a_campaign_that_comes_with_a_burst_is_held_to_its_budget_in_the_report():
+    bursts = world_with(burst_every_s=2, burst_share=0.5, daily_budget_micros=1_000_000, cpa_share=0.0)
+    run = run_policies(bursts, {"random": BASELINES["random"]}, 6, seeds=(0,))
+    first = len(World(bursts).state.ads)
+    (referee,), (ledger,) = run.referees["random"], run.ledgers["random"]
+    late = daily_budgets(referee.truth.ads).keys() - set(World(bursts).state.ads.campaign.tolist())
+    assert len(referee.truth.ads) > first and late
+    over = {key: spent for key, spent in ledger.spend.items() if key[1] in late}
+    assert over
+    ledger.spend = dict.fromkeys(over, 1e9)
+    assert simulation_report(run)["policies"]["random"]["overspend"]["value"] > 10
+
+
+def test_what_goes_over_the_budgets_is_told_beside_the_worst_campaigns_share(run):
+    for name, figures in simulation_report(run)["policies"].items():
+        assert (figures["waived_micros"]["value"] > 0) == (figures["overspend"]["value"] > 0), name
+        assert figures["value_per_spend"]["value"] > 0
+
+
+def test_waived_is_what_all_campaigns_were_charged_beyond_their_days():
+    assert waived_micros({(0, 1): 110.0, (1, 1): 90.0, (0, 2): 500.0, (0, 3): 70.0}, {1: 100, 3: 50}) == 30.0
 
 
 def test_overspend_is_the_worst_campaigns_day():
