@@ -62,7 +62,7 @@ def local_model(folder: Path) -> Complete:
     if not (folder / "config.json").is_file():
         raise _unusable(folder, "no config.json there")
     try:
-        from transformers import pipeline
+        from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
     except ImportError as error:
         raise SettingError.expected(
             "generator of creatives with a language model",
@@ -71,7 +71,11 @@ def local_model(folder: Path) -> Complete:
             fix="pip install impulse[creatives], or use the template generator",
         ) from error
     try:
-        write = pipeline("text-generation", model=str(folder), model_kwargs={"local_files_only": True})
+        network = AutoModelForCausalLM.from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        write = pipeline("text-generation", model=network, tokenizer=tokenizer)
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise _unusable(folder, str(error)[:200]) from error
 

@@ -150,13 +150,17 @@ def test_a_generator_that_is_no_folder_of_a_model_is_refused_before_anything_is_
 
 
 def test_a_local_model_is_never_downloaded_and_decodes_greedily(folder, monkeypatch):
-    calls = []
+    opened, asked = [], []
 
-    def pipeline(task, model, model_kwargs):
-        calls.append((task, model, model_kwargs))
-        return lambda prompt, **options: calls.append(options) or [{"generated_text": "Run"}]
+    def from_pretrained(path, **options):
+        opened.append((path, options["local_files_only"]))
 
-    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(pipeline=pipeline))
+    def pipeline(task, model, tokenizer):
+        return lambda prompt, **options: asked.append(options) or [{"generated_text": "Run"}]
+
+    auto = SimpleNamespace(from_pretrained=from_pretrained)
+    fake = SimpleNamespace(AutoModelForCausalLM=auto, AutoTokenizer=auto, pipeline=pipeline)
+    monkeypatch.setitem(sys.modules, "transformers", fake)
     assert local_model(folder)("prompt", 7) == "Run"
-    assert calls[0] == ("text-generation", str(folder), {"local_files_only": True})
-    assert calls[1] == {"do_sample": False, "max_new_tokens": 7, "return_full_text": False}
+    assert opened == [(str(folder), True)] * 2
+    assert asked == [{"do_sample": False, "max_new_tokens": 7, "return_full_text": False}]
