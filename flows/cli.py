@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.commands import content, data, evaluation, explain, model, simulation, stream
+from flows.commands import content, creatives, data, evaluation, explain, model, simulation, stream
 from models.domain.errors import ImpulseError
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (stream, data, model, simulation, evaluation, explain, content):
+for group in (stream, data, model, simulation, evaluation, explain, content, creatives):
     group.register(app)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from connectors.interactions import read_lines
-from models.domain.catalogue import Ad
+from connectors.ad_files import read_ads, write_lines
 from models.domain.errors import BadRecord, LogError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
@@ -38,7 +36,7 @@ def embed_images(images: Path, encoder: Path, out: Path, ads: Path | None = None
             fix="name each image AD_ID.jpg",
         )  # fmt: skip
     opened = ImageEncoder.open(encoder)
-    records = list(_ads(ads)) if ads is not None else []
+    records = list(read_ads(ads)) if ads is not None else []
     wanted = {ad.ad_id for ad in records} if ads is not None else set(files)
     vectors, unreadable = {}, 0
     for ad_id in sorted(wanted & set(files)):
@@ -51,22 +49,8 @@ def embed_images(images: Path, encoder: Path, out: Path, ads: Path | None = None
         if ads is not None
         else [{"ad_id": ad_id, "vector": vector} for ad_id, vector in vectors.items()]
     )
-    out.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in written))
+    write_lines(out, written)
     return {
         "images": len(files), "embedded": len(vectors), "unreadable": unreadable, "lines": len(written),
         "width": opened.width,
     }  # fmt: skip
-
-
-def _ads(file: Path) -> Iterator[Ad]:
-    for number, line in read_lines(file):
-        yield _ad(file, number, line)
-
-
-def _ad(file: Path, number: int, line: str) -> Ad:
-    try:
-        return msgspec.json.decode(line, type=Ad)
-    except msgspec.DecodeError as error:
-        raise LogError.expected(
-            f"{file} line {number}", got=line[:80], expected="an ad as JSON", fix=str(error)
-        ) from error

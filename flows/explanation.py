@@ -62,7 +62,10 @@ def _slot(decision: Decision, slot: Slot) -> dict[str, Any]:
 def _creative(slot: Slot) -> dict[str, Any] | None:
     if not slot.creative_id:
         return None
-    return {"id": slot.creative_id, "propensity": slot.creative_propensity, "generated": slot.generated}
+    shown = {} if slot.presentation is UNSET else msgspec.to_builtins(slot.presentation)
+    return {
+        "id": slot.creative_id, "propensity": slot.creative_propensity, "generated": slot.generated, **shown,
+    }  # fmt: skip
 
 
 def logit_of(parts: Parts) -> float:

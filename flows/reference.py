@@ -21,13 +21,13 @@ from pydantic_core import PydanticUndefined
 
 from flows.settings import PREFIX, Settings
 from models.domain.catalogue import Ad, Creative
-from models.domain.decision import DeadLetter, Decision, Interest, Outcome, Parts, Slot
+from models.domain.decision import DeadLetter, Decision, Interest, Outcome, Parts, Presentation, Slot
 from models.domain.errors import SettingError
 from models.domain.events import Context, Event
 from models.domain.policy import Attribution, Cap, Exploration, Policy, Triggers
 
 _INSIDE = (Context, Ad, Creative, Policy, Cap, Exploration, Triggers, Attribution)
-_LEAVING = (Decision, Slot, Parts, Outcome, Interest, DeadLetter)
+_LEAVING = (Decision, Slot, Parts, Presentation, Outcome, Interest, DeadLetter)
 
 
 def commands_reference(app: typer.Typer) -> str:

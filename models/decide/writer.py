@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from models.domain.catalogue import Ad
-from models.domain.decision import Decision, Parts, Rung, Slot
+from models.domain.catalogue import Ad, Creative
+from models.domain.decision import Decision, Parts, Presentation, Rung, Slot
 from models.learning.exploration import behavior_policy
 from models.policy.eligibility import Eligibility
 from models.state.windows import NAMES
@@ -120,6 +120,7 @@ class Writer:
             generated=shown.creative is not None and shown.creative.generated,
             frozen_propensity=self._filled.frozen[b][slot],
             expected_dwell_ms=UNSET if self._filled.dwell_ms is None else self._filled.dwell_ms[b][slot],
+            presentation=UNSET if shown.creative is None else _presentation(shown.creative),
         )
 
     def _presented(self, ad: Ad, row: int, b: int) -> ShownCreative:
@@ -127,3 +128,9 @@ class Writer:
         weights, exploration = self._compiled.weights, self._compiled.view.policy.exploration
         seed, randomized = self._filled.seeds[b], self._filled.randomized[b]
         return choose_creative(weights.choices(row), seed, exploration, randomized=randomized)
+
+
+def _presentation(creative: Creative) -> Presentation:
+    return Presentation(
+        headline=creative.headline, image_url=creative.image_url, call_to_action=creative.call_to_action
+    )

@@ -31,9 +31,16 @@ BID_TYPES = ("cpm", "cpc", "cpa")
 
 NO_END = np.iinfo(np.int64).max
 
+MAX_CREATIVES = 64
+"""Creatives that an ad may hold."""
+
 
 class Creative(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """One way to present an ad; shown only once ``review`` is ``approved``."""
+    """One way to present an ad; shown only once ``review`` is ``approved``.
+
+    Headline, call to action and image URL are templates: ``{title}`` stands for the ad's title
+    (`models.domain.templates`). Decisions carry them filled.
+    """
 
     creative_id: _Id
     headline: _Text = ""
@@ -72,7 +79,7 @@ class Ad(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True
     floor_micros: _Micros = 0
     click_through_s: Annotated[int, Meta(ge=1)] | None = None
     view_through_s: Annotated[int, Meta(ge=0)] | None = None
-    creatives: Annotated[tuple[Creative, ...], Meta(max_length=64)] = ()
+    creatives: Annotated[tuple[Creative, ...], Meta(max_length=MAX_CREATIVES)] = ()
 
 
 def approved(ad: Ad) -> tuple[Creative, ...]:

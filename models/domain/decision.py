@@ -34,17 +34,25 @@ class Parts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     exploration: float = 0.0
 
 
+class Presentation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """The creative shown, its slots filled from the ad; empty texts are left out."""
+
+    headline: str = ""
+    image_url: str = ""
+    call_to_action: str = ""
+
+
 class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One ad of a decision, slot 0 first.
 
     ``ecpm_micros`` is the rank value per thousand impressions after pacing; ``price_micros`` what the
     auction charges per billed event (``bid_type``); ``propensity`` the probability that the
     behaviour policy put this ad in this slot, given the slots before. ``creative_propensity`` is that of
-    the creative, given the ad; ``generated`` labels a creative that no person wrote. The auction ranks an
-    ad by the best of its creatives, pctr is that of the one shown. In the randomised bucket
-    ``frozen_propensity`` is what ``propensity`` would have been by the base model alone (0: not told).
-    ``expected_dwell_ms`` is how long the user would stay after a click, where the policy asks for it and the
-    model tells.
+    the creative, given the ad; ``generated`` labels a creative that no person wrote; ``presentation`` is
+    what it shows (absent: the ad as it stands). The auction ranks an ad by the best of its creatives, pctr
+    is that of the one shown. In the randomised bucket ``frozen_propensity`` is what ``propensity`` would
+    have been by the base model alone (0: not told). ``expected_dwell_ms`` is how long the user would stay
+    after a click, where the policy asks for it and the model tells.
     """
 
     slot: int
@@ -65,6 +73,7 @@ class Slot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     generated: bool = False
     frozen_propensity: float = 0.0
     expected_dwell_ms: float | msgspec.UnsetType = msgspec.UNSET
+    presentation: Presentation | msgspec.UnsetType = msgspec.UNSET
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -8,6 +8,14 @@ Ornstein-Uhlenbeck process with time constant T. Learning (x, y) at time t with 
 3. update:  m <- m + v x w (y - p) / (1 + h s2),  v <- v - (v x)^2 h / (1 + h s2),
 
 the diagonal of one extended-Kalman step (Laplace approximation, MacKay '92; Chapelle & Li, NIPS '11).
+A label that turns out to have been wrong by d (a click after its no-click: +1), a time `age` after it was
+learned, is corrected: after 1 and 2, variances stay, and
+
+    m <- m + v x w d e^{-age/T} / (1 + h (s2 - x^2 v)),
+
+which is exact to first order: the label's update made v_i smaller by 1 + h x^2 v_i, and the means had moved
+by v_i / (1 + h s2). Means are held within ±10.
+
 It suits sparse features with few updates each under drift: a rare feature takes large steps, a known
 one small ones, and an idle one becomes uncertain again. It does not suit dense correlated features,
 whose covariance it drops. `models.learning.impulse` is its batch twin, and the one in service.
@@ -23,6 +31,7 @@ from river import base
 from river.base.typing import ClfTarget
 
 LOGIT_LIMIT = 30.0
+MEAN_LIMIT = 10.0
 
 
 def sigmoid(logit: float) -> float:
@@ -81,13 +90,29 @@ class DiagonalBayes(base.Classifier):
     ) -> None:
         """Update the beliefs of the active features by one label; ``w`` weighs it."""
         self._forget(x, time_ms)
-        p = sigmoid(offset + self._dot(x))
-        h = w * p * (1.0 - p)
-        denominator = 1.0 + h * sum(value * value * self._variance(key) for key, value in x.items())
+        p, h, total = self._at(x, w, offset)
+        denominator = 1.0 + h * total
         for key, value in x.items():
             v = self._variance(key)
-            self.means[key] = self.means.get(key, 0.0) + v * value * w * (float(y) - p) / denominator
+            self._move(key, v * value * w * (float(y) - p) / denominator)
             self.variances[key] = v - (v * value) ** 2 * h / denominator
+
+    def correct_one(
+        self,
+        x: dict[Any, Any],
+        change: float,
+        w: float = 1.0,
+        offset: float = 0.0,
+        time_ms: int | None = None,
+        age_ms: int = 0,
+    ) -> None:
+        """Correct the beliefs for a label that changed by ``change``, learned ``age_ms`` ago."""
+        self._forget(x, time_ms)
+        _, h, total = self._at(x, w, offset)
+        step = w * change * math.exp(-age_ms / (1000.0 * self.time_constant_s))
+        for key, value in x.items():
+            v = self._variance(key)
+            self._move(key, v * value * step / (1.0 + h * (total - value * value * v)))
 
     def predict_proba_one(  # type: ignore[override]
         self, x: dict[Any, Any], offset: float = 0.0, time_ms: int | None = None
@@ -96,6 +121,15 @@ class DiagonalBayes(base.Classifier):
         mean = sum(value * self.means.get(key, 0.0) * self._fade(key, time_ms) for key, value in x.items())
         p = sigmoid(offset + mean)
         return {False: 1.0 - p, True: p}
+
+    def _at(self, x: dict[Any, float], w: float, offset: float) -> tuple[float, float, float]:
+        """Return p, h and s2 of the module's formulas."""
+        p = sigmoid(offset + self._dot(x))
+        total = sum(value * value * self._variance(key) for key, value in x.items())
+        return p, w * p * (1.0 - p), total
+
+    def _move(self, key: Hashable, by: float) -> None:
+        self.means[key] = min(max(self.means.get(key, 0.0) + by, -MEAN_LIMIT), MEAN_LIMIT)
 
     def _dot(self, x: dict[Any, float]) -> float:
         return sum(value * self.means.get(key, 0.0) for key, value in x.items())
@@ -118,7 +152,7 @@ class DiagonalBayes(base.Classifier):
             if key in self.means and fade < 1.0:
                 prior = self._prior(key)
                 self.means[key] *= fade
-                self.variances[key] = prior + (self.variances[key] - prior) * fade * fade
+                self.variances[key] = prior + (self._variance(key) - prior) * fade * fade
             if time_ms is not None:
                 self.times_ms[key] = max(time_ms, self.times_ms.get(key, time_ms))
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.domain.catalogue import Ad, Catalogue, Creative, approved
 from models.domain.events import Weight
 from models.domain.ids import known_key64
+from models.domain.templates import presented
 
 F64 = NDArray[np.float64]
 U64 = NDArray[np.uint64]
@@ -29,7 +30,7 @@ def creative_key(ad_id: str, creative_id: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """The approved creatives of one ad and what is known of them; arrays are `[1, N]`."""
+    """The approved creatives of one ad, slots filled, and what is known of them; arrays are `[1, N]`."""
 
     creatives: tuple[Creative, ...]
     keys: U64
@@ -46,7 +47,7 @@ class Choices:
 
 def choices_of(ad: Ad, weights: Mapping[str, Weight], prior_variance: float) -> Choices:
     """Return what may be shown of an ad; creatives without a weight count with the prior."""
-    shown = approved(ad)
+    shown = tuple(presented(ad, creative) for creative in approved(ad))
     keys = [creative_key(ad.ad_id, creative.creative_id) for creative in shown]
     beliefs = [weights.get(key, (0.0, prior_variance)) for key in keys]
     return Choices(

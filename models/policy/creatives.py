@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from models.domain.catalogue import Ad, Creative
+from models.domain.catalogue import MAX_CREATIVES, Ad, Creative
 from models.domain.ids import content_hash
+from models.domain.templates import escape
 
 MAX_HEADLINE = 60
 MAX_CALL_TO_ACTION = 24
@@ -46,19 +47,27 @@ class TemplateGenerator:
         slots = {"title": ad.title.strip(), "text": _first_sentence(ad.text), "category": ad.category.strip()}
         headlines = [filled for t in self._headlines if (filled := _fill(t, slots, MAX_HEADLINE))]
         calls = [filled for t in self._calls if (filled := _fill(t, slots, MAX_CALL_TO_ACTION))]
-        image = next((creative.image_url for creative in ad.creatives if creative.image_url), "")
+        image = image_of(ad)
         texts = dict.fromkeys((h, calls[n % len(calls)] if calls else "") for n, h in enumerate(headlines))
         return tuple(pending(headline, call, image) for headline, call in list(texts)[:count])
 
 
+def image_of(ad: Ad) -> str:
+    """Return the first image of an ad's creatives, "" for none."""
+    return next((creative.image_url for creative in ad.creatives if creative.image_url), "")
+
+
 def pending(headline: str, call_to_action: str, image_url: str = "") -> Creative:
-    """Return a generated creative that waits for its review; equal content has an equal id."""
+    """Return a generated creative that waits for its review; equal content has an equal id.
+
+    The texts are what will be shown: braces in them are no slots. ``image_url`` is taken as a template.
+    """
     content = "\x1f".join((headline, call_to_action, image_url)).encode()
     return Creative(
         creative_id=f"gen-{content_hash(content)[:16]}",
-        headline=headline,
+        headline=escape(headline),
         image_url=image_url,
-        call_to_action=call_to_action,
+        call_to_action=escape(call_to_action),
         generated=True,
         review="pending",
     )
@@ -68,12 +77,13 @@ def with_generated(ad: Ad, generator: CreativeGenerator, count: int = 3) -> tupl
     """Return the ad's creatives and the generated ones that it does not hold yet.
 
     An ad without creatives is shown as it stands; so that pending ones do not hide it, it keeps that
-    presentation as an approved creative named ``original``.
+    presentation as an approved creative named ``original``. No ad gets more than `MAX_CREATIVES`.
     """
-    own = ad.creatives or (Creative(creative_id="original", headline=ad.title),)
+    title = "{title}" if ad.title.strip() else ""
+    own = ad.creatives or (Creative(creative_id="original", headline=title),)
     known = {creative.creative_id for creative in own}
     new = [creative for creative in generator.generate(ad, count) if creative.creative_id not in known]
-    return (*own, *new)
+    return (*own, *new)[: max(len(own), MAX_CREATIVES)] if new else ad.creatives
 
 
 def _first_sentence(text: str) -> str:

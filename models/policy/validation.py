@@ -9,6 +9,7 @@ from typing import NoReturn
 from models.domain.catalogue import Ad
 from models.domain.errors import BadRecord, SettingError
 from models.domain.policy import Policy
+from models.domain.templates import SLOTS, slot_problem
 
 from .auction import MAX_BID_MICROS
 from .caps import IMPRESSIONS_KEPT
@@ -175,6 +176,11 @@ def _check_creatives(ad: Ad) -> None:
     if double is not None:
         what = f"creatives of ad {ad.ad_id!r}"
         _refuse("bad_creatives", what, f"{double!r} twice", "distinct creative_ids", "rename one of them")
+    for creative in ad.creatives:
+        if problem := slot_problem(ad, creative):
+            what = f"creative {creative.creative_id!r} of ad {ad.ad_id!r}"
+            expected = f"slots among {', '.join(SLOTS)} that the ad fills"
+            _refuse("bad_creatives", what, problem, expected, "correct it; write {{ and }} for braces")
 
 
 def _check_labels(ad: Ad) -> None:

@@ -1,10 +1,11 @@
-"""Content encoders for tests: a real sentence encoder where one is here, a tiny random CLIP."""
+"""Models for tests: a real sentence encoder where one is here, a tiny random CLIP, a tiny language model."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,47 @@ def save_tiny_clip(folder: Path, seed: int = 0) -> Path:
     )
     transformers.CLIPModel(config).save_pretrained(folder)
     return folder
+
+
+_TOKEN = r"\n| ?[^\s]+"
+"""A token is a word with the space before it, or the end of a line: tokens join back to the text."""
+
+
+def save_tiny_language_model(folder: Path, prompts: list[str], lines: list[str], steps: int = 80) -> Path:
+    """Write a GPT of random weights that is taught, in a second or two, to answer prompts by these lines."""
+    transformers = pytest.importorskip("transformers", reason="needs the extra `creatives`")
+    import torch
+
+    tokenizer = _word_tokenizer(transformers, "\n".join([*lines, ""]))
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=len(tokenizer), n_positions=512, n_embd=32, n_layer=2, n_head=2,
+        bos_token_id=1, eos_token_id=1, pad_token_id=1, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    network = transformers.GPT2LMHeadModel(config)
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    answer = [*tokenizer.encode("\n".join([*lines, ""])), tokenizer.eos_token_id]
+    for step in range(steps):
+        asked = tokenizer.encode(prompts[step % len(prompts)])
+        labels = torch.tensor([[-100] * len(asked) + answer])
+        optimiser.zero_grad()
+        network(torch.tensor([asked + answer]), labels=labels).loss.backward()
+        optimiser.step()
+    network.save_pretrained(folder)
+    return folder
+
+
+def _word_tokenizer(transformers, text: str):
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    words = dict.fromkeys(["<unk>", "<end>", *re.findall(_TOKEN, text)])
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_TOKEN), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>", pad_token="<end>"
+    )
 
 
 def picture(colour: tuple[int, int, int], size: tuple[int, int] = (40, 60), form: str = "PNG") -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from support.shards import Bench, LogBuilder, bodies, run
 from models.decide.creatives import choose_creative
 from models.domain import events
 from models.domain.catalogue import Ad, Creative
-from models.domain.decision import Decision, Outcome
+from models.domain.decision import Decision, Outcome, Presentation
 from models.domain.ids import key64
+from models.domain.log import Rejected
 from models.domain.policy import Exploration, Policy
 from models.learning.creative_weights import choices_of
 from models.learning.learner import Learner
@@ -121,6 +123,42 @@ def test_only_approved_creatives_are_shown_and_generated_ones_are_labelled():
     )
     made = decided((Ad(ad_id="a", campaign_id="c", creatives=creatives),), **{"a|waiting": (5.0, 0.1)})
     assert {(d.ads[0].creative_id, d.ads[0].generated) for d in made} == {("own", False), ("made", True)}
+
+
+def test_a_decision_carries_the_creatives_texts_with_their_slots_filled():
+    template = Creative(creative_id="x", headline="New: {title}", image_url="https://cdn/{ad_id}.png")
+    for decision in decided((Ad(ad_id="a", campaign_id="c", title="Shoes", creatives=(template,)),)):
+        (slot,) = decision.ads
+        assert slot.presentation == Presentation(headline="New: Shoes", image_url="https://cdn/a.png")
+
+
+def test_a_slot_without_a_creative_has_no_presentation():
+    (slot,) = decided((Ad(ad_id="a", campaign_id="c", title="Shoes"),))[0].ads
+    assert slot.presentation is msgspec.UNSET
+    assert b"presentation" not in msgspec.json.encode(slot)
+
+
+def test_an_ad_sent_again_with_another_title_is_shown_with_it():
+    log = LogBuilder()
+    template = (Creative(creative_id="x", headline="{title}"),)
+    for title in ("Shoes", "Boots"):
+        log.add(events.AdUpsert, ads=(Ad(ad_id="a", campaign_id="c", title=title, creatives=template),))
+        log.request(f"u-{title}")
+    made = bodies(run(Bench().shard(), log.records), Decision)
+    assert [decision.ads[0].presentation.headline for decision in made] == ["Shoes", "Boots"]
+
+
+def test_an_ad_whose_creative_names_an_unknown_slot_is_a_dead_letter_and_what_was_in_force_stays():
+    log = LogBuilder()
+    for headline in ("{title}", "{titel}"):
+        creatives = (Creative(creative_id="x", headline=headline),)
+        log.add(events.AdUpsert, ads=(Ad(ad_id="a", campaign_id="c", title="Shoes", creatives=creatives),))
+    log.request()
+    emitted = run(Bench().shard(), log.records)
+    (refused,) = bodies(emitted, Rejected)
+    assert refused.error.reason == "bad_ad"
+    assert "unknown slot {titel} in its headline" in str(refused.error)
+    assert bodies(emitted, Decision)[0].ads[0].presentation.headline == "Shoes"
 
 
 def test_an_ad_with_nothing_approved_is_not_shown():

@@ -37,6 +37,16 @@ def test_an_ordinary_ad_passes():
         ("bad_vector", {"vector": (1.0, math.nan)}, "at 1"),
         ("bad_vector", {"vector": (math.inf,)}, "a finite number"),
         ("bad_creatives", {"creatives": (Creative(creative_id="x"), Creative(creative_id="x"))}, "'x' twice"),
+        (
+            "bad_creatives",
+            {"title": "Shoes", "creatives": (Creative(creative_id="x", headline="{titel}"),)},
+            "creative 'x' of ad 'a': got 'unknown slot {titel} in its headline', expected slots among title",
+        ),
+        (
+            "bad_creatives",
+            {"creatives": (Creative(creative_id="x", headline="{title}", review="pending"),)},
+            "which its ad leaves empty",
+        ),
         ("bad_labels", {"labels": tuple(f"separate:{n}" for n in range(5))}, "at most 4"),
     ],
 )
