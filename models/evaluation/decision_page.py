@@ -95,19 +95,29 @@ def _exposure(figures: Mapping[str, Any]) -> list[Table]:
     found = figures.get("exposure")
     if not found:
         return []
-    groups = sorted(found["groups"], key=lambda group: -group["exposure_share"])
-    shares = ("exposure_share", "merit_share", "inventory_share")
-    rows = [
-        [group["group"], *(f"{100 * group[key]:.2f} %" for key in shares), number(group["ratio"])]
-        for group in groups[:_GROUPS]
-    ]
     text = (
         f"{found['ads_shown']:,} ads were shown; rank correlation of exposure with merit "
         f"{found['correlation_with_merit']:.2f}, Gini {found['gini']:.2f}. Ratio 1: shown as merited. "
     )
+    of_users = "A segment's merit is its clicks. Ratio above 1: shown more ads than it clicks on. "
+    return [
+        _shares(found["by"], found["groups"], text, "of ads shown"),
+        _shares("segment", found["segments"], of_users, "of users"),
+    ]
+
+
+def _shares(by: str, groups: Sequence[Mapping[str, Any]], text: str, inventory: str) -> Table:
+    """Return the largest groups' shares of impressions, of merit and of what there is."""
+    largest = sorted(groups, key=lambda group: -group["exposure_share"])[:_GROUPS]
+    shares = ("exposure_share", "merit_share", "inventory_share")
+    rows = [
+        [group["group"] or "(none)", *(f"{100 * group[key]:.2f} %" for key in shares), number(group["ratio"])]
+        for group in largest
+    ]
     more = f"The {_GROUPS} largest of {len(groups)} groups." if len(groups) > _GROUPS else ""
-    columns = [found["by"], "of impressions", "of merit", "of ads shown", "ratio"]
-    return [Table(f"Exposure by {found['by']}", text + more, columns, rows)]
+    return Table(
+        f"Exposure by {by}", text + more, [by, "of impressions", "of merit", inventory, "ratio"], rows
+    )
 
 
 def _propensities(figures: Mapping[str, Any]) -> list[Table]:

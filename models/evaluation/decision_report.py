@@ -6,7 +6,7 @@ Legend: N labelled impressions, D decisions.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,8 +16,8 @@ import numpy as np
 from models.domain.decision import Decision, Outcome
 from models.learning.exploration import is_randomized
 
-from .fairness import gini
-from .outcomes import exposure_fairness, labelled, labels
+from .fairness import GroupExposure, gini
+from .outcomes import exposure_by_segment, exposure_fairness, labelled, labels
 from .prequential import Labelled, Scores, curve, scores, scores_by_slice
 
 SLICES = ("segment", "new_ad", "category", "slot")
@@ -82,20 +82,20 @@ def feedback_counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
 
 
 def exposure_figures(outcomes: Sequence[Outcome], group_of: Mapping[str, str]) -> dict[str, Any]:
-    """Return how exposure follows merit over ads, and each group's shares; groups name advertisers, say."""
+    """Return how exposure follows merit over ads, and the shares of groups of ads and segments of users."""
     correlation, groups = exposure_fairness(outcomes, dict(group_of))
-    shown: dict[str, int] = defaultdict(int)
-    by_segment: dict[str, int] = defaultdict(int)
-    for row in labels(outcomes):
-        shown[row.ad_id] += 1
-        by_segment[row.segment] += 1
+    shown = Counter(row.ad_id for row in labels(outcomes))
     return {
         "ads_shown": len(shown),
         "correlation_with_merit": correlation,
         "gini": gini(np.array(list(shown.values()), np.float64)),
-        "groups": [{**asdict(group), "ratio": _finite(group.ratio)} for group in groups],
-        "impressions_by_segment": dict(sorted(by_segment.items())),
+        "groups": [_shares(group) for group in groups],
+        "segments": [_shares(segment) for segment in exposure_by_segment(outcomes)],
     }
+
+
+def _shares(group: GroupExposure) -> dict[str, Any]:
+    return {**asdict(group), "ratio": _finite(group.ratio)}
 
 
 def _finite(value: float) -> float | None:

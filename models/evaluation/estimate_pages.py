@@ -68,7 +68,8 @@ def _support(blocks: Mapping[str, Mapping[str, Any]]) -> Table:
         for method, each in found["estimates"].items()
     ]
     return Table(
-        "Estimates and support", "A verdict needs 500 effective rows and 1 % of all rows.",
+        "Estimates and support", "A verdict needs 500 effective rows and 1 % of all, a mean weight near "
+        "1, and at most 1 % of the choices thinly supported.",
         ["estimate", "value", "low", "high", "verdict", "effective rows", "largest weight", "mean weight"],
         rows,
     )  # fmt: skip

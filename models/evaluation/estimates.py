@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ def estimates(
         "effective_rows": about.effective,
         "max_weight": about.max_weight,
         "mean_weight": about.mean_weight,
+        "mean_weight_error": about.weight_error if math.isfinite(about.weight_error) else None,
         "thin_rows": about.thin,
         "refusal": about.refusal,
         "logged": {"value": logged.value, "low": logged.low, "high": logged.high},

@@ -14,7 +14,7 @@ from .draws import F64
 
 @dataclass(frozen=True)
 class GroupExposure:
-    """One group's share of impressions and of merit; `ratio` 1 is proportional."""
+    """One group's share of impressions, of merit and of what there is; `ratio` 1 is proportional."""
 
     group: str
     exposure_share: float
@@ -27,12 +27,13 @@ class GroupExposure:
         return self.exposure_share / self.merit_share if self.merit_share else float("nan")
 
 
-def exposure_by_group(groups: Sequence[str], exposure: F64, merit: F64) -> list[GroupExposure]:
-    """Return the shares per group, by name; `exposure` and `merit` `[A]` are per ad and not negative."""
+def exposure_by_group(
+    groups: Sequence[str], exposure: F64, merit: F64, inventory: F64 | None = None
+) -> list[GroupExposure]:
+    """Return the shares per group, by name; all `[A]`, per ad, say, and not negative; inventory: 1 each."""
     names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    sums = [
-        np.bincount(place, weights=x, minlength=len(names)) for x in (exposure, merit, np.ones(len(place)))
-    ]
+    there = np.ones(len(place)) if inventory is None else inventory
+    sums = [np.bincount(place, weights=x, minlength=len(names)) for x in (exposure, merit, there)]
     shares = [s / max(float(s.sum()), 1e-300) for s in sums]
     rows = zip(names.tolist(), *(s.tolist() for s in shares), strict=True)
     return [GroupExposure(*row) for row in rows]

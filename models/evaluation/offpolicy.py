@@ -10,12 +10,20 @@ q(x, a) for the logged action and v(x) = Σ_a π_e(a|x) q(x, a)::
 
 Intervals are bootstrapped by user and studentised (`bootstrap`); those of IPS, SNIPS and DR cover the truth.
 **DM is biased** by whatever its model gets wrong, and its interval knows nothing of that: it is the spread of
-the predictions alone, and no verdict is given from it. An estimate whose effective sample size (Σw)² / Σw² is
-below 500 or below 1 % of the rows says that it is no verdict.
+the predictions alone, and no verdict is given from it.
+
+Gates: there is no verdict where
+
+- the effective sample size (Σw)² / Σw² is below 500 or below 1 % of the rows;
+- the mean weight, whose expectation is 1 where the logged propensities are right and the log supports the
+  evaluation policy, is off by more than 5 % and by more than 4 of its standard errors (by user);
+- more than 1 % of the evaluation policy's choices, by number of rows, are of actions that the log hardly
+  supports (propensity below 1e-4).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,13 +32,17 @@ from numpy.typing import NDArray
 
 from models.domain.errors import LogError
 
-from .bootstrap import Interval, ratio_interval
+from .bootstrap import Interval, jackknife_error, ratio_interval, sums_by
 from .draws import F64
 
 I64 = NDArray[np.int64]
 
 MIN_EFFECTIVE = 500.0
 MIN_EFFECTIVE_SHARE = 0.01
+MAX_WEIGHT_BIAS = 0.05
+MAX_WEIGHT_ERRORS = 4.0
+"""The mean weight may be off 1 by so much, or by so many of its standard errors."""
+MAX_THIN_SHARE = 0.01
 THIN_PROPENSITY = 1e-4
 """Below this the logging policy hardly supports the action."""
 
@@ -84,7 +96,17 @@ class Support:
     mean_weight: float
     """Near 1 where the logged propensities are right and support the evaluation policy."""
     thin: int
-    """Rows that the evaluation policy may choose and whose propensity is below THIN_PROPENSITY."""
+    """Support violations: rows that the evaluation policy may choose, of propensity below THIN_PROPENSITY."""
+    chosen: int
+    """Rows that the evaluation policy may choose."""
+    weight_error: float
+    """Standard error of the mean weight, by user; nan for a single one."""
+
+    @property
+    def mean_weight_errors(self) -> float:
+        """How many standard errors the mean weight is off 1; infinite where it has none and is off."""
+        off = abs(self.mean_weight - 1.0)
+        return off / self.weight_error if self.weight_error > 0 else math.inf if off > 1e-9 else 0.0
 
     @property
     def refusal(self) -> str:
@@ -93,6 +115,16 @@ class Support:
             return f"effective sample size {self.effective:.0f} is below {MIN_EFFECTIVE:.0f}"
         if self.effective < MIN_EFFECTIVE_SHARE * self.rows:
             return f"effective sample size is {100 * self.effective / self.rows:.2f} % of the rows, below 1 %"
+        if abs(self.mean_weight - 1.0) > MAX_WEIGHT_BIAS and self.mean_weight_errors > MAX_WEIGHT_ERRORS:
+            return (
+                f"mean weight {self.mean_weight:.3f} is not near 1, off by {self.mean_weight_errors:.1f} "
+                "standard errors: wrong propensities, or actions that the log never takes"
+            )
+        if self.thin > MAX_THIN_SHARE * self.chosen:
+            return (
+                f"support violations: {100 * self.thin / self.chosen:.1f} % of the rows that the policy may "
+                f"choose have a propensity below {THIN_PROPENSITY:g}"
+            )
         return ""
 
 
@@ -106,7 +138,15 @@ def support(data: BanditData) -> Support:
         max_weight=float(w.max(initial=0.0)),
         mean_weight=float(w.mean()) if len(w) else 0.0,
         thin=int(((data.target > 0) & (data.propensity < THIN_PROPENSITY)).sum()),
+        chosen=int((data.target > 0).sum()),
+        weight_error=_mean_error(w, data.user),
     )
+
+
+def _mean_error(values: F64, user: I64) -> float:
+    """Return the standard error of a mean whose rows stand or fall by user."""
+    sums = sums_by(user, values, np.ones(len(values)))
+    return jackknife_error(sums) if len(sums) > 1 else math.nan
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -102,3 +103,16 @@ def exposure_fairness(
     merit = (clicked + 20 * rate) / (shown + 20)
     groups = [advertiser_of.get(name, "") for name in names.tolist()]
     return exposure_merit_correlation(shown, merit), exposure_by_group(groups, shown, merit)
+
+
+def exposure_by_segment(outcomes: Iterable[Outcome]) -> list[GroupExposure]:
+    """Return each segment's share of impressions, of clicks (its merit) and of users, by name.
+
+    A ratio above 1 is a segment that is shown more ads than it clicks on, against the others. A user counts
+    with the segment of each of its impressions, in equal parts.
+    """
+    rows = labels(outcomes)
+    users: dict[str, int] = Counter(o.user_id for o in rows)
+    parts = np.array([1.0 / users[o.user_id] for o in rows], dtype=np.float64)
+    segments = [o.segment for o in rows]
+    return exposure_by_group(segments, np.ones(len(rows)), _clicks(rows), inventory=parts)

@@ -85,6 +85,26 @@ def test_exposure_is_shared_out_to_the_groups_named():
     assert told["ads_shown"] == 2
 
 
+def test_a_segment_that_is_shown_more_than_it_clicks_on_has_a_ratio_above_one():
+    rows = labels([1, 0, 0], segment="s1", user_id="u1") + labels([1], segment="s2", user_id="u2")
+    s1, s2 = exposure_figures(rows, {})["segments"]
+    assert (s1["group"], s1["exposure_share"], s1["merit_share"], s1["ratio"]) == ("s1", 0.75, 0.5, 1.5)
+    assert (s2["group"], s2["exposure_share"], s2["merit_share"], s2["ratio"]) == ("s2", 0.25, 0.5, 0.5)
+    assert s1["inventory_share"] == s2["inventory_share"] == 0.5, "one user each"
+
+
+def test_a_user_counts_once_however_many_impressions_and_segments_it_has():
+    rows = labels([0, 0, 0], segment="s1", user_id="u1") + labels([0], segment="s2", user_id="u1")
+    rows += labels([0], segment="s2", user_id="u2")
+    shares = {one["group"]: one["inventory_share"] for one in exposure_figures(rows, {})["segments"]}
+    assert shares == pytest.approx({"s1": 0.375, "s2": 0.625})
+
+
+def test_a_segment_without_clicks_has_no_ratio():
+    told = exposure_figures(labels([1], segment="s1") + labels([0], segment="s2"), {})
+    assert [one["ratio"] for one in told["segments"]] == [0.5, None]
+
+
 def test_exact_propensities_pass_and_their_inverse_counts_the_candidates():
     told = propensity_figures(randomised())
     (sanity,) = told.values()

@@ -18,6 +18,7 @@ from models.evaluation.bootstrap import (
     resampled_sums,
     sums_by,
 )
+from models.evaluation.estimates import estimates
 from models.evaluation.offpolicy import METHODS, BanditData, estimate, on_policy, support
 from models.evaluation.reward_models import item_means
 
@@ -117,6 +118,9 @@ def test_a_perfect_model_makes_dr_exact_whatever_the_weights():
         ("propensity", float("nan")),
         ("target", -0.1),
         ("reward", float("inf")),
+        ("reward", float("-inf")),
+        ("reward", float("nan")),
+        ("target", float("nan")),
     ],
 )
 def test_rows_that_no_estimator_can_use_are_refused_by_number(column, bad):
@@ -133,6 +137,63 @@ def test_an_unknown_method_an_empty_log_and_a_missing_model_are_refused():
         estimate(data([], [], []), "ips")
     with pytest.raises(LogError, match="q_logged"):
         estimate(data([1.0], [0.5], [0.5]), "dr")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_nan_reward_never_becomes_an_estimate(bad):
+    """One of them would make every sum nan; the row is named instead, however many are good."""
+    reward = np.zeros(1000)
+    reward[[700, 900]] = bad
+    with pytest.raises(LogError, match=f"reward of row 700: got {bad}, expected a finite number"):
+        data(reward, np.full(1000, 0.5), np.full(1000, 0.5))
+
+
+def mean_weight_of(factor, rows, spread=0.0):
+    """A log whose weights average to a factor, alternating around it."""
+    w = factor * (1 + spread * np.where(np.arange(rows) % 2, 1.0, -1.0))
+    return support(data(np.zeros(rows), np.full(rows, 0.25), 0.25 * w))
+
+
+@pytest.mark.parametrize(
+    ("factor", "rows", "spread", "refused"),
+    [
+        (1.5, 1000, 0.5, True),  # propensities logged a third too small
+        (0.6, 1000, 0.5, True),  # the log misses actions that the policy takes
+        (1.04, 100_000, 0.5, False),  # certain, and within 5 %
+        (1.07, 1000, 0.9, False),  # above 5 %, and within 4 standard errors
+        (1.07, 10_000, 0.9, True),  # the same with more rows is certain
+        (0.9, 1000, 0.0, True),  # no spread at all
+    ],
+)
+def test_there_is_no_verdict_where_the_mean_weight_is_certainly_far_from_1(factor, rows, spread, refused):
+    found = mean_weight_of(factor, rows, spread)
+    assert ("mean weight" in found.refusal) == refused
+    assert bool(found.refusal) == refused
+
+
+def test_the_mean_weights_error_counts_users_and_not_rows():
+    """A hundred rows of each of ten users say no more than ten."""
+    per_user, user = np.linspace(0.2, 1.0, 10), np.repeat(np.arange(10), 100)
+    found = support(data(np.zeros(1000), np.full(1000, 0.5), np.repeat(per_user, 100) / 2, user))
+    assert found.weight_error == pytest.approx(per_user.std(ddof=1) / np.sqrt(10))
+
+
+@pytest.mark.parametrize(("thin", "refused"), [(10, False), (11, True)])
+def test_there_is_no_verdict_on_support_violations_above_one_per_cent_of_the_choices(thin, refused):
+    """Rows that the evaluation policy would never choose are none."""
+    propensity, target = np.full(2000, 0.5), np.full(2000, 1.0)
+    propensity[:thin] = target[:thin] = 5e-5
+    propensity[1000:], target[1000:] = 5e-5, 0.0
+    found = support(data(np.zeros(2000), propensity, target))
+    assert (found.thin, found.chosen) == (thin, 1000)
+    assert ("support violations" in found.refusal) == refused
+
+
+def test_a_refusal_keeps_every_method_from_a_verdict():
+    rng = np.random.default_rng(0)
+    told = estimates(data(rng.random(2000) < 0.1, np.full(2000, 0.25), np.full(2000, 0.5)), ("ips", "snips"))
+    assert "mean weight 2.000 is not near 1" in told["refusal"]
+    assert {each["verdict"] for each in told["estimates"].values()} == {"none"}
 
 
 def test_there_is_no_verdict_below_500_effective_samples():

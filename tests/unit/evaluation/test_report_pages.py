@@ -42,7 +42,7 @@ def test_the_page_of_decisions_has_curves_slices_and_exposure():
     assert page.count("<svg") == 3
     for title in (
         "How good the predictions were", "Click rate and calibration error", "Calibration",
-        "Predictions by new ad", "Predictions by segment", "Exposure by advertiser",
+        "Predictions by new ad", "Predictions by segment", "Exposure by advertiser", "Exposure by segment",
     ):  # fmt: skip
         assert title in tables(page)
     assert "The 20 largest of 30 groups." in page

@@ -262,6 +262,21 @@ def test_position_bias_is_found_where_clicks_come_as_corrections_of_unanswered_i
     assert bias.logits() == pytest.approx((0.0, np.log(0.8), np.log(0.6)), abs=0.1)
 
 
+def test_labels_of_ranked_slates_tell_the_examination_that_bare_click_rates_of_slots_do_not():
+    """The best ads stand first, so the rate of a slot is of its ads as well; and predictions may be off."""
+    rng, bias = np.random.default_rng(0), PositionBias()
+    examination = np.array([1.0, 0.8, 0.65, 0.55, 0.45])
+    logits = -np.sort(-rng.normal(-2.0, 1.0, (8000, 5)), axis=1)
+    rate = examination / (1 + np.exp(-0.3 - 0.9 * logits))
+    clicks = rng.random(logits.shape) < rate
+    for row, clicked in zip(logits.tolist(), clicks.tolist(), strict=True):
+        for slot, (logit, label) in enumerate(zip(row, clicked, strict=True)):
+            bias.learn(slot, logit, float(label), 0)
+    bare = clicks.mean(axis=0) / clicks[:, 0].mean()
+    assert bare[4] < 0.5 * examination[4]
+    assert np.exp(bias.logits()) == pytest.approx(examination, abs=0.06)
+
+
 def test_examination_is_fitted_beside_rates_that_differ_by_bin():
     rate, examination = np.array([0.3, 0.05, 0.01]), np.array([1.0, 0.7, 0.4])
     shown = np.array([[1e6, 2e6, 1e6], [5e5, 2e6, 3e6], [0.0, 1e6, 9e6]])
