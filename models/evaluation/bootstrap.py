@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
 from .draws import F64
 
@@ -100,16 +100,6 @@ def _studentised(sums: F64, ratio: float, replicates: int, seed: int) -> F64:
         return ndtri((np.arange(replicates) + 0.5) / replicates)
     t: F64 = (ratios[spread] - ratio) / errors[spread]
     return t
-
-
-def mean_interval(values: F64, level: float = 0.95) -> Interval:
-    """Return the mean over seeds with Student's interval; a single value is its own interval."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(mean, mean, mean)
-    quantile = float(stdtrit(len(values) - 1, (1 + level) / 2))
-    half = quantile * float(np.std(values, ddof=1)) / np.sqrt(len(values))
-    return Interval(mean, mean - half, mean + half)
 
 
 def normal_quantile(level: float) -> float:

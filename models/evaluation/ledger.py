@@ -13,6 +13,7 @@ import numpy as np
 from models.domain.decision import Decision
 
 from .behaviour import Answer, Shown
+from .bootstrap import sums_by
 from .budgets import Spend, add_spend
 from .draws import F64
 from .population import I64, Bools
@@ -21,6 +22,8 @@ from .truth import Truth
 NEW_AD_S = 120.0
 FIRST_IMPRESSIONS = 20
 BINS = 25
+USER_ROWS = 20_000
+"""In a larger world users share rows of the books by user: so many are plenty for an interval."""
 
 FIELDS = (
     "decisions", "slots", "impressions", "clicks", "conversions",
@@ -34,11 +37,13 @@ after the start and are younger than NEW_AD_S."""
 
 
 class Ledger:
-    """Books of one run. Bounded: one row per second and per ad, whatever the traffic."""
+    """Books of one run. Bounded: one row per second, per ad and per user, whatever the traffic."""
 
     def __init__(self) -> None:
         self.by_second: dict[int, F64] = {}
         """`[FIELDS]` per second of decision."""
+        self.by_user: F64 = np.zeros((0, len(FIELDS)))
+        """`[min(U, USER_ROWS), FIELDS]` over the whole run, user u in row u mod USER_ROWS."""
         self.calibration: dict[int, F64] = {}
         """`[BINS, 3]` per second: slots, their predicted and their true pctr, by bin of the predicted."""
         self.spend: Spend = {}
@@ -57,6 +62,7 @@ class Ledger:
         second = truth.second(what.time_ms)
         columns = _columns(truth, decisions, what, did)
         _add_rows(self.by_second, second, columns)
+        self._add_users(truth, what.user, columns)
         if truth.config.inventory.budget_share > 0:
             charged = columns[:, FIELDS.index("charged_micros")]
             add_spend(self.spend, truth.ads, what.ad, what.time_ms, charged)
@@ -71,6 +77,12 @@ class Ledger:
             if s not in self.new_inventory:
                 fresh = is_new(truth, slice(None), s) & truth.ads.active
                 self.new_inventory[s] = float(fresh.sum() / max(truth.ads.active.sum(), 1))
+
+    def _add_users(self, truth: Truth, user: I64, columns: F64) -> None:
+        if not len(self.by_user):
+            self.by_user = np.zeros((user_rows(truth), len(FIELDS)))
+        row = user % len(self.by_user)
+        self.by_user[np.unique(row)] += sums_by(row, *columns.T)
 
     def _add_ads(self, truth: Truth, what: Shown) -> None:
         count, known = len(truth.ads), len(self.by_ad)
@@ -92,6 +104,10 @@ class Ledger:
         sums = np.sum(rows, axis=0) if rows else np.zeros(len(FIELDS))
         return dict(zip(FIELDS, sums.tolist(), strict=True))
 
+    def of_users(self, field: str) -> F64:
+        """Return one field's sums per row of users `[min(U, USER_ROWS)]`; empty where nothing was decided."""
+        return self.by_user[:, FIELDS.index(field)]
+
     def series(self, field: str, from_s: int, to_s: int) -> F64:
         """Return one field per second `[to_s - from_s]`, 0 where nothing was decided."""
         column, nothing = FIELDS.index(field), np.zeros(len(FIELDS))
@@ -112,6 +128,11 @@ class Ledger:
         rows = [cells for second, cells in self.calibration.items() if from_s <= second < to_s]
         total: F64 = np.sum(rows, axis=0) if rows else np.zeros((BINS, 3))
         return total
+
+
+def user_rows(truth: Truth) -> int:
+    """Return how many rows the books by user have in this world."""
+    return min(len(truth.users.ids), USER_ROWS)
 
 
 def calibration_bin(p: F64) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

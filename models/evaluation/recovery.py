@@ -7,7 +7,8 @@ seconds up to it (a trailing mean, which counts against the policy). The level i
 seconds. The policy has recovered at the first lag from there on whose excess is at most `TOLERANCE` of the
 jump. A jump below `LEAST_JUMP` is none: a policy that the shift does not hurt has nothing to recover from.
 
-The interval is a percentile bootstrap over the cuts. Legend: N cuts, L = before + horizon seconds.
+The interval is a percentile bootstrap over the cuts; that of a single cut is not known.
+Legend: N cuts, L = before + horizon seconds.
 """
 
 from __future__ import annotations
@@ -116,19 +117,21 @@ def cut(values: Sequence[F64], oracles: Sequence[F64], shifts: Sequence[int]) ->
 def recovery(
     cuts: Cuts, *, level: float = 0.95, tolerance: float = TOLERANCE, replicates: int = 500, seed: int = 0
 ) -> Recovery:
-    """Return how a policy recovered; see the module for the rule. One cut is its own interval."""
+    """Return how a policy recovered; see the module for the rule."""
     n = len(cuts.value)
     if not n or not cuts.before or cuts.horizon_s < SMOOTH_S:
         return Recovery(0, _NOTHING, float("nan"), float("nan"), 0.0, np.zeros(0))
     excess, before = cuts.excess()
     back = back_after(excess, tolerance)
-    drawn = np.random.default_rng(seed).integers(0, n, (replicates if n > 1 else 0, n))
-    again = [back_after(cuts.excess(rows.tolist())[0], tolerance) for rows in drawn] or [back]
-    edges = [(1 - level) / 2, (1 + level) / 2]
-    low, high = (float(q) for q in np.quantile(again, edges, method="inverted_cdf"))
     jump, half = float(excess[:JUMP_WITHIN_S].max()), back_after(excess, 0.5)
     if jump < LEAST_JUMP:
         return Recovery(n, _NOTHING, float("nan"), before, jump, excess)
+    if n == 1:
+        return Recovery(1, Interval(back, float("nan"), float("nan")), half, before, jump, excess)
+    drawn = np.random.default_rng(seed).integers(0, n, (replicates, n))
+    again = [back_after(cuts.excess(rows.tolist())[0], tolerance) for rows in drawn]
+    edges = [(1 - level) / 2, (1 + level) / 2]
+    low, high = (float(q) for q in np.quantile(again, edges, method="inverted_cdf"))
     return Recovery(n, Interval(back, min(low, back), max(high, back)), half, before, jump, excess)
 
 

@@ -21,6 +21,7 @@ from models.domain.decision import Decision
 from models.domain.events import Request
 
 from .draws import F64, uniform
+from .ledger import user_rows
 from .loop import Delivered, Rules
 from .population import I64
 from .truth import Truth
@@ -45,6 +46,8 @@ class Referee:
         self.share = judged_share(len(truth.ads))
         self.by_second: dict[int, F64] = {}
         """`[2]` per second: true value of the judged decisions, and of the best slates in their place."""
+        self.by_user: F64 = np.zeros((2, user_rows(truth)))
+        """`[2, rows]`: the same over the whole run, by rows of users as in `Ledger.by_user`."""
 
     def follow(self, batch: Sequence[Delivered], decisions: Sequence[Decision]) -> None:
         """Take in a batch of events with the decisions that it called for."""
@@ -95,6 +98,8 @@ class Referee:
         worth = visible * self.truth.value_micros(rows, examined * pctr, pcvr)
         for second, value in zip(self.truth.second(time_ms[owner]).tolist(), worth.tolist(), strict=True):
             self.by_second.setdefault(second, np.zeros(2))[which] += value
+        places = self.by_user.shape[1]
+        self.by_user[which] += np.bincount(user[owner] % places, weights=worth, minlength=places)
 
     def series(self, from_s: int, to_s: int) -> tuple[F64, F64]:
         """Return value and best value per second `[to_s - from_s]` each, 0 where nothing was judged."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .bootstrap import Interval, mean_interval
+from .bootstrap import Interval
 from .draws import F64
+from .intervals import LOSS, Estimate, interval_of, ratio_of_sums
 
 
 def regret(value: F64, oracle: F64) -> float:
@@ -16,10 +17,18 @@ def regret(value: F64, oracle: F64) -> float:
     return 1 - float(value.sum()) / total if total else float("nan")
 
 
-def regret_interval(values: Sequence[F64], oracles: Sequence[F64], level: float = 0.95) -> Interval:
-    """Return the mean regret over seeds with its interval; `values[i]` and `oracles[i]` are of seed i."""
-    per_seed = [regret(v, o) for v, o in zip(values, oracles, strict=True)]
-    return mean_interval(np.array(per_seed), level)
+def regret_interval(
+    values: Sequence[F64], oracles: Sequence[F64], users: Sequence[tuple[F64, F64]] = ()
+) -> Interval:
+    """Return the mean regret over seeds with its interval; `values[i]` and `oracles[i]` are of seed i.
+
+    `users[i]` are both values by user, the same users in both `[U]`: what the spread over users is taken
+    from. Without it a single seed has no interval.
+    """
+    worlds = [Estimate(regret(v, o)) for v, o in zip(values, oracles, strict=True)]
+    for i, pair in enumerate(users):
+        worlds[i] = ratio_of_sums(*pair)._replace(value=worlds[i].value)
+    return interval_of(worlds, LOSS)
 
 
 def regret_curve(values: Sequence[F64], oracles: Sequence[F64], bin_s: int) -> F64:
@@ -31,10 +40,8 @@ def regret_curve(values: Sequence[F64], oracles: Sequence[F64], bin_s: int) -> F
     return curve
 
 
-def regret_band(values: Sequence[F64], oracles: Sequence[F64], bin_s: int, level: float = 0.95) -> F64:
+def regret_band(values: Sequence[F64], oracles: Sequence[F64], bin_s: int) -> F64:
     """Return the interval over seeds of each bin of `regret_curve` `[bins, 2]`; nan for a single seed."""
     curves = np.stack([regret_curve([v], [o], bin_s) for v, o in zip(values, oracles, strict=True)])
-    if len(curves) < 2:
-        return np.full((curves.shape[1], 2), np.nan)
-    found = [mean_interval(column, level) for column in curves.T]
+    found = [interval_of([Estimate(each) for each in column], LOSS) for column in curves.T.tolist()]
     return np.array([[each.low, each.high] for each in found]).reshape(-1, 2)

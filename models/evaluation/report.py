@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 import msgspec
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -42,14 +43,18 @@ def score_bars(decision: Decision) -> list[ScoreBar]:
 
 
 def percent(interval: Interval, digits: int = 2) -> str:
-    """Return a share and its half-width in per cent."""
+    """Return a share and its half-width, where it is known, in per cent; "-" for no share."""
+    if np.isnan(interval.value):
+        return "-"
     half = 50 * (interval.high - interval.low)
     value = f"{100 * interval.value:.{digits}f} %"
     return f"{value} ± {half:.{digits}f}" if half > 0 else value
 
 
 def money(interval: Interval) -> str:
-    """Return an amount with thin spaces between thousands, and its half-width."""
+    """Return an amount with thin spaces between thousands, and its half-width, where known; "-" for none."""
+    if np.isnan(interval.value):
+        return "-"
     half = (interval.high - interval.low) / 2
     value = f"{interval.value:,.0f}".replace(",", "\u2009")
     return f"{value} ± {half:,.0f}".replace(",", "\u2009") if half > 0 else value
@@ -57,7 +62,7 @@ def money(interval: Interval) -> str:
 
 def best_row(rows: Sequence[PolicyRow]) -> str:
     """Return the name of the policy with the least regret that is no oracle, "" without rows."""
-    own = [row for row in rows if "oracle" not in row.name]
+    own = [row for row in rows if "oracle" not in row.name and np.isfinite(row.regret.value)]
     return min(own, key=lambda row: row.regret.value).name if own else ""
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from models.domain.errors import SettingError
 
-from .bootstrap import Interval, mean_interval
 from .draws import F64
 from .ledger import Ledger
 from .loop import Delivered, LoopPolicy
@@ -109,9 +108,9 @@ class Simulation:
         pairs = [referee.series(first, first + self.seconds) for referee in self.referees[name]]
         return [value for value, _ in pairs], [bound for _, bound in pairs]
 
-    def per_seed(self, name: str, figure: Callable[[dict[str, float]], float]) -> Interval:
-        """Return a figure of the totals, averaged over the seeds with its interval."""
-        return mean_interval(np.array([figure(ledger.totals()) for ledger in self.ledgers[name]]))
+    def books(self, name: str) -> list[tuple[Ledger, Ledger]]:
+        """Return the policy's ledger beside the oracle's, one pair per seed."""
+        return list(zip(self.ledgers[name], self.ledgers["oracle"], strict=True))
 
     def shifts(self) -> list[int]:
         """Return the seconds after the start at which tastes shift within the run."""

@@ -73,7 +73,7 @@ def _regret(report: Mapping[str, Any], policies: Policies) -> Lines:
     return Lines(
         "Regret over time",
         "Share of the best slate's value that is lost, decision by decision in the state that the policy "
-        "led to, per 10 s; bands: 95 % intervals over seeds. Dashed: interests shift.",
+        "led to, per 10 s; bands: 95 % intervals over worlds. Dashed: interests shift.",
         "seconds", "regret", curves, bands, marks=report["shifts_s"], level=0.0,
     )  # fmt: skip
 
@@ -102,7 +102,7 @@ def _charts(report: Mapping[str, Any], policies: Policies) -> list[Lines | Dots]
 def _dots(policies: Policies) -> Dots:
     return Dots(
         "Clicks, as a share of the oracle's",
-        "Expected clicks over the whole run; lines: 95 % intervals over seeds.",
+        "Expected clicks over the whole run; lines: 95 % intervals.",
         "share of the oracle's clicks",
         {name: interval(found["clicks_share_of_oracle"]) for name, found in policies.items()},
         level=1.0, level_name="the oracle", percent=True,
@@ -123,12 +123,11 @@ def _calibration(policies: Policies) -> Lines:
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
-    seeds = len(report["seeds"])
     return [
         "A simulated world: a lift in it says nothing of yours. All policies met the same users.",
         f"Regrets: {report['regrets']}",
         *report["notes"],
         "CTR, CVR and value are expectations under the world's truth; revenue is what counted events pay.",
-        "One seed has no interval." if seeds == 1 else f"Intervals: Student's, over {seeds} seeds.",
+        report["intervals"],
         f"Calibration counts from second {report['ece_from_s']} on.",
     ]

@@ -1,8 +1,8 @@
-"""What a simulation found, as JSON takes it: every figure with its interval over seeds."""
+"""What a simulation found, as JSON takes it: every figure with its interval (`INTERVALS`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,37 +10,18 @@ import numpy as np
 
 from . import new_ads as life
 from . import recovery as back
-from .bootstrap import Interval, mean_interval
+from .bootstrap import Interval
 from .budgets import daily_budgets, overspend, waived_micros
 from .draws import F64
+from .intervals import AMOUNT, SHARE, Estimate, Link, interval_of
 from .ledger import Ledger
 from .regret import regret_band, regret_curve, regret_interval
 from .simulate import Simulation
+from .simulation_figures import FIGURES, against
 
 WARM_UP_S = 60
 """Calibration counts from here on, or from the middle of a run of less than twice this."""
 CURVE_BIN_S = 10
-
-
-def _ratio(top: str, bottom: str) -> Callable[[dict[str, float]], float]:
-    return lambda sums: sums[top] / sums[bottom] if sums[bottom] else 0.0
-
-
-FIGURES: dict[str, Callable[[dict[str, float]], float]] = {
-    "ctr": _ratio("expected_clicks", "expected_impressions"),
-    "cvr": _ratio("expected_conversions", "expected_clicks"),
-    "revenue_micros": lambda sums: sums["revenue_micros"],
-    "value_micros": lambda sums: sums["value_micros"],
-    "charged_micros": lambda sums: sums["charged_micros"],
-    "value_per_spend": _ratio("value_micros", "charged_micros"),
-    "observed_ctr": _ratio("clicks", "impressions"),
-    "new_ad_impression_share": _ratio("new_impressions", "expected_impressions"),
-    "new_ad_ctr": _ratio("new_clicks", "new_impressions"),
-}
-"""Figures of a policy. CTR and CVR are expected ones, in truth; revenue is what the counted events pay at
-the ads' bids, value the same in expectation, charged what the decisions' own prices came to. The baselines
-charge the bid, the product the price of its auction: value per spend compares policies of one kind only."""
-
 
 BUDGET_NOTE = (
     "Campaigns have daily budgets, and every policy obeys them. The oracle and the other baselines serve "
@@ -57,19 +38,18 @@ def warm_up_s(seconds: int) -> int:
 
 
 def policy_report(run: Simulation, name: str) -> dict[str, Any]:
-    """Return the figures of one policy: each a value with its interval over seeds."""
+    """Return the figures of one policy: each a value with its interval."""
     values, oracles = run.series(name), run.series("oracle")
     judged, bounds = run.judged(name)
     warm = run.config.start_s + warm_up_s(run.seconds)
     ledgers = run.ledgers[name]
     band = regret_band(judged, bounds, CURVE_BIN_S)
-    figures = {key: _json(run.per_seed(name, figure)) for key, figure in FIGURES.items()}
     return {
-        **figures,
-        "regret": _json(regret_interval(values, oracles)),
-        "regret_in_place": _json(regret_interval(judged, bounds)),
-        "clicks_share_of_oracle": _json(_over(_click_shares(ledgers, run.ledgers["oracle"]))),
-        "ece": _json(_over([ledger.calibration_error(warm) for ledger in ledgers])),
+        **{key: _json(figure.over(ledgers)) for key, figure in FIGURES.items()},
+        "regret": _json(regret_interval(values, oracles, _earned(run, name))),
+        "regret_in_place": _json(regret_interval(judged, bounds, _in_place(run, name))),
+        "clicks_share_of_oracle": _json(_of_oracles(run, name, "expected_clicks")),
+        "ece": _json(_over([ledger.calibration_error(warm) for ledger in ledgers], AMOUNT)),
         "calibration": _calibration(ledgers, warm),
         "regret_curve": _curve(regret_curve(values, oracles, CURVE_BIN_S)),
         "regret_in_place_curve": _curve(regret_curve(judged, bounds, CURVE_BIN_S)),
@@ -79,8 +59,18 @@ def policy_report(run: Simulation, name: str) -> dict[str, Any]:
         "recovery_against_oracle_s": _json(_against_oracle(values, oracles, run.shifts())),
         "new_ads": _new_ads(run, name),
         **_budget_figures(run, name),
-        "impressions_per_s": run.per_seed(name, lambda sums: sums["impressions"]).value / run.seconds,
+        "impressions_per_s": _per_second(run, name, "impressions"),
     }
+
+
+def _earned(run: Simulation, name: str) -> list[tuple[F64, F64]]:
+    """Return what the policy and the oracle earned by row of users, per seed."""
+    return [(ours.of_users("value_micros"), best.of_users("value_micros")) for ours, best in run.books(name)]
+
+
+def _in_place(run: Simulation, name: str) -> list[tuple[F64, F64]]:
+    """Return the judged decisions' value and that of the best slates by row of users, per seed."""
+    return [(referee.by_user[0], referee.by_user[1]) for referee in run.referees[name]]
 
 
 def _budget_figures(run: Simulation, name: str) -> dict[str, Any]:
@@ -95,14 +85,18 @@ def _budget_figures(run: Simulation, name: str) -> dict[str, Any]:
         for ledger, referee in zip(run.ledgers[name], run.referees[name], strict=True)
     ]
     return {
-        "overspend": _json(mean_interval(np.array([overspend(*each) for each in books]))),
-        "waived_micros": _json(mean_interval(np.array([waived_micros(*each) for each in books]))),
+        "overspend": _json(_over([overspend(*each) for each in books], AMOUNT)),
+        "waived_micros": _json(_over([waived_micros(*each) for each in books], AMOUNT)),
     }
 
 
-def _click_shares(ledgers: Sequence[Ledger], oracles: Sequence[Ledger]) -> list[float]:
-    clicks = [[x.totals()["expected_clicks"] for x in of] for of in (ledgers, oracles)]
-    return [ours / best if best else float("nan") for ours, best in zip(*clicks, strict=True)]
+def _of_oracles(run: Simulation, name: str, field: str) -> Interval:
+    """Return a sum per sum of the oracle's; more than 1 where the policy has more of it."""
+    return interval_of([against(*pair, field) for pair in run.books(name)], AMOUNT)
+
+
+def _per_second(run: Simulation, name: str, field: str) -> float:
+    return float(np.mean([ledger.totals()[field] for ledger in run.ledgers[name]])) / run.seconds
 
 
 def _against_oracle(values: Sequence[F64], oracles: Sequence[F64], shifts: Sequence[int]) -> Interval:
@@ -134,9 +128,11 @@ def _recovery(found: back.Recovery) -> dict[str, Any]:
 
 
 def _new_ads(run: Simulation, name: str) -> dict[str, Any]:
-    pairs = zip(run.ledgers[name], run.ledgers["oracle"], strict=True)
-    lives = [asdict(life.new_ads(ledger, oracle, run.config.start_s)) for ledger, oracle in pairs]
-    return {key: _json(_over([each[key] for each in lives])) for key in lives[0]}
+    lives = [asdict(life.new_ads(*pair, run.config.start_s)) for pair in run.books(name)]
+    links = {key: SHARE if key.endswith("_share") else AMOUNT for key in lives[0]}
+    told = {key: _json(_over([each[key] for each in lives], links[key])) for key in links}
+    # a ratio of two sums over the same users, so this one has an interval in a single world
+    return {**told, "value_of_oracles": _json(_of_oracles(run, name, "new_value_micros"))}
 
 
 REGRETS = (
@@ -146,6 +142,17 @@ REGRETS = (
     "It stays up while a good ad waits to be found, so it is the higher of the two. recovery_s is counted in "
     "regret_in_place, recovery_against_oracle_s in regret, which rises and falls with the oracle's repeats."
 )
+
+
+INTERVALS = {
+    False: "Intervals: 95 %, over the users of this one world: what other users of the same ads, tastes and "
+    "shifts might have made of it, the oracle's run with the same users. They say nothing of other worlds. "
+    "Recovery's is over shifts. Where a figure is no ratio of sums over users (ECE, ads tried, overspend, "
+    "recovery from a single shift) its ends are not known: `--seeds` gives it an interval.",
+    True: "Intervals: 95 %, over worlds, one per seed (Student's, on no less than the spread over users "
+    "within them). Recovery's is over the shifts of all worlds.",
+}
+"""What the intervals cover: over users of a single world, over worlds where there are several."""
 
 
 def simulation_report(run: Simulation) -> dict[str, Any]:
@@ -160,16 +167,15 @@ def simulation_report(run: Simulation) -> dict[str, Any]:
         "ece_from_s": warm_up_s(run.seconds),
         "recovery_rule": back.RULE,
         "regrets": REGRETS,
+        "intervals": INTERVALS[len(run.seeds) > 1],
         "notes": [BUDGET_NOTE] if run.config.inventory.budget_share else [],
         "policies": {name: policy_report(run, name) for name in run.ledgers},
     }
 
 
-def _over(values: Sequence[float]) -> Interval:
-    """Return the mean over the seeds; not finite where one is not."""
-    if not np.isfinite(values).all():
-        return Interval(float("nan"), float("nan"), float("nan"))
-    return mean_interval(np.asarray(values, dtype=np.float64))
+def _over(values: Sequence[float], link: Link) -> Interval:
+    """Return the mean over worlds of a figure whose spread over users is not known."""
+    return interval_of([Estimate(value) for value in values], link)
 
 
 def _json(interval: Interval) -> dict[str, float | None]:

@@ -25,6 +25,8 @@ def _seconds(value: float | None) -> str:
 def _span(found: Mapping[str, float | None], scale: float = 1.0, digits: int = 0) -> str:
     if found["value"] is None:
         return "-"
+    if found["low"] is None:
+        return f"{scale * found['value']:.{digits}f}"
     low, high = (
         "inf" if found[end] is None else f"{scale * (found[end] or 0):.{digits}f}" for end in ("low", "high")
     )
@@ -32,7 +34,7 @@ def _span(found: Mapping[str, float | None], scale: float = 1.0, digits: int = 0
 
 
 def _share(found: Mapping[str, float | None]) -> str:
-    return "-" if found["value"] is None else percent(interval(found), 1)
+    return percent(interval(found), 1)
 
 
 def recovery_table(report: Mapping[str, Any], policies: Policies) -> Table:

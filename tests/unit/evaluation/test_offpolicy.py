@@ -13,7 +13,6 @@ from connectors.open_bandit import read_open_bandit
 from models.domain.errors import LogError
 from models.evaluation.bootstrap import (
     jackknife_error,
-    mean_interval,
     ratio_interval,
     resampled_sums,
     sums_by,
@@ -238,12 +237,6 @@ def test_resampling_keeps_the_mean_and_is_seeded():
     np.testing.assert_array_equal(drawn, resampled_sums(sums, 3000, seed=5))
     assert drawn.mean() == pytest.approx(sums.sum(), rel=0.01)
     assert drawn.std() == pytest.approx(sums.std() * 10, rel=0.1)
-
-
-def test_the_interval_over_seeds_is_students():
-    found = mean_interval(np.array([1.0, 2.0, 3.0]))
-    assert found.high - found.value == pytest.approx(4.302653 / np.sqrt(3), rel=1e-5)
-    assert mean_interval(np.array([2.0])).low == 2.0
 
 
 def test_every_estimator_finds_the_truth_on_a_large_log():

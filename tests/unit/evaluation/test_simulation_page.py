@@ -70,6 +70,36 @@ def test_a_run_of_one_second_has_a_page():
     assert "Policies in a closed loop" in simulation_page(told)
 
 
+class Silent:
+    """A policy that never shows anything."""
+
+    def recall(self, decisions):
+        """Remember nothing."""
+
+    def decide_batch(self, batch):
+        """Decide nothing."""
+        return []
+
+
+def test_a_policy_that_shows_nothing_has_no_rates_and_a_page():
+    run = run_policies(WORLD, {"silent": lambda world: Silent()}, 5, seeds=(0,))
+    told = json.loads(json.dumps(simulation_report(run), allow_nan=False))
+    silent = told["policies"]["silent"]
+    for rate in ("ctr", "cvr", "observed_ctr", "value_per_spend", "new_ad_ctr", "new_ad_impression_share"):
+        assert silent[rate] == {"value": None, "low": None, "high": None}, rate
+    assert silent["revenue_micros"]["value"] == 0
+    assert silent["regret"] == {"value": 1.0, "low": None, "high": None}
+    assert "<td>silent</td><td>-</td><td>-</td><td>0</td><td>100.0 %</td>" in simulation_page(told)
+
+
+def test_unknown_ends_are_left_out_of_the_page_and_known_ones_shown():
+    told = simulation_report(run_policies(WORLD, {"random": BASELINES["random"]}, 5, seeds=(0,)))
+    page = re.sub(r"<svg.*?</svg>", "", simulation_page(told), flags=re.S)
+    ctr = told["policies"]["random"]["ctr"]
+    assert f"± {50 * (ctr['high'] - ctr['low']):.2f}" in page
+    assert not re.search(r"\b(nan|inf|None)\b", page)
+
+
 def test_calibration_counts_after_the_warm_up_or_the_middle_of_a_short_run():
     assert (warm_up_s(600), warm_up_s(60), warm_up_s(1)) == (60, 30, 0)
 
