@@ -71,6 +71,21 @@ def installed_policies() -> list[str]:
     return [name for name in POLICIES if name != "vw" or find_spec("vowpalwabbit") is not None]
 
 
+def names_in(text: str) -> list[str]:
+    """Return the policies of a comma-separated text, each once; empty places are left out.
+
+    Raises
+    ------
+    SettingError
+        where it holds no name at all.
+
+    """
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise SettingError.expected("policies", got=text, expected=f"some of {POLICIES}", fix="name one")
+    return names
+
+
 def makers(names: Sequence[str], models: Models) -> dict[str, MakePolicy]:
     """Return what makes each of these policies.
 

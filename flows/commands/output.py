@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,13 @@ SettingsFile = Annotated[
 console = Console(stderr=True)
 
 
+def a_number(value: float) -> float:
+    """Return an option's value; refuse nan, which no `min` and no `max` refuses."""
+    if math.isnan(value):
+        raise typer.BadParameter("got nan, expected a number. Fix: give one.")
+    return value
+
+
 def say(figures: Mapping[str, Any], as_json: bool, title: str = "") -> None:
     """Print the figures of a command on standard output."""
     if as_json:
@@ -29,8 +37,14 @@ def say(figures: Mapping[str, Any], as_json: bool, title: str = "") -> None:
         return
     table = Table("what", "value", title=title or None, title_justify="left")
     for name, value in flat(figures):
-        table.add_row(name, f"{value:,.4g}" if isinstance(value, float) else f"{value}")
+        table.add_row(name, _cell(value))
     Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value}"
 
 
 def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

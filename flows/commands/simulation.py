@@ -9,7 +9,10 @@ import orjson
 import typer
 
 from .data import read_world
-from .output import AsJson, console, say
+from .output import AsJson, a_number, console, say
+
+MOST = 10_000_000
+"""Of users, ads, minutes and seconds."""
 
 
 def register(app: typer.Typer) -> None:
@@ -34,25 +37,34 @@ def demo(
 
 
 def simulate(
-    users: Annotated[int | None, typer.Option(help="Users of the world.")] = None,
-    ads: Annotated[int | None, typer.Option(help="Ads of the first catalogue.")] = None,
+    users: Annotated[int | None, typer.Option(help="Users of the world.", min=1, max=MOST)] = None,
+    ads: Annotated[int | None, typer.Option(help="Ads of the first catalogue.", min=1, max=MOST)] = None,
     seconds: Annotated[int, typer.Option(help="How long each world runs, in its own time.", min=1)] = 600,
-    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Worlds per policy, for the intervals.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="First seed.", min=0)] = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(help="Worlds per policy; intervals: for one over its users, else over worlds.", min=1),
+    ] = 1,
     world: Annotated[
         Path | None, typer.Option(help="TOML file with the world's difficulty.", exists=True, dir_okay=False)
     ] = None,
     policies: Annotated[
         str | None, typer.Option(help="Comma-separated names; all, vw only where it is installed.")
     ] = None,
-    train_minutes: Annotated[float, typer.Option(help="CPU minutes for each world's model.")] = 2.0,
-    history: Annotated[float, typer.Option(help="Seconds of log before that all have read.")] = 600.0,
+    train_minutes: Annotated[
+        float,
+        typer.Option(help="CPU minutes for each world's model.", min=0.001, max=MOST, callback=a_number),
+    ] = 2.0,
+    history: Annotated[
+        float,
+        typer.Option(help="Seconds of log before that all have read.", min=0, max=MOST, callback=a_number),
+    ] = 600.0,
     folder: Annotated[Path, typer.Option(help="Where the worlds' models go.")] = Path("build/simulate"),
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run policies side by side in the same simulated worlds."""
-    from flows.simulated import Models, installed_policies, makers
+    from flows.simulated import Models, installed_policies, makers, names_in
     from models.evaluation.simulate import run_policies
     from models.evaluation.simulation_page import brief, simulation_page
     from models.evaluation.simulation_report import simulation_report
@@ -60,7 +72,7 @@ def simulate(
     from models.evaluation.world_config import resized
 
     config = resized(read_world(world), users=users, ads=ads, seed=seed)
-    names = installed_policies() if policies is None else [name.strip() for name in policies.split(",")]
+    names = installed_policies() if policies is None else names_in(policies)
     models = Models(folder, train_minutes, history)
     chosen = makers(names, models)
     told: set[tuple[str, int]] = set()

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from models.domain.errors import SettingError
+from models.domain.errors import ImpulseError, SettingError
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Sd = Annotated[float, Meta(ge=0, le=10)]
@@ -177,18 +177,30 @@ def parse_world(text: str, name: str = "world.toml") -> WorldConfig:
     try:
         return msgspec.toml.decode(text, type=WorldConfig)
     except msgspec.DecodeError as error:
-        raise SettingError.expected(
-            f"world file {name}",
-            got=str(error),
-            expected="TOML with the sections and fields of WorldConfig",
-            fix="correct or remove that line",
-        ) from error
+        raise _refused(f"world file {name}", error, "correct or remove that line") from error
 
 
 def resized(
     config: WorldConfig, *, users: int | None = None, ads: int | None = None, seed: int | None = None
 ) -> WorldConfig:
-    """Return the same world with another number of users or ads, or of another seed."""
-    replace = msgspec.structs.replace
-    sizes = replace(config.sizes, users=users or config.sizes.users, ads=ads or config.sizes.ads)
-    return replace(config, sizes=sizes, seed=config.seed if seed is None else seed)
+    """Return the same world with another number of users or ads, or of another seed; None keeps it.
+
+    Raises
+    ------
+    SettingError
+        A number is outside its range; the message names the field.
+
+    """
+    given = {name: count for name, count in (("users", users), ("ads", ads)) if count is not None}
+    sizes = msgspec.structs.replace(config.sizes, **given)
+    changed = msgspec.structs.replace(config, sizes=sizes, seed=config.seed if seed is None else seed)
+    try:
+        msgspec.convert(msgspec.to_builtins(changed), WorldConfig)
+    except msgspec.ValidationError as error:
+        raise _refused("world", error, "give another number") from error
+    return changed
+
+
+def _refused(what: str, error: msgspec.DecodeError, fix: str) -> ImpulseError:
+    expected = "the sections, fields and ranges of WorldConfig"
+    return SettingError.expected(what, got=str(error), expected=expected, fix=fix)

@@ -46,6 +46,12 @@ def test_a_wrong_world_file_is_refused_by_name(text, names):
         parse_world(text)
 
 
+@pytest.mark.parametrize("change", [{"users": 0}, {"users": -5}, {"ads": -1}, {"seed": 2**32}, {"seed": -1}])
+def test_a_world_is_not_resized_beyond_its_ranges_and_the_field_is_named(change):
+    with pytest.raises(SettingError, match=f"world: .*{next(iter(change))}.*Fix"):
+        resized(WorldConfig(), **change)
+
+
 def test_a_world_can_be_resized_and_reseeded_without_other_changes():
     config = resized(WorldConfig(), users=10, seed=3)
     assert (config.sizes.users, config.sizes.ads, config.seed) == (10, WorldConfig().sizes.ads, 3)

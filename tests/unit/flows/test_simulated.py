@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.simulated import POLICIES, Models, installed_policies, makers
+from flows.simulated import POLICIES, Models, installed_policies, makers, names_in
 from models.domain.errors import SettingError
 from models.evaluation.simulate import judged_run
 from models.evaluation.world_config import Sizes, Traffic, WorldConfig
@@ -13,6 +13,16 @@ QUIET = WorldConfig(sizes=Sizes(users=10, ads=10), traffic=Traffic(requests_per_
 def test_an_unknown_policy_is_refused_by_name(tmp_path):
     with pytest.raises(SettingError, match="nobody"):
         makers(["random", "nobody"], Models(tmp_path, 0.01, 1))
+
+
+def test_policies_are_named_once_and_empty_places_are_left_out():
+    assert names_in("random, impulse,,random,") == ["random", "impulse"]
+
+
+@pytest.mark.parametrize("text", ["", " , ,"])
+def test_a_list_without_a_policy_is_refused(text):
+    with pytest.raises(SettingError, match=r"policies.*Fix: name one"):
+        names_in(text)
 
 
 def test_every_policy_has_a_maker(tmp_path):
