@@ -25,6 +25,7 @@ from models.domain.decision import DeadLetter, Decision, Interest, Outcome, Part
 from models.domain.errors import SettingError
 from models.domain.events import Context, Event
 from models.domain.policy import Attribution, Cap, Exploration, Policy, Triggers
+from models.evaluation.world_config import WorldConfig
 
 _INSIDE = (Context, Ad, Creative, Policy, Cap, Exploration, Triggers, Attribution)
 _LEAVING = (Decision, Slot, Parts, Presentation, Outcome, Interest, DeadLetter)
@@ -114,6 +115,25 @@ def events_reference() -> str:
     return "\n".join(parts)
 
 
+def world_reference() -> str:
+    """Return what the world file and each of its sections is for, with a Markdown table of its fields."""
+    return "\n".join(_world_section(name, kind) for name, kind in _sections("", WorldConfig))
+
+
+def _sections(name: str, kind: type[msgspec.Struct]) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    yield name, kind
+    for field in _shape(kind).fields:
+        if isinstance(field.type, inspect.StructType):
+            yield from _sections(f"{name}.{field.encode_name}".lstrip("."), field.type.cls)
+
+
+def _world_section(name: str, kind: type[msgspec.Struct]) -> str:
+    fields = [field for field in _shape(kind).fields if not isinstance(field.type, inspect.StructType)]
+    rows = [(f"`{field.encode_name}`", _type(field.type), f"`{_told(field)}`") for field in fields]
+    heading = f"`[{name}]`: {_one_line(kind.__doc__)}" if name else _one_line(kind.__doc__)
+    return f"{heading}\n\n{_table(('field', 'type and range', 'default'), rows)}"
+
+
 def _kinds(union: Any) -> Iterator[type[msgspec.Struct]]:
     for kind in get_args(union):
         yield from _kinds(kind) if get_args(kind) else (kind,)
@@ -124,22 +144,30 @@ def _tag(kind: type[msgspec.Struct]) -> str:
 
 
 def _fields_of(kind: type[msgspec.Struct]) -> str:
+    fields = _shape(kind).fields
+    return ", ".join(_field(field) for field in fields if field.name not in ("id", "event_time"))
+
+
+def _shape(kind: type[msgspec.Struct]) -> inspect.StructType:
     shape = inspect.type_info(kind)
     assert isinstance(shape, inspect.StructType), kind
-    return ", ".join(_field(field) for field in shape.fields if field.name not in ("id", "event_time"))
+    return shape
 
 
 def _field(field: inspect.Field) -> str:
     told = f"`{field.encode_name}` {_type(field.type)}"
     if field.required:
         return told
-    made = field.default_factory
-    if made is field.default:  # neither: the field is left out where it is not told
+    if field.default_factory is field.default:  # neither: the field is left out where it is not told
         return f"{told}, may be absent"
+    return f"{told} = {_told(field)}"
+
+
+def _told(field: inspect.Field) -> str:
+    """Return the default of a field that has one, as JSON."""
+    made = field.default_factory
     value = field.default if made is msgspec.NODEFAULT else made()
-    if isinstance(value, msgspec.Struct):
-        return f"{told} = {{}}"
-    return f"{told} = {msgspec.json.encode(value).decode()}"
+    return "{}" if isinstance(value, msgspec.Struct) else msgspec.json.encode(value).decode()
 
 
 def _type(kind: inspect.Type) -> str:
@@ -155,7 +183,9 @@ def _type(kind: inspect.Type) -> str:
         case inspect.DictType():
             return f"{{{_type(kind.key_type)}: {_type(kind.value_type)}}}"
         case inspect.VarTupleType() | inspect.ListType():
-            return f"[{_type(kind.item_type)}]"
+            return f"[{_type(kind.item_type)}]" + (
+                f" of at least {kind.min_length}" if kind.min_length else ""
+            )
         case inspect.TupleType():
             return f"[{', '.join(_type(inner) for inner in kind.item_types)}]"
         case inspect.LiteralType():
@@ -164,15 +194,16 @@ def _type(kind: inspect.Type) -> str:
             return _scalar(kind)
 
 
+_SIGNS = {"gt": ">", "ge": "≥", "le": "≤", "lt": "<"}
+
+
 def _scalar(kind: Any) -> str:
     name = type(kind).__name__.removesuffix("Type").lower()
     pattern = getattr(kind, "pattern", None)
     if pattern:
         return " / ".join(f'"{word}"' for word in re.findall(r"[a-z]+", pattern))
-    bounds = (getattr(kind, "gt", None), getattr(kind, "ge", None), getattr(kind, "le", None))
-    signs = [
-        f"{sign} {bound:,}" for sign, bound in zip((">", "≥", "≤"), bounds, strict=True) if bound is not None
-    ]
+    bounds = {sign: getattr(kind, name, None) for name, sign in _SIGNS.items()}
+    signs = [f"{sign} {bound:,}" for sign, bound in bounds.items() if bound is not None]
     longest = getattr(kind, "max_length", None)
     return " ".join([{"str": "text"}.get(name, name), *signs, *([f"≤ {longest}"] if longest else [])])
 
@@ -200,6 +231,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "commands": _commands,
     "settings": settings_reference,
     "events": events_reference,
+    "world": world_reference,
 }
 """What generates each marked part of the README."""
 

@@ -20,7 +20,7 @@ Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Rate = Annotated[float, Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, Meta(gt=0)]
 Logit = Annotated[float, Meta(ge=-20, le=20)]
-Moment = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Moment = Annotated[float, Meta(ge=-(10**9), le=10**9)]
 SecondsOrOff = Annotated[float, Meta(ge=0)]
 
 

@@ -1,7 +1,9 @@
 """The reference that the README is filled in with."""
 
+import re
 from typing import Annotated
 
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -14,9 +16,11 @@ from flows.reference import (
     filled,
     section,
     settings_reference,
+    world_reference,
 )
 from models.domain.errors import SettingError
 from models.domain.events import KINDS
+from models.evaluation.world_config import WorldConfig
 
 MARKED = "# Title\n" + "".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in SECTIONS) + "end\n"
 
@@ -73,10 +77,24 @@ def test_every_kind_of_record_and_its_fields_are_listed():
     assert '`bid_type` "cpm" / "cpc" / "cpa" = "cpc"' in text
 
 
+def test_every_field_of_the_world_file_is_listed_under_its_section_with_range_and_default():
+    parts = re.split(r"^`\[(\w+)\]`: ", world_reference(), flags=re.MULTILINE)
+    tables = {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
+    world = msgspec.to_builtins(WorldConfig())
+    sections = {name: fields for name, fields in world.items() if isinstance(fields, dict)}
+    sections[""] = {name: value for name, value in world.items() if name not in sections}
+    assert tables.keys() == sections.keys()
+    for name, fields in sections.items():
+        assert re.findall(r"^\| `(\w+)` \|", tables[name], re.MULTILINE) == list(fields)
+    assert "| `seed` | int ≥ 0 < 4,294,967,296 | `0` |" in tables[""]
+    assert "| `shift_segment_share` | float ≥ 0 ≤ 1 | `0.4` |" in tables["drift"]
+    assert '| `placements` | [text] of at least 1 | `["feed"]` |' in tables["traffic"]
+
+
 def test_filling_in_replaces_what_stands_between_the_markers_and_nothing_else():
     text = filled(MARKED)
     assert text.startswith("# Title\n<!-- commands -->\n#### ")
-    assert text.endswith("<!-- /events -->\nend\n")
+    assert text.endswith("<!-- /world -->\nend\n")
     assert "old" not in text.splitlines()
     assert filled(text) == text
 
