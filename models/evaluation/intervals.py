@@ -3,7 +3,8 @@
 In one world a figure is a ratio of sums over users, and its standard error the jackknife's, a user's rows
 left out together: what might other users of the very same world (its ads, its segments' tastes, its shifts)
 have made of it? A figure that sets a policy against the oracle is a ratio too, of two runs which the same
-users met with the same requests, so what they share cancels.
+users met with the same requests, so what they share cancels. A policy that learns has learned from all users
+together; that is held as it is, and only several worlds show how much it varies.
 
 Over several worlds the spread of the figure from one to the next holds the users' part already. With few
 worlds it may come out too small by luck, so it is not taken to be less than the users' part alone:

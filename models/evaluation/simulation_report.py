@@ -146,7 +146,8 @@ REGRETS = (
 
 INTERVALS = {
     False: "Intervals: 95 %, over the users of this one world: what other users of the same ads, tastes and "
-    "shifts might have made of it, the oracle's run with the same users. They say nothing of other worlds. "
+    "shifts might have made of it, the oracle's run with the same users, what a policy learns held as it "
+    "is. They say nothing of other worlds. "
     "Recovery's is over shifts. Where a figure is no ratio of sums over users (ECE, ads tried, overspend, "
     "recovery from a single shift) its ends are not known: `--seeds` gives it an interval.",
     True: "Intervals: 95 %, over worlds, one per seed (Student's, on no less than the spread over users "
