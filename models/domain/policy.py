@@ -81,9 +81,10 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``personal_adjustments`` lets each user's taste per category be learned in their own state.
     ``reserve_micros`` is the least expected revenue of a thousand impressions, before quality and pacing;
     a placement named in ``placements`` may ask for more, and has slots of its own.
-    ``diversity`` is the weight of MMR's penalty for the category of an ad chosen already.
-    ``new_ad_share`` is the least share of decisions that hold an ad with fewer than
-    ``new_ad_impressions`` impressions (0: no guarantee).
+    ``diversity`` is the weight of MMR's penalty for what an ad has in common with one chosen already.
+    ``new_ad_share`` is the share of decisions outside the randomised bucket that owe their last slot to a new
+    ad (0: none): one that came less than ``new_ad_s`` ago, after the catalogue's first minute, and has fewer
+    than ``new_ad_impressions`` impressions; see `models.policy.new_ads`.
     ``expected_dwell`` makes slots say how long the user would stay after a click, where the model tells; it
     ranks nothing.
     """
@@ -107,4 +108,5 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     blocked_advertisers: tuple[str, ...] = ()
     new_ad_share: Fraction = 0.0
     new_ad_impressions: Annotated[int, Meta(ge=0)] = 100
+    new_ad_s: Annotated[int, Meta(ge=1)] = 86_400
     expected_dwell: bool = False
