@@ -24,10 +24,10 @@ from models.domain.catalogue import Ad, Creative
 from models.domain.decision import DeadLetter, Decision, Interest, Outcome, Parts, Presentation, Slot
 from models.domain.errors import SettingError
 from models.domain.events import Context, Event
-from models.domain.policy import Attribution, Cap, Exploration, Policy, Triggers
+from models.domain.policy import Attribution, Cap, Exploration, Placement, Policy, Triggers
 from models.evaluation.world_config import WorldConfig
 
-_INSIDE = (Context, Ad, Creative, Policy, Cap, Exploration, Triggers, Attribution)
+_INSIDE = (Context, Ad, Creative, Policy, Cap, Placement, Exploration, Triggers, Attribution)
 _LEAVING = (Decision, Slot, Parts, Presentation, Outcome, Interest, DeadLetter)
 
 

@@ -127,26 +127,22 @@ def summary(fate: Fate) -> str:
         case "unknown":
             return "the catalogue in force did not hold this ad"
         case "kept_out":
-            return "kept out: " + "; ".join(f"{why.reason}: {why.detail}" for why in fate.why)
+            return f"kept out: {rules_of(fate)}"
         case "not_retrieved":
             assert fate.retrieval is not None
             place = fate.retrieval
             return f"eligible, but number {place.place} of {place.of} in retrieval, which keeps {place.kept}"
         case "not_admitted":
-            return f"retrieved, but not sold: {unsold(fate)}"
+            return f"retrieved, but not sold: {rules_of(fate)}"
         case "outranked":
             return f"competed and lost: {lost(fate)}"
         case _:
             return f"shown in slot {fate.slot}"
 
 
-def unsold(fate: Fate) -> str:
-    """Return why the auction did not admit an ad."""
-    worth = fate.worth
-    assert worth is not None
-    if worth.bid_micros < worth.floor_micros:
-        return f"its bid of {worth.bid_micros} micros is below its floor of {worth.floor_micros}"
-    return f"worth {worth.value_micros} micros per thousand, the reserve is {worth.reserve_micros}"
+def rules_of(fate: Fate) -> str:
+    """Return the rules that keep an ad out, with what each says."""
+    return "; ".join(f"{why.reason}: {why.detail}" for why in fate.why)
 
 
 def lost(fate: Fate) -> str:
@@ -154,8 +150,10 @@ def lost(fate: Fate) -> str:
     assert fate.ranking is not None
     open_slots = [contest for contest in fate.contests if not contest.ruled_out]
     said = f"number {fate.ranking.place} of {fate.ranking.of} by rank value for {fate.ranking.kept} slots"
+    if closed := [f"slot {each.slot} by {each.ruled_out}" for each in fate.contests if each.ruled_out]:
+        said += f"; closed to it: {', '.join(closed)}"
     if not open_slots:
-        return said + "; the rules between the ads of a slate had closed every slot to it"
+        return said
     if fate.bid_needed_micros is None:
         best = max(contest.chance or 0.0 for contest in open_slots)
         return said + f"; in the randomised bucket, its best chance was {best:.3g}"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.learning.compiled import CandidateParts
 from models.policy.auction import CPA, CPM
+from models.policy.standing import FLOOR, OPEN, PLACEMENT_FLOOR, RESERVE, WORTHLESS, Codes
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -70,6 +71,8 @@ class Offers(NamedTuple):
     """-inf for candidates not admitted and for those that earn nothing."""
     deviation: F64
     """Standard deviation of the log rank value under the Thompson draw."""
+    standing: Codes
+    """The rule of the auction that keeps the candidate out (`models.policy.standing`), OPEN for none."""
 
 
 @njit(cache=True)
@@ -92,10 +95,13 @@ def gathered(values: U64, rows: I32) -> U64:
 
 
 @njit(cache=True)
-def appraise(rows: I32, logits: Logits, ads: Ads, nu: float, reserve_micros: int) -> Offers:
+def appraise(
+    rows: I32, logits: Logits, ads: Ads, nu: float, reserve_micros: int, least_micros: I64
+) -> Offers:
     """Return the offers of candidates `[B, K]` (rows of the catalogue, -1 for none).
 
-    ``nu`` scales the Thompson draw; ``reserve_micros`` is the least value that is admitted.
+    ``nu`` scales the Thompson draw; ``least_micros`` `[B]` is the least value that is admitted, of which
+    ``reserve_micros`` is the policy's share.
     """
     offers = _no_offers(rows.shape)
     for b in range(rows.shape[0]):
@@ -104,11 +110,14 @@ def appraise(rows: I32, logits: Logits, ads: Ads, nu: float, reserve_micros: int
             if a < 0:
                 continue
             pctr, pcvr = _probabilities(logits, b, k)
-            value = _value(ads.bid_type[a], ads.bid_micros[a], pctr, pcvr)
+            bid, floor = ads.bid_micros[a], ads.floor_micros[a]
+            value = _value(ads.bid_type[a], bid, pctr, pcvr)
             offers.keys[b, k], offers.campaign[b, k] = ads.keys[a], ads.campaign[a]
-            offers.bid_micros[b, k], offers.floor_micros[b, k] = ads.bid_micros[a], ads.floor_micros[a]
+            offers.bid_micros[b, k], offers.floor_micros[b, k] = bid, floor
             offers.pctr[b, k], offers.pcvr[b, k], offers.value[b, k] = pctr, pcvr, value
-            if value >= reserve_micros and ads.bid_micros[a] >= ads.floor_micros[a]:
+            standing = _admission(value, bid, floor, reserve_micros, least_micros[b])
+            offers.standing[b, k] = standing
+            if standing in (OPEN, WORTHLESS):
                 rank = value * ads.quality[a] / (1.0 + ads.mu[a])
                 offers.rank[b, k] = rank
                 offers.log_rank[b, k] = math.log(rank) if rank > 0.0 else -np.inf
@@ -131,7 +140,20 @@ def _no_offers(shape: tuple[int, int]) -> Offers:
         np.full(shape, -np.inf),
         np.full(shape, -np.inf),
         np.zeros(shape),
+        np.zeros(shape, np.int8),
     )
+
+
+@njit(cache=True)
+def _admission(value: float, bid: int, floor: int, reserve: int, least: int) -> int:
+    """Return the code of what keeps a candidate from being sold."""
+    if value < reserve:
+        return RESERVE
+    if value < least:
+        return PLACEMENT_FLOOR
+    if bid < floor:
+        return FLOOR
+    return OPEN if value > 0.0 else WORTHLESS
 
 
 @njit(cache=True)

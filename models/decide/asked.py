@@ -11,9 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from models.domain.decision import Decision
-from models.domain.events import Request
-from models.domain.ids import key64
-from models.learning.exploration import randomized_users
 from models.policy.bitsets import pack
 from models.policy.eligibility import Eligibility, Situation
 from models.policy.why_not import Why, why_not
@@ -32,6 +29,7 @@ from .decider import (
 from .job import Job
 from .profiles import Profiles
 from .segments import behavioural_segment
+from .terms import Terms, terms_of
 from .view import View
 from .views import ViewBuilder
 
@@ -81,31 +79,35 @@ class Asked(NamedTuple):
     job: Job
     segment: str
     askers: Askers
+    terms: Terms
 
     @classmethod
     def of(cls, compiled: CompiledView, profiles: Profiles, job: Job) -> Asked:
         """Gather what a job's decision is made from."""
         askers = askers_of([Group(profiles, [job])])
         segment = job.context.segment or behavioural_segment(askers.activity()[0])
-        return cls(compiled, profiles, job, segment, askers)
+        terms = terms_of([job], compiled.view.policy, compiled.placements)
+        return cls(compiled, profiles, job, segment, askers, terms)
 
     @property
     def slots(self) -> int:
         """Slots wanted."""
-        event = self.job.event
-        own = event.slots if isinstance(event, Request) else None
-        return own or self.compiled.view.policy.slots
+        return int(self.terms.slots[0])
 
     @property
     def seed(self) -> np.uint64:
         """The seed of every draw of this decision."""
-        return np.uint64(key64(self.job.decision_id))
+        return self.terms.seed[0]
 
     @property
     def randomized(self) -> bool:
         """Whether the user is in the randomised bucket."""
-        users = np.array([key64(self.job.event.user_id)], np.uint64)
-        return bool(randomized_users(users, self.compiled.view.policy.exploration)[0])
+        return bool(self.terms.randomized[0])
+
+    @property
+    def owes_new(self) -> bool:
+        """Whether the last slot is owed to a new ad."""
+        return bool(self.terms.owes_new[0])
 
     def situation(self) -> Situation:
         """Return what the rules are asked with."""
@@ -124,7 +126,7 @@ class Asked(NamedTuple):
 
     def scored(self, eligibility: Eligibility) -> Scored:
         """Return the candidates among eligible ads with their scores."""
-        return score_candidates(self.compiled, self.askers, eligibility, [self.segment])
+        return score_candidates(self.compiled, self.askers, eligibility, [self.segment], self.terms)
 
     def scored_alone(self, row: int) -> Scored:
         """Return the scores of one ad, eligible or not, as its only candidate."""

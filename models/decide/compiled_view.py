@@ -5,6 +5,7 @@ Legend: A ads, S distinct segment rows met so far.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -17,8 +18,11 @@ from models.domain.catalogue import Catalogue
 from models.learning.compiled import CompiledWeights
 from models.policy.auction import CPA, CPM
 from models.policy.caps import CompiledCaps, compile_caps
-from models.policy.diversity import Facets, SlateRules, facets_of, slate_rules
+from models.policy.diversity import SlateRules, slate_rules
 from models.policy.eligibility import Rules
+from models.policy.new_ads import NewAds, new_ads_of
+from models.policy.placements import PlacementRules, places_of
+from models.policy.similarity import Facets
 from models.scorer.features import category_rows
 from models.scorer.interface import AdIndex
 from models.scorer.simd import TILE
@@ -68,12 +72,23 @@ class CompiledView:
     @cached_property
     def facets(self) -> Facets:
         """What the slate's rules compare."""
-        return facets_of(self.rules.columns)
+        return self.rules.facets
 
     @cached_property
     def slate_rules(self) -> SlateRules:
         """The policy's rules between the ads of a slate."""
         return slate_rules(self.view.policy)
+
+    @cached_property
+    def placements(self) -> Mapping[str, PlacementRules]:
+        """What holds at the placements that the policy names."""
+        return places_of(self.view.policy)
+
+    @cached_property
+    def new_ads(self) -> NewAds:
+        """The ads that may count as new."""
+        variance, prior = self.weights.ad[:, 1], self.weights.priors.ad
+        return new_ads_of(self.view.catalogue.first_ms, variance, prior, self.view.policy)
 
     @cached_property
     def ads(self) -> Ads:

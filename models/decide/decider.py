@@ -15,22 +15,22 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from models.domain.decision import Decision
-from models.domain.events import Context, Request
-from models.domain.ids import key64
-from models.learning.exploration import randomized_users
+from models.domain.events import Context
 from models.policy.diversity import Flags
 from models.policy.eligibility import Eligibility, Situation
-from models.scorer.interface import I32, I64
+from models.policy.new_ads import CANDIDATES, eligible_new, with_new
+from models.scorer.interface import F32, I32, I64
 from models.scorer.segments import add_segments
 
 from .arithmetic import Logits, Offers, appraise, gathered
 from .askers import Askers
-from .compiled_view import CompiledView
+from .compiled_view import CompiledView, Situations
 from .frozen import frozen_propensities
 from .job import Job
 from .profiles import Profiles
 from .segments import behavioural_segment
 from .slates import fill
+from .terms import Terms, terms_of
 from .view import View
 from .views import ViewBuilder
 from .writer import Filled, Writer
@@ -42,6 +42,8 @@ class Scored(NamedTuple):
     rows: I32
     logits: Logits
     offers: Offers
+    is_new: Flags
+    """The new ads among the candidates of decisions that owe one; `[B, 0]` where none does."""
 
 
 class Group(NamedTuple):
@@ -104,8 +106,9 @@ class Decider:
             job.context.segment or behavioural_segment(sums) for job, sums in zip(jobs, activity, strict=True)
         ]
         eligibility = find_eligible(compiled, askers, jobs, segments)
-        scored = score_candidates(compiled, askers, eligibility, segments)
-        filled = _filled(compiled, jobs, scored)
+        terms = terms_of(jobs, view.policy, compiled.placements)
+        scored = score_candidates(compiled, askers, eligibility, segments, terms)
+        filled = _filled(compiled, scored, terms)
         if view.policy.expected_dwell:
             filled = filled._replace(dwell_ms=_dwell_ms(compiled, askers, filled))
         return Writer(compiled, filled).decisions(jobs, activity, segments, eligibility)
@@ -149,7 +152,7 @@ def with_segment(context: Context, segment: str) -> Context:
 
 
 def score_candidates(
-    compiled: CompiledView, askers: Askers, eligibility: Eligibility, segments: list[str]
+    compiled: CompiledView, askers: Askers, eligibility: Eligibility, segments: list[str], terms: Terms
 ) -> Scored:
     """Retrieve and rank the candidates of B users and add the adjustments up."""
     view, scorer = compiled.view, compiled.view.scorer
@@ -158,40 +161,58 @@ def score_candidates(
     found, _ = scorer.retrieve(
         users, compiled.index, at.bias, at.bias_row, eligibility.words, view.policy.candidates
     )
+    is_new = np.zeros((len(found), 0), np.bool_)
+    if terms.owes_new.any():
+        found, is_new = _with_new_ads(compiled, askers.times, users, at, eligibility, terms.owes_new, found)
     click, conversion = askers.rank(scorer, users, compiled.index, found)
     add_segments(click, found, scorer.segments.logits, at.model_row, compiled.model_category)
     taste, taste_variance = askers.tastes(gathered(view.catalogue.category_keys, found))
     learned = compiled.weights.parts(found, at.weight_row)
     logits = Logits(click, conversion, compiled.weights.bias[0], taste, taste_variance, learned)
     nu, reserve = view.policy.exploration.thompson_nu, view.policy.reserve_micros
-    return Scored(found, logits, appraise(found, logits, compiled.ads, nu, reserve))
+    offers = appraise(found, logits, compiled.ads, nu, reserve, terms.least_micros)
+    return Scored(found, logits, offers, is_new)
 
 
-def _filled(compiled: CompiledView, jobs: list[Job], scored: Scored) -> Filled:
-    policy = compiled.view.policy
-    ids = [job.decision_id for job in jobs]
-    seeds = [key64(id_) for id_ in ids]
-    users = np.array([key64(job.event.user_id) for job in jobs], np.uint64)
-    randomized = randomized_users(users, policy.exploration)
-    slots = np.array([_slots_wanted(job, policy.slots) for job in jobs], np.int64)
-    slates = fill(compiled, *scored, np.array(seeds, np.uint64), randomized, slots)
+def _with_new_ads(
+    compiled: CompiledView,
+    times: I64,
+    users: F32,
+    at: Situations,
+    eligibility: Eligibility,
+    owes: Flags,
+    found: I32,
+) -> tuple[I32, Flags]:
+    """Return the candidates with the best new ads of those who owe one, and which of them are new."""
+    after_ms = times[owes] - compiled.view.policy.new_ad_s * 1000
+    words = eligible_new(compiled.new_ads, after_ms, eligibility.words[owes])
+    extra, _ = compiled.view.scorer.retrieve(
+        users[owes], compiled.index, at.bias, at.bias_row[owes], words, CANDIDATES
+    )
+    return with_new(found, owes, extra, words)
+
+
+def _filled(compiled: CompiledView, scored: Scored, terms: Terms) -> Filled:
+    slates = fill(compiled, *scored, terms)
     return Filled(
-        ids,
-        seeds,
-        randomized.tolist(),
+        terms.ids,
+        terms.seed.tolist(),
+        terms.randomized.tolist(),
+        terms.owes_new.tolist(),
         (scored.rows >= 0).sum(axis=1).tolist(),
         slates.numbers.tolist(),
         slates.figures.tolist(),
         slates.propensity.tolist(),
-        _frozen(compiled, scored, slates.numbers[:, :, 0], randomized),
+        slates.kept_out.tolist(),
+        _frozen(compiled, scored, slates.numbers[:, :, 0], terms.randomized),
     )
 
 
 def _frozen(compiled: CompiledView, scored: Scored, shown: I64, randomized: Flags) -> list[list[float]]:
     """Return what the base model alone would have thought of randomised slots, by decision and slot."""
     return frozen_propensities(
-        *scored, compiled.ads.bid_type, shown, randomized, compiled.facets, compiled.slate_rules,
-        compiled.view.policy.exploration,
+        scored.rows, scored.logits, scored.offers, compiled.ads.bid_type, shown, randomized, compiled.facets,
+        compiled.slate_rules, compiled.view.policy.exploration,
     ).tolist()  # fmt: skip
 
 
@@ -200,7 +221,3 @@ def _dwell_ms(compiled: CompiledView, askers: Askers, filled: Filled) -> list[li
     shown = np.array(filled.numbers, np.int32)[:, :, 0]
     told = askers.dwell_ms(compiled.view.scorer, compiled.index, shown)
     return None if told is None else told.tolist()
-
-
-def _slots_wanted(job: Job, default: int) -> int:
-    return (job.event.slots or default) if isinstance(job.event, Request) else default

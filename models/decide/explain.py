@@ -15,6 +15,7 @@ from models.domain.decision import Parts
 from models.learning.exploration import behavior_policy
 from models.policy.bitsets import popcount
 from models.policy.eligibility import Eligibility
+from models.policy.standing import reason_of
 from models.policy.why_not import Why
 
 from .asked import Asked
@@ -26,7 +27,10 @@ Status = Literal["unknown", "kept_out", "not_retrieved", "not_admitted", "outran
 
 @dataclass(frozen=True)
 class Worth:
-    """What one ad is worth to this user now; ``value_micros`` before quality and pacing, per thousand."""
+    """What one ad is worth to this user now; ``value_micros`` before quality and pacing, per thousand.
+
+    ``least_micros`` is the larger of the policy's reserve and the placement's floor.
+    """
 
     pctr: float
     pcvr: float
@@ -38,6 +42,7 @@ class Worth:
     value_micros: int
     ecpm_micros: int
     reserve_micros: int
+    least_micros: int
     admitted: bool
     parts: Parts
 
@@ -46,6 +51,7 @@ class Worth:
 class Fate:
     """What became of one ad in one decision, step by step; the steps it did not reach are None or empty.
 
+    ``why`` names the rules that keep an ad out, or the one of the auction that does not admit it.
     ``bid_needed_micros`` is the least bid that would have won the cheapest slot it competed for, all else
     equal; None in the randomised bucket, where the draw decides.
     """
@@ -68,7 +74,7 @@ class Fate:
 def fate_of(asked: Asked, ad_id: str) -> Fate:
     """Return what became of an ad in the decision that a job causes."""
     view = asked.compiled.view
-    policy = behavior_policy(view.policy.exploration, asked.randomized)
+    policy = behavior_policy(view.policy.exploration, asked.randomized, asked.owes_new)
     told = Fate(
         asked.job.decision_id, ad_id, "unknown", policy, view.scorer.model_hash, view.catalogue.version
     )
@@ -92,11 +98,27 @@ def _competed(asked: Asked, row: int, told: Fate) -> Fate:
     if k in slate.column:
         return replace(told, status="shown", slot=slate.column.index(k))
     if not scored.offers.log_rank[0, k] > -np.inf:
-        return replace(told, status="not_admitted")
+        why = unsold(told.worth, reason_of(int(scored.offers.standing[0, k])), asked.job.placement_id)
+        return replace(told, status="not_admitted", why=(why,))
     contests = tuple(slate.contest(k, slot) for slot, winner in enumerate(slate.column) if winner >= 0)
     bid = int(scored.offers.bid_micros[0, k])
     needed = None if asked.randomized else bid_needed(bid, contests)
     return replace(told, status="outranked", contests=contests, bid_needed_micros=needed)
+
+
+def unsold(worth: Worth | None, reason: str, placement_id: str) -> Why:
+    """Return which rule of the auction does not admit an ad; ``reason`` is one of CANDIDATE_REASONS."""
+    assert worth is not None
+    value = f"worth {worth.value_micros} micros per thousand impressions, "
+    match reason:
+        case "reserve":
+            return Why(reason, f"{value}the reserve is {worth.reserve_micros}")
+        case "placement_floor":
+            return Why(reason, f"{value}the floor of placement {placement_id!r} is {worth.least_micros}")
+        case "floor":
+            return Why(reason, f"a bid of {worth.bid_micros} micros, its own floor is {worth.floor_micros}")
+        case _:
+            return Why(reason, f"{value}so it competes for nothing")
 
 
 def worth_of(asked: Asked, row: int) -> Worth:
@@ -118,6 +140,7 @@ def worth_of(asked: Asked, row: int) -> Worth:
         value_micros=round(float(offers.value[0, 0])) if known else 0,
         ecpm_micros=round(max(float(offers.rank[0, 0]), 0.0)) if known else 0,
         reserve_micros=compiled.view.policy.reserve_micros,
+        least_micros=int(asked.terms.least_micros[0]),
         admitted=known and bool(offers.log_rank[0, 0] > -np.inf),
         parts=_parts(asked, scored) if known else Parts(base=0.0),
     )

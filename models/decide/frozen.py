@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from models.domain.policy import Exploration
 from models.policy.auction import CPA, CPM
-from models.policy.diversity import Facets, SlateRules, close_rows
+from models.policy.diversity import Board, SlateRules, close_rows
+from models.policy.similarity import Facets
 
 from .arithmetic import Logits, Offers, sigmoid
 
@@ -88,6 +89,7 @@ def _follow(
 ) -> F64:
     """Return the probability of each slot's ad `[S]`, given those before; spends ``left``."""
     out, column = np.zeros(shown.shape[0]), np.full((1, shown.shape[0]), -1, np.int64)
+    board = Board(left, np.zeros(left.shape), np.zeros(left.shape, np.int8))
     for slot in range(shown.shape[0]):
         for k in range(rows.shape[1]):
             if shown[slot] >= 0 and rows[0, k] == shown[slot]:
@@ -95,7 +97,7 @@ def _follow(
         if column[0, slot] < 0:
             break
         out[slot] = _chance(left[0], column[0, slot], tau, mix)
-        close_rows(left, rows, column, slot, facets, rules, np.ones(1, np.bool_))
+        close_rows(board, rows, column, slot, facets, rules, np.ones(1, np.bool_))
     return out
 
 

@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 
 from models.learning.exploration import pick
 from models.learning.hashing import normal_quantile, uniform
-from models.policy.diversity import close, favor_new, wants_new_ad
+from models.policy.diversity import board_of, close
+from models.policy.new_ads import favor_new
+from models.policy.standing import Codes, reason_of
 from models.scorer.interface import I32
 
 from .asked import Asked
 from .decider import Scored
-from .slates import is_new
 
 F64 = NDArray[np.float64]
+
+NEW_AD = "new_ad_share"
+"""The rule that closes the last slot of a decision that owes a new ad to all others."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,16 @@ class Place:
 class Contest:
     """One slot as an ad saw it; values are log rank values with the draw of the exploration in.
 
-    ``ruled_out`` says that a rule between the ads of a slate had closed the slot to the ad. In the
-    randomised bucket ``chance`` is the probability with which the slot goes to it.
+    ``ruled_out`` names the rule that had closed the slot to the ad: one of `standing.CANDIDATE_REASONS`, or
+    `NEW_AD` where the slot was owed to a new one; empty for an open slot. In the randomised bucket
+    ``chance`` is the probability with which the slot goes to it.
     """
 
     slot: int
     winner: str
     winner_value: float
     own_value: float
-    ruled_out: bool
+    ruled_out: str
     chance: float | None = None
 
 
@@ -62,6 +67,8 @@ class Slate:
     """`[S]` the candidate in each slot, -1 for none."""
     left: F64
     """`[S, K]` log rank values as they stood before each slot."""
+    standing: Codes
+    """`[S, K]` the rule that had closed each slot to each candidate (`models.policy.standing`)."""
     shift: F64
     """`[S]` what the draw added to the winner's."""
 
@@ -71,16 +78,17 @@ class Slate:
         compiled, offers = asked.compiled, scored.offers
         exploration, rules, facets = compiled.view.policy.exploration, compiled.slate_rules, compiled.facets
         seed, randomized = np.array([asked.seed]), np.array([asked.randomized])
-        left, column = offers.log_rank.copy(), np.full((1, asked.slots), -1, np.int64)
-        seen, shift = np.empty((asked.slots, left.shape[1])), np.zeros(asked.slots)
+        board, column = board_of(offers.log_rank, offers.standing), np.full((1, asked.slots), -1, np.int64)
+        shape = (asked.slots, board.log_rank.shape[1])
+        seen, standing, shift = np.empty(shape), np.empty(shape, np.int8), np.zeros(asked.slots)
         for slot in range(asked.slots):
-            if slot == asked.slots - 1:
-                _owed_to_new(asked, scored, left, column)
-            seen[slot] = left[0]
-            picks = pick(left, offers.deviation, offers.keys, seed, slot, randomized, exploration)
+            if asked.owes_new and slot == asked.slots - 1:
+                favor_new(board.log_rank[0], scored.is_new[0], column[0])
+            seen[slot], standing[slot] = board.log_rank[0], board.standing[0]
+            picks = pick(board.log_rank, offers.deviation, offers.keys, seed, slot, randomized, exploration)
             column[:, slot], shift[slot] = picks.column, picks.log_shift[0]
-            close(left, scored.rows, column, slot, facets, rules, randomized)
-        return cls(asked, scored, column[0].tolist(), seen, shift)
+            close(board, scored.rows, column, slot, facets, rules, randomized)
+        return cls(asked, scored, column[0].tolist(), seen, standing, shift)
 
     @property
     def ads(self) -> list[str]:
@@ -96,7 +104,7 @@ class Slate:
     def contest(self, k: int, slot: int) -> Contest:
         """Return one filled slot as candidate k saw it."""
         winner, before = self.column[slot], self.left[slot]
-        ruled_out = not before[k] > -np.inf
+        open_ = bool(before[k] > -np.inf)
         exploration = self.asked.compiled.view.policy.exploration
         chance = None
         if self.asked.randomized:
@@ -105,8 +113,8 @@ class Slate:
             slot=slot,
             winner=self.asked.compiled.view.catalogue.ads[int(self.scored.rows[0, winner])].ad_id,
             winner_value=float(before[winner] + self.shift[slot]),
-            own_value=0.0 if ruled_out else float(before[k] + self._draw(k, slot)),
-            ruled_out=ruled_out,
+            own_value=float(before[k] + self._draw(k, slot)) if open_ else 0.0,
+            ruled_out="" if open_ else reason_of(int(self.standing[slot, k])) or NEW_AD,
             chance=chance,
         )
 
@@ -117,18 +125,6 @@ class Slate:
             return 0.0
         key = self.scored.offers.keys[0, k]
         return float(deviation * normal_quantile(uniform(self.asked.seed, key, np.uint64(slot))))
-
-
-def _owed_to_new(asked: Asked, scored: Scored, left: F64, column: NDArray[np.int64]) -> None:
-    """Leave only new ads for the last slot where the policy owes it to one, in place."""
-    compiled = asked.compiled
-    policy = compiled.view.policy
-    if policy.new_ad_share == 0 or asked.randomized:
-        return
-    owed = wants_new_ad(np.array([asked.seed]), policy.new_ad_share)
-    variance = compiled.weights.ad[:, 1][scored.rows]
-    new = is_new(scored.offers.pctr, variance, policy, compiled.weights.priors.ad)
-    favor_new(left, new, column, owed)
 
 
 def plackett_luce(log_rank: F64, temperature: float, uniform_mix: float) -> F64:
@@ -165,7 +161,8 @@ def follow(asked: Asked, shown: Sequence[str], *, randomized: bool) -> list[Foll
     """Return what the policy of a view would have done for each slot of a slate that another one filled.
 
     The slots before each are taken as they were shown, so the product of ``logged`` is the probability of
-    the whole slate. It ends at the first ad that is no candidate here: its probability is 0.
+    the whole slate. It ends at the first ad that is no candidate here: its probability is 0. A slot owed to a
+    new ad goes to one, as in the decision.
 
     Parameters
     ----------
@@ -176,16 +173,18 @@ def follow(asked: Asked, shown: Sequence[str], *, randomized: bool) -> list[Foll
 
     """
     compiled, scored = asked.compiled, asked.scored(asked.eligible())
-    left, column = scored.offers.log_rank.copy(), np.full((1, len(shown)), -1, np.int64)
+    board, column = board_of(scored.offers.log_rank), np.full((1, len(shown)), -1, np.int64)
     out: list[Followed] = []
     for slot, ad_id in enumerate(shown):
-        chances = _chances(asked, left[0], randomized)
+        if not randomized and asked.owes_new and slot == asked.slots - 1:
+            favor_new(board.log_rank[0], scored.is_new[0], column[0])
+        chances = _chances(asked, board.log_rank[0], randomized)
         found = np.flatnonzero(scored.rows[0] == compiled.view.catalogue.row_of.get(ad_id, -2))
         out.append(Followed(scored.rows[0], chances, float(chances[found[0]]) if len(found) else 0.0))
         if len(found) == 0:
             break
         column[0, slot] = found[0]
-        close(left, scored.rows, column, slot, compiled.facets, compiled.slate_rules, np.array([randomized]))
+        close(board, scored.rows, column, slot, compiled.facets, compiled.slate_rules, np.array([randomized]))
     return out
 
 

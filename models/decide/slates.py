@@ -11,13 +11,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.domain.policy import Policy
 from models.learning.exploration import moved_logit, pick_rows
 from models.policy.auction import price_slots
-from models.policy.diversity import Facets, SlateRules, close_rows, favor_new_rows, wants_new_ad
+from models.policy.diversity import Board, SlateRules, close_rows
+from models.policy.new_ads import favor_new
+from models.policy.similarity import Facets
+from models.policy.standing import Codes, count_codes
 
 from .arithmetic import Logits, Offers
 from .compiled_view import CompiledView
+from .terms import Terms
 
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
@@ -50,26 +53,22 @@ class Slates(NamedTuple):
     """`[B, S, 9]` in the order of `SlotFigures`."""
     propensity: F64
     """`[B]` of the whole slate."""
+    kept_out: I64
+    """`[B, R]` candidates by the first of `standing.CANDIDATE_REASONS` that keeps them out."""
 
 
 class _Draws(NamedTuple):
-    """Whose draws they are, by decision `[B]`."""
+    """Whose draws they are and what holds for them, by decision `[B]`; see `Terms`."""
 
     seed: U64
     randomized: Flags
     slots: I64
-    owed: Flags
-    """The last slot is owed to a new ad."""
+    least_micros: I64
+    owes_new: Flags
 
 
 def fill(
-    compiled: CompiledView,
-    rows: I32,
-    logits: Logits,
-    offers: Offers,
-    seed: U64,
-    randomized: Flags,
-    slots: I64,
+    compiled: CompiledView, rows: I32, logits: Logits, offers: Offers, is_new: Flags, terms: Terms
 ) -> Slates:
     """Return the slates of B decisions.
 
@@ -77,72 +76,51 @@ def fill(
     ----------
     rows
         `[B, K]` candidates as rows of the catalogue, -1 for none.
-    seed
-        `[B]` key64 of the decision's id.
-    randomized
-        `[B]` decisions for users of the randomised bucket.
-    slots
-        `[B]` slots to fill.
+    is_new
+        `[B, K]` the new ads among the candidates of decisions that owe one.
 
     """
-    policy = compiled.view.policy
-    owed, new = np.zeros(len(seed), np.bool_), np.zeros((len(seed), 0), np.bool_)
-    if policy.new_ad_share > 0:
-        owed = wants_new_ad(seed, policy.new_ad_share) & ~randomized
-        new = is_new(offers.pctr, _ad_variance(compiled, rows), policy, compiled.weights.priors.ad)
+    exploration, draws = compiled.view.policy.exploration, _Draws(*terms[1:])
     return _slates(
-        rows, logits, offers, _Draws(seed, randomized, slots, owed), new, compiled.facets,
-        compiled.slate_rules, policy.exploration.temperature, policy.exploration.uniform_mix,
-        policy.reserve_micros,
+        rows, logits, offers, draws, is_new, compiled.facets, compiled.slate_rules, exploration.temperature,
+        exploration.uniform_mix,
     )  # fmt: skip
-
-
-def is_new(pctr: F64, ad_variance: F64, policy: Policy, prior_variance: float) -> Flags:
-    """Return the ads `[B, K]` that were shown less than ``policy.new_ad_impressions`` times.
-
-    Read off the posterior: n impressions of an ad with click probability p leave a variance of about
-    v0 / (1 + n p (1 - p) v0), so no count has to be kept.
-    """
-    information = pctr * (1.0 - pctr) * policy.new_ad_impressions
-    return ad_variance > prior_variance / (1.0 + information * prior_variance)
-
-
-def _ad_variance(compiled: CompiledView, rows: I32) -> F64:
-    variance = compiled.weights.ad[:, 1]
-    return variance[rows] if len(variance) else np.zeros(rows.shape)
 
 
 @njit(cache=True)
 def _slates(
-    rows: I32, logits: Logits, offers: Offers, draws: _Draws, new: Flags, facets: Facets, rules: SlateRules,
-    tau: float, mix: float, reserve: int,
+    rows: I32, logits: Logits, offers: Offers, draws: _Draws, is_new: Flags, facets: Facets,
+    rules: SlateRules, tau: float, mix: float,
 ) -> Slates:  # fmt: skip
     shape = (len(draws.seed), max(draws.slots.max(), 1))
     column, shift, propensity = np.full(shape, -1, np.int64), np.zeros(shape), np.ones(shape)
+    standing: Codes = offers.standing.copy()
     for b in range(shape[0]):
-        one = slice(b, b + 1)
-        left = offers.log_rank[one].copy()
+        one, last = slice(b, b + 1), draws.slots[b] - 1
+        board = Board(offers.log_rank[one].copy(), np.zeros((1, rows.shape[1])), standing[one])
         for slot in range(draws.slots[b]):
-            if draws.owed[b] and slot == draws.slots[b] - 1:
-                favor_new_rows(left, new[one], column[one], draws.owed[one], np.zeros(1, np.bool_))
+            if slot == last and draws.owes_new[b]:
+                favor_new(board.log_rank[0], is_new[b], column[b])
             index, chance, moved = pick_rows(
-                left, offers.deviation[one], offers.keys[one], draws.seed[one], np.uint64(slot),
+                board.log_rank, offers.deviation[one], offers.keys[one], draws.seed[one], np.uint64(slot),
                 draws.randomized[one], tau, mix,
             )  # fmt: skip
             column[b, slot], propensity[b, slot], shift[b, slot] = index[0], chance[0], moved[0]
-            close_rows(left, rows[one], column[one], slot, facets, rules, draws.randomized[one])
+            if slot < last:
+                close_rows(board, rows[one], column[one], slot, facets, rules, draws.randomized[one])
     prices = np.zeros(shape, np.int64)
     price_slots(
-        offers.bid_micros, offers.floor_micros, offers.campaign, offers.value, offers.rank, column, reserve,
-        prices,
+        offers.bid_micros, offers.floor_micros, offers.campaign, offers.value, offers.rank, column,
+        draws.least_micros, prices,
     )  # fmt: skip
-    return _described(rows, logits, offers, column, propensity, shift, prices)
+    numbers, figures, whole = _described(rows, logits, offers, column, propensity, shift, prices)
+    return Slates(numbers, figures, whole, count_codes(standing))
 
 
 @njit(cache=True)
 def _described(
     rows: I32, logits: Logits, offers: Offers, column: I64, propensity: F64, shift: F64, prices: I64
-) -> Slates:
+) -> tuple[I64, F64, F64]:
     (decisions, slots), learned = column.shape, logits.learned
     numbers, figures = np.full((decisions, slots, 3), -1, np.int64), np.zeros((decisions, slots, 9))
     whole = np.ones(decisions)
@@ -162,4 +140,4 @@ def _described(
             figures[b, s, 6], figures[b, s, 7] = learned.segment_category[b, k], logits.taste[b, k]
             if shift[b, s] != 0.0:
                 figures[b, s, 8] = moved_logit(min(max(pctr, 1e-9), 1.0 - 1e-9), shift[b, s])
-    return Slates(numbers, figures, whole)
+    return numbers, figures, whole

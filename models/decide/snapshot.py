@@ -8,7 +8,7 @@ import msgspec
 
 from models.domain.errors import ArtifactError
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 def pack(state: dict[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ partition gets there first changes nothing.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -169,7 +169,7 @@ class ViewBuilder:
 
     def _upserted(self, view: View, event: AdUpsert) -> Moved:
         key = (view.catalogue.version, content_hash(msgspec.json.encode(event)))
-        changed, error = self._upserts.get(key, lambda: _with_valid(view.catalogue, event.ads))
+        changed, error = self._upserts.get(key, lambda: _with_valid(view.catalogue, event))
         return Moved(view if changed is view.catalogue else replace(view, catalogue=changed), error)
 
     def _snapshot(self, catalogue: Catalogue, event: CatalogueSnapshot) -> Catalogue:
@@ -179,7 +179,8 @@ class ViewBuilder:
             raise BadRecord("unknown_artifact", str(missing)) from missing
         if error is not None:
             raise error
-        return self._catalogues.get((catalogue.version, event.artifact), lambda: catalogue.replaced(ads))
+        key = (catalogue.version, f"{event.artifact} {event.event_time}")
+        return self._catalogues.get(key, lambda: catalogue.replaced(ads, event.event_time))
 
     def _model(self, model_hash: str) -> Scorer:
         try:
@@ -269,10 +270,10 @@ class _ViewParts(msgspec.Struct):
     model_hash: str
 
 
-def _with_valid(catalogue: Catalogue, ads: Sequence[Ad]) -> tuple[Catalogue, BadRecord | None]:
+def _with_valid(catalogue: Catalogue, event: AdUpsert) -> tuple[Catalogue, BadRecord | None]:
     """Return the catalogue with those of the ads that can be used, and what is wrong with the others."""
-    usable, error = split_valid(ads)
-    return (catalogue.upsert(usable) if usable else catalogue), error
+    usable, error = split_valid(event.ads)
+    return (catalogue.upsert(usable, event.event_time) if usable else catalogue), error
 
 
 def _checked(policy: Policy) -> Policy:

@@ -37,7 +37,8 @@ def _log() -> list[UserEvent | Control]:
         )
         for n in range(8)
     )
-    randomized = Policy(exploration=Exploration(randomized_share=1.0), new_ad_share=1.0)
+    randomized = Policy(exploration=Exploration(randomized_share=1.0))
+    owing = Policy(exploration=Exploration(randomized_share=0.0), new_ad_share=1.0)
     asked = decision_id(_PLACE.topic, 0, 1)
     on_ad: dict[str, Any] = {"user_id": "u", "ad_id": "a0", "decision_id": asked}
     log: list[UserEvent | Control] = [
@@ -51,6 +52,8 @@ def _log() -> list[UserEvent | Control]:
         events.Request(id="7", event_time=7, user_id="u"),
         events.PolicyChange(id="8", event_time=8, policy=randomized),
         events.Request(id="9", event_time=9, user_id="u"),
+        events.PolicyChange(id="12", event_time=10, policy=owing),
+        events.Request(id="13", event_time=11, user_id="u"),
         events.View(id="10", event_time=100_000, user_id="v", ad_id="a3"),
         events.Click(id="11", event_time=100_001, **on_ad),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -10,6 +11,7 @@ from models.domain.catalogue import Ad, Creative
 from models.domain.decision import Decision, Parts, Presentation, Rung, Slot
 from models.learning.exploration import behavior_policy
 from models.policy.eligibility import Eligibility
+from models.policy.standing import counts_by_name
 from models.state.windows import NAMES
 
 from .compiled_view import CompiledView
@@ -24,10 +26,12 @@ class Filled(NamedTuple):
     ids: list[str]
     seeds: list[int]
     randomized: list[bool]
+    owes_new: list[bool]
     candidates: list[int]
     numbers: list[list[list[int]]]
     figures: list[list[list[float]]]
     propensity: list[float]
+    kept_out: list[list[int]]
     frozen: list[list[float]]
     dwell_ms: list[list[float]] | None = None
     """How long the users would stay after a click; None where nobody asks or the model does not tell."""
@@ -39,7 +43,9 @@ class Writer:
     def __init__(self, compiled: CompiledView, filled: Filled) -> None:
         self._compiled, self._filled = compiled, filled
         exploration = compiled.view.policy.exploration
-        self._policies = tuple(behavior_policy(exploration, randomized) for randomized in (False, True))
+        self._policies = {
+            kind: behavior_policy(exploration, *kind) for kind in product((False, True), repeat=2)
+        }
         self._bias = compiled.weights.bias[0]
         self._rung: Rung = "full" if compiled.index.vectors.shape[1] else "popularity"
 
@@ -69,9 +75,9 @@ class Writer:
             ingest_time=job.record.timestamp_ms,
             ads=self._slots(b),
             candidates=filled.candidates[b],
-            filtered=filtered,
+            filtered=filtered | counts_by_name(filled.kept_out[b]),
             activity=dict(zip(NAMES, map(tuple, activity), strict=True)),
-            behavior_policy=self._policies[filled.randomized[b]],
+            behavior_policy=self._policies[filled.randomized[b], filled.owes_new[b]],
             slate_propensity=filled.propensity[b],
             model_hash=view.scorer.model_hash,
             catalogue_version=view.catalogue.version,

@@ -54,7 +54,11 @@ class Ad(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True
     """One ad of the catalogue, with what its campaign pays and where it may be shown.
 
     ``targeting`` is an expression over the request's context, e.g.
-    ``country in ("de", "at") and device == "mobile" and 8 <= hour < 20``. ``vector`` is an embedding of
+    ``country in ("de", "at") and device == "mobile" and 8 <= hour < 20``; hour and weekday are in UTC.
+    Among ``labels``, those that begin with ``separate:`` name groups of competitors, four at most:
+    ads of different advertisers that share one, say ``separate:cars``, do not appear in one slate. Labels
+    that two ads share make them alike for the policy's ``diversity``, and may be blocked like categories.
+    ``floor_micros`` is the least price of the billed event, at most the bid. ``vector`` is an embedding of
     the ad's image, audio or video by any encoder. Budgets belong to the campaign and must agree in
     all of its ads; the last record wins.
     """
@@ -119,12 +123,15 @@ class Catalogue:
         `[A]` bool; false for withdrawn ads.
     version
         ``<number of changes>-<hash of the chain of changes>``.
+    first_ms
+        `[A]` int64; when the ad came into the catalogue, by the time of the record that brought it.
 
     """
 
     ads: tuple[Ad, ...] = ()
     active: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     version: str = "0-00000000"
+    first_ms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.ads)
@@ -134,8 +141,8 @@ class Catalogue:
         row = self.row_of.get(ad_id)
         return None if row is None else self.ads[row]
 
-    def upsert(self, ads: Sequence[Ad]) -> Catalogue:
-        """Return the catalogue with these ads added or replaced, all active.
+    def upsert(self, ads: Sequence[Ad], time_ms: int = 0) -> Catalogue:
+        """Return the catalogue with these ads added or replaced at a time, all active.
 
         Arrays that were computed already are patched, so a small change costs copies, not a rebuild.
         """
@@ -149,7 +156,10 @@ class Catalogue:
                 merged[row] = ad
         changed = np.array(sorted({rows[ad.ad_id] for ad in ads}), np.int64)
         active = _patched(self.active, len(merged), changed, np.ones(len(changed), np.bool_))
-        result = Catalogue(tuple(merged), active, self._next_version(_canonical(ads)))
+        added = np.arange(len(self.ads), len(merged))
+        first_ms = _patched(self.first_ms, len(merged), added, np.full(len(added), time_ms))
+        version = self._next_version(_canonical(ads, time_ms))
+        result = Catalogue(tuple(merged), active, version, first_ms)
         result.__dict__["row_of"] = rows
         self._hand_on(result, changed)
         return result
@@ -163,14 +173,23 @@ class Catalogue:
         self._hand_on(result, np.zeros(0, np.int64))
         return result
 
-    def replaced(self, ads: Sequence[Ad]) -> Catalogue:
-        """Return a catalogue of just these ads, as the next version of this one."""
-        fresh = Catalogue().upsert(ads) if ads else Catalogue()
-        return replace(fresh, version=self._next_version(b"replace" + _canonical(ads)))
+    def replaced(self, ads: Sequence[Ad], time_ms: int = 0) -> Catalogue:
+        """Return a catalogue of just these ads, as the next version of this one.
+
+        An ad that this one holds, withdrawn or not, keeps the time at which it came.
+        """
+        fresh = Catalogue().upsert(ads, time_ms) if ads else Catalogue()
+        first_ms = fresh.first_ms.copy()
+        for row, ad in enumerate(fresh.ads):
+            if ad.ad_id in self.row_of:
+                first_ms[row] = self.first_ms[self.row_of[ad.ad_id]]
+        version = self._next_version(b"replace" + _canonical(ads, time_ms))
+        return replace(fresh, version=version, first_ms=first_ms)
 
     def to_bytes(self) -> bytes:
         """Return the catalogue as JSON."""
-        return msgspec.json.encode(_Stored(ads=self.ads, active=self.active.tolist(), version=self.version))
+        active, first_ms = self.active.tolist(), self.first_ms.tolist()
+        return msgspec.json.encode(_Stored(self.ads, active, self.version, first_ms))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Catalogue:
@@ -181,7 +200,8 @@ class Catalogue:
             raise ArtifactError(
                 f"catalogue: {error}. Fix: restore it from a copy or send it anew."
             ) from error
-        return cls(stored.ads, np.array(stored.active, np.bool_), stored.version)
+        first_ms = np.array(stored.first_ms, np.int64)
+        return cls(stored.ads, np.array(stored.active, np.bool_), stored.version, first_ms)
 
     def _next_version(self, change: bytes) -> str:
         count, chain = self.version.split("-")
@@ -278,25 +298,24 @@ class Catalogue:
         return int(self.window_s.max(initial=0))
 
 
-def _canonical(ads: Sequence[Ad]) -> bytes:
-    """Return bytes that are equal for equal ads.
+def _canonical(ads: Sequence[Ad], time_ms: int) -> bytes:
+    """Return bytes that are equal for equal ads that came at the same time.
 
     Their JSON is not: msgspec tells defaults to be left out by identity, and an ad that came from another
     process has equal ones.
     """
     astuple = msgspec.structs.astuple
-    return msgspec.json.encode(
-        [
-            (astuple(msgspec.structs.replace(ad, creatives=())), [astuple(c) for c in ad.creatives])
-            for ad in ads
-        ]
-    )
+    told = [
+        (astuple(msgspec.structs.replace(ad, creatives=())), [astuple(c) for c in ad.creatives]) for ad in ads
+    ]
+    return msgspec.json.encode((time_ms, told))
 
 
 class _Stored(msgspec.Struct):
     ads: tuple[Ad, ...]
     active: list[bool]
     version: str
+    first_ms: list[int]
 
 
 def _patched(

@@ -80,7 +80,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The answer to one record: which ads this user should see next, and how that came about.
 
     ``activity`` holds the user's sums per window (``1m`` ... ``session``): clicks, impressions, dwell in
-    seconds, conversions. ``filtered`` counts the ads that each rule kept out.
+    seconds, conversions. ``filtered`` counts the ads that each rule kept out: of the catalogue by the rules
+    of eligibility (`models.policy.eligibility.REASONS`), of the ``candidates`` by those of the auction and of
+    the slate (`models.policy.standing.CANDIDATE_REASONS`); each ad once, by the first rule that applies.
     """
 
     decision_id: str

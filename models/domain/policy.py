@@ -23,6 +23,20 @@ class Cap(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     window_s: Annotated[int, Meta(ge=1)] = 3600
 
 
+class Placement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One place that asks for ads: ``floor_micros`` is what a thousand impressions there must bring.
+
+    ``slots`` holds for requests that do not ask for a number of their own; None: the policy's.
+    ``floor_micros`` has the unit of the policy's ``reserve_micros``, the larger of the two holds.
+    ``blocked_categories`` are never shown there.
+    """
+
+    placement_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    slots: Annotated[int, Meta(ge=1, le=20)] | None = None
+    floor_micros: Annotated[int, Meta(ge=0)] = 0
+    blocked_categories: tuple[str, ...] = ()
+
+
 class Exploration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How decisions explore.
 
@@ -65,10 +79,14 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``lateness_s`` and ``future_s`` bound how far an event's time may lie behind or ahead of the
     record's ingest time; beyond, it is counted and not windowed (late) or dead-lettered (future).
     ``personal_adjustments`` lets each user's taste per category be learned in their own state.
-    ``diversity`` is the weight of MMR's penalty for the category of an ad chosen already.
-    ``new_ad_share`` is the least share of decisions that hold an ad with fewer than
-    ``new_ad_impressions`` impressions (0: no guarantee). ``expected_dwell`` makes slots say how long the user
-    would stay after a click, where the model tells; it ranks nothing.
+    ``reserve_micros`` is the least expected revenue of a thousand impressions, before quality and pacing;
+    a placement named in ``placements`` may ask for more, and has slots of its own.
+    ``diversity`` is the weight of MMR's penalty for what an ad has in common with one chosen already.
+    ``new_ad_share`` is the share of decisions outside the randomised bucket that owe their last slot to a new
+    ad (0: none): one that came less than ``new_ad_s`` ago, after the catalogue's first minute, and has fewer
+    than ``new_ad_impressions`` impressions; see `models.policy.new_ads`.
+    ``expected_dwell`` makes slots say how long the user would stay after a click, where the model tells; it
+    ranks nothing.
     """
 
     version: Annotated[int, Meta(ge=0)] = 0
@@ -85,8 +103,10 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reserve_micros: Annotated[int, Meta(ge=0)] = 0
     diversity: Fraction = 0.1
     max_per_campaign: Annotated[int, Meta(ge=1)] = 2
+    placements: tuple[Placement, ...] = ()
     blocked_categories: tuple[str, ...] = ()
     blocked_advertisers: tuple[str, ...] = ()
     new_ad_share: Fraction = 0.0
     new_ad_impressions: Annotated[int, Meta(ge=0)] = 100
+    new_ad_s: Annotated[int, Meta(ge=1)] = 86_400
     expected_dwell: bool = False

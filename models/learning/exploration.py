@@ -92,11 +92,15 @@ class Picks(NamedTuple):
     log_shift: F64
 
 
-def behavior_policy(exploration: Exploration, randomized: bool) -> str:
-    """Return the name of the behaviour policy that decisions log, with what is needed to redo it."""
+def behavior_policy(exploration: Exploration, randomized: bool, owes_new: bool = False) -> str:
+    """Return the name of the behaviour policy that decisions log, with what is needed to redo it.
+
+    ``owes_new`` marks decisions whose last slot was owed to a new ad: their propensities hold given that.
+    """
     if randomized:
         return f"{PLACKETT_LUCE}(tau={exploration.temperature:g},uniform={exploration.uniform_mix:g})"
-    return f"{THOMPSON}(nu={exploration.thompson_nu:g})" if exploration.thompson_nu > 0 else GREEDY
+    usual = f"{THOMPSON}(nu={exploration.thompson_nu:g})" if exploration.thompson_nu > 0 else GREEDY
+    return f"{usual}+new_ad" if owes_new else usual
 
 
 def is_randomized(policy_name: str) -> bool:

@@ -13,8 +13,9 @@ Edelman, Ostrovsky, Schwarz '07), and at least what the reserve asks:
 in whole micros, rounded **up**, so no price lies below the reserve or the next rank because of rounding.
 ``rank_next`` is the best rank value not above the own one among candidates of *other campaigns*: nobody
 bids against themselves. It is taken from the whole candidate list, so it does not depend on which of
-them diversity or exploration put into the slate. ``reserve`` is the policy's least expected revenue per
-thousand impressions, before quality and pacing; ``floor`` is an ad's own least price per billed event.
+them diversity or exploration put into the slate. ``reserve`` is the least expected revenue per
+thousand impressions, before quality and pacing: the policy's or the placement's, whichever is larger;
+``floor`` is an ad's own least price per billed event.
 
 Every result is elementwise or summed row by row in a fixed order, so it does not depend on the batch.
 
@@ -69,8 +70,8 @@ def rank_value(bids: Bids, value: F64) -> F64:
     return value * bids.quality / (1.0 + bids.mu)
 
 
-def admitted(bids: Bids, value: F64, reserve_micros: int) -> Flags:
-    """Return which candidates may be sold: their value reaches the reserve and their bid the floor."""
+def admitted(bids: Bids, value: F64, reserve_micros: I64 | int) -> Flags:
+    """Return which candidates may be sold: their value reaches the reserve `[B, 1]`, their bid the floor."""
     return (value >= reserve_micros) & (bids.bid_micros >= bids.floor_micros)
 
 
@@ -79,7 +80,7 @@ def ecpm_micros(rank: F64) -> I64:
     return np.rint(np.where(rank > 0.0, rank, 0.0)).astype(np.int64)
 
 
-def gsp_prices(bids: Bids, value: F64, rank: F64, column: I64, reserve_micros: int) -> I64:
+def gsp_prices(bids: Bids, value: F64, rank: F64, column: I64, reserve_micros: I64 | int) -> I64:
     """Return what each slot's ad pays per billed event, in micros.
 
     Parameters
@@ -89,13 +90,12 @@ def gsp_prices(bids: Bids, value: F64, rank: F64, column: I64, reserve_micros: i
     column
         `[B, S]` the candidate in each slot, -1 for an empty one (its price is 0).
     reserve_micros
-        Least expected revenue of a thousand impressions.
+        `[B]` least expected revenue of a thousand impressions; one number holds for all.
 
     """
     prices = np.zeros(column.shape, np.int64)
-    price_slots(
-        bids.bid_micros, bids.floor_micros, bids.campaign, value, rank, column, reserve_micros, prices
-    )
+    reserve = np.full(len(column), reserve_micros, np.int64)
+    price_slots(bids.bid_micros, bids.floor_micros, bids.campaign, value, rank, column, reserve, prices)
     return prices
 
 
@@ -107,7 +107,7 @@ def price_slots(
     value: F64,
     rank: F64,
     column: I64,
-    reserve: int,
+    reserve: I64,
     prices: I64,
 ) -> None:
     """Write the prices of `gsp_prices` `[B, S]`; for kernels."""
@@ -116,7 +116,7 @@ def price_slots(
             k = column[b, s]
             if k >= 0:
                 rival = _next_rank(rank[b], campaign[b], k)
-                prices[b, s] = _price(bid[b, k], floor[b, k], value[b, k], rank[b, k], rival, reserve)
+                prices[b, s] = _price(bid[b, k], floor[b, k], value[b, k], rank[b, k], rival, reserve[b])
 
 
 @njit(cache=True)

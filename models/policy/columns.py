@@ -3,13 +3,14 @@
 Unlike the codes of a `Catalogue`, the codes here never change their meaning between patches, so a
 change of ten ads costs a comparison of identities and ten rows.
 
-Legend: A ads, G = MAX_SEPARATIONS.
+Legend: A ads, G = MAX_SEPARATIONS, C contents (category and labels), L the most labels of one, and 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Names:
     targets: dict[str, int] = field(default_factory=dict)
     placements: dict[tuple[str, ...], int] = field(default_factory=dict)
     separations: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> Names:
         """Return a copy that may be extended."""
@@ -59,6 +61,8 @@ class AdColumns:
     names: Names
     built_names: int
     """Size of the vocabularies at the last full build; grown to twice that, they are built anew."""
+    labels: I32
+    """`[C, L]` codes of a content's labels, each once, -1 after the last."""
     key: U64
     """`[A]` stable key of the ad id."""
     campaign: I32
@@ -83,7 +87,7 @@ class AdColumns:
     """`[A, G]` groups in which it competes, -1 for none."""
 
 
-_ARRAYS = tuple(f.name for f in fields(AdColumns))[3:]
+_ARRAYS = tuple(f.name for f in fields(AdColumns))[4:]
 
 
 def columns_of(ads: tuple[Ad, ...], previous: AdColumns | None = None) -> AdColumns:
@@ -105,7 +109,8 @@ def columns_of(ads: tuple[Ad, ...], previous: AdColumns | None = None) -> AdColu
 def _build(ads: tuple[Ad, ...]) -> AdColumns:
     names = Names()
     arrays = _arrays(ads, names)
-    return AdColumns(ads=ads, names=names, built_names=names.size(), **arrays)
+    labels = label_table(names.contents, names.labels)
+    return AdColumns(ads=ads, names=names, built_names=names.size(), labels=labels, **arrays)
 
 
 def _patch(ads: tuple[Ad, ...], changed: Sequence[int], previous: AdColumns) -> AdColumns:
@@ -117,7 +122,8 @@ def _patch(ads: tuple[Ad, ...], changed: Sequence[int], previous: AdColumns) -> 
         column[: len(previous.ads)] = getattr(previous, name)
         column[rows] = values
         arrays[name] = column
-    return AdColumns(ads=ads, names=names, built_names=previous.built_names, **arrays)
+    labels = label_table(names.contents, names.labels, previous.labels)
+    return AdColumns(ads=ads, names=names, built_names=previous.built_names, labels=labels, **arrays)
 
 
 def _arrays(ads: Sequence[Ad], names: Names) -> dict[str, NDArray[Any]]:
@@ -155,6 +161,23 @@ def _separations(ads: Sequence[Ad], vocabulary: dict[str, int]) -> I32:
             mine = [label for label in ad.labels if label.startswith(SEPARATE)][:MAX_SEPARATIONS]
             groups[row, : len(mine)] = [vocabulary.setdefault(label, len(vocabulary)) for label in mine]
     return groups
+
+
+def label_table(
+    contents: Collection[tuple[str, ...]], vocabulary: dict[str, int], known: I32 | None = None
+) -> I32:
+    """Return the labels of contents (a category, then labels) as codes `[C, L]`, extending the vocabulary.
+
+    ``known`` holds the rows of the first contents, from before the others came.
+    """
+    before = np.full((0, 1), -1, np.int32) if known is None else known
+    added = [list(dict.fromkeys(labels)) for _, *labels in islice(contents, len(before), None)]
+    width = max(before.shape[1], *(len(labels) + 1 for labels in added), 1)
+    table = np.full((len(contents), width), -1, np.int32)
+    table[: len(before), : before.shape[1]] = before
+    for row, labels in enumerate(added, len(before)):
+        table[row, : len(labels)] = [vocabulary.setdefault(label, len(vocabulary)) for label in labels]
+    return table
 
 
 def keys_of(names: Sequence[str]) -> U64:

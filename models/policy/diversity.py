@@ -9,17 +9,16 @@ Hard rules, for everybody:
 - **competitive separation**: ads that share a ``separate:...`` label and belong to different advertisers
   do not appear together (ads without an advertiser count as rivals of all others).
 
-Soft rules, not in the randomised bucket:
-- **diversity** is maximal marginal relevance (Carbonell, Goldstein '98) with log rank value as relevance:
-  an ad of a category that is in the slate already goes down by ``-log(1 - diversity)``, once; that is,
-  its rank value counts ``1 - diversity`` times. Ads without a category are never similar.
-- **new ads**: in a share ``new_ad_share`` of decisions, by the decision's seed, the last slot goes to a
-  new ad if none is in the slate yet and one is left.
+Soft rule, not in the randomised bucket:
+- **diversity** is maximal marginal relevance (Carbonell, Goldstein '98) with log rank value as relevance
+  and a graded `similarity`: the rank value of an ad counts ``1 - diversity * s`` times, where s in [0, 1]
+  is its greatest similarity to an ad in the slate.
 
 In the randomised bucket the hard rules alone decide which candidates a slot may go to, so a draw's
 probability among what is left *is* the slot's propensity, and the slate's is the product.
+`new_ads` has one more rule, for the last slot.
 
-Legend: B decisions, K candidates, S slots, G separation groups of an ad, A ads.
+Legend: B decisions, K candidates, S slots, A ads.
 """
 
 from __future__ import annotations
@@ -33,49 +32,47 @@ from numpy.typing import NDArray
 
 from models.domain.policy import Policy
 
-from .columns import AdColumns
+from .similarity import Facets, similarity
+from .standing import CAMPAIGN_LIMIT, DIVERSITY, SEPARATION, Codes
 
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
-U64 = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
-
-
-class Facets(NamedTuple):
-    """What the rules compare, by row of the catalogue."""
-
-    campaign: I32
-    """`[A]`"""
-    category: I32
-    """`[A]` -1 for none."""
-    advertiser: I32
-    """`[A]` -1 for none."""
-    separation: I32
-    """`[A, G]` -1 for none."""
 
 
 class SlateRules(NamedTuple):
     """A policy's rules between the ads of a slate."""
 
     max_per_campaign: int
-    log_penalty: float
-    """Added to the log rank value of ads of a category that is in the slate: log(1 - diversity)."""
+    diversity: float
+    """Share of its rank value that an ad loses to one in the slate that is just like it."""
 
 
-def facets_of(columns: AdColumns) -> Facets:
-    """Return what the rules compare of a catalogue's ads."""
-    return Facets(columns.campaign, columns.category, columns.advertiser, columns.separation)
+class Board(NamedTuple):
+    """The candidates of a slate as the picks so far left them; all `[B, K]`, changed in place."""
+
+    log_rank: F64
+    """Log rank value as the rules left it; -inf: may not be taken."""
+    alike: F64
+    """Greatest similarity to an ad in the slate."""
+    standing: Codes
+    """The rule that keeps the candidate out (`standing`)."""
 
 
 def slate_rules(policy: Policy) -> SlateRules:
     """Return the policy's rules; a diversity of 1 rules a category's second ad out."""
-    penalty = math.log1p(-policy.diversity) if policy.diversity < 1.0 else -math.inf
-    return SlateRules(policy.max_per_campaign, penalty)
+    return SlateRules(policy.max_per_campaign, policy.diversity)
+
+
+def board_of(log_rank: F64, standing: Codes | None = None) -> Board:
+    """Return the board of an empty slate; the arrays `[B, K]` are copied."""
+    codes = np.zeros(log_rank.shape, np.int8) if standing is None else standing.copy()
+    return Board(log_rank.copy(), np.zeros(log_rank.shape), codes)
 
 
 def close(
-    log_rank: F64,
+    board: Board,
     candidates: I32,
     column: I64,
     slot: int,
@@ -87,66 +84,30 @@ def close(
 
     Parameters
     ----------
-    log_rank
-        `[B, K]` log rank value as the rules left it so far; -inf: may not be taken. Changed in place.
+    board
+        `[B, K]` the candidates as they stand; changed in place.
     candidates
         `[B, K]` rows of the catalogue, -1 for none.
     column
         `[B, S]` the candidate of each slot, filled up to and including ``slot``; -1 for none.
     randomized
-        `[B]` decisions without the soft rules.
+        `[B]` decisions without the soft rule.
 
     """
-    close_rows(log_rank, candidates, column, slot, facets, rules, randomized)
+    close_rows(board, candidates, column, slot, facets, rules, randomized)
 
 
-def wants_new_ad(seed: U64, share: float) -> Flags:
-    """Return `[B]` the decisions that owe a slot to a new ad; seeds are key64 of the decision's id."""
-    return (seed >> np.uint64(11)) * 2.0**-53 < share
-
-
-def favor_new(log_rank: F64, is_new: Flags, column: I64, owed: Flags) -> Flags:
-    """Leave only new ads for the next slot where one is owed, none was picked and one is left, in place.
-
-    Call before the last slot. Returns `[B]` where it did: there the pick is the best new ad instead
-    of the best, and a logged propensity holds given that the decision owed one.
-
-    Parameters
-    ----------
-    log_rank, is_new
-        `[B, K]`
-    column
-        `[B, S]` the slots filled so far, -1 for the others.
-    owed
-        `[B]` from `wants_new_ad`, false in the randomised bucket.
-
-    """
-    done = np.zeros(len(owed), np.bool_)
-    favor_new_rows(log_rank, is_new, column, owed, done)
-    return done
-
-
-def greedy_slate(
-    log_rank: F64,
-    candidates: I32,
-    slots: int,
-    facets: Facets,
-    rules: SlateRules,
-    is_new: Flags | None = None,
-    owed: Flags | None = None,
-) -> I64:
+def greedy_slate(log_rank: F64, candidates: I32, slots: int, facets: Facets, rules: SlateRules) -> I64:
     """Return `[B, S]` the candidates of the slate that takes the best one left for every slot.
 
     Ties go to the lower candidate. ``log_rank`` is not changed; NaN counts as -inf.
     """
-    left = log_rank.copy()
-    column = np.full((len(left), slots), -1, np.int64)
-    randomized = np.zeros(len(left), np.bool_)
+    board = board_of(log_rank)
+    column = np.full((len(log_rank), slots), -1, np.int64)
+    randomized = np.zeros(len(log_rank), np.bool_)
     for slot in range(slots):
-        if slot == slots - 1 and is_new is not None and owed is not None:
-            favor_new(left, is_new, column, owed)
-        _pick_best(left, column, slot)
-        close_rows(left, candidates, column, slot, facets, rules, randomized)
+        _pick_best(board.log_rank, column, slot)
+        close_rows(board, candidates, column, slot, facets, rules, randomized)
     return column
 
 
@@ -161,7 +122,7 @@ def _pick_best(log_rank: F64, column: I64, slot: int) -> None:
 
 @njit(cache=True)
 def close_rows(
-    log_rank: F64,
+    board: Board,
     candidates: I32,
     column: I64,
     slot: int,
@@ -170,23 +131,37 @@ def close_rows(
     randomized: Flags,
 ) -> None:
     """Do what `close` does; for kernels."""
-    for b in range(log_rank.shape[0]):
+    for b in range(board.log_rank.shape[0]):
         picked = column[b, slot]
         if picked < 0:
             continue
-        log_rank[b, picked] = -np.inf
+        board.log_rank[b, picked] = -np.inf
         row = candidates[b, picked]
         full = _in_slate(candidates[b], column[b, : slot + 1], facets.campaign, row) >= rules.max_per_campaign
-        seen = _in_slate(candidates[b], column[b, :slot], facets.category, row) > 0
-        penalize = not seen and not randomized[b] and facets.category[row] >= 0
-        for k in range(log_rank.shape[1]):
+        soft = rules.diversity > 0.0 and not randomized[b]
+        for k in range(board.log_rank.shape[1]):
             other = candidates[b, k]
-            if other < 0 or not log_rank[b, k] > -np.inf:
+            if other < 0 or not board.log_rank[b, k] > -np.inf:
                 continue
-            if (full and facets.campaign[other] == facets.campaign[row]) or _compete(facets, row, other):
-                log_rank[b, k] = -np.inf
-            elif penalize and facets.category[other] == facets.category[row]:
-                log_rank[b, k] += rules.log_penalty
+            if full and facets.campaign[other] == facets.campaign[row]:
+                board.log_rank[b, k], board.standing[b, k] = -np.inf, CAMPAIGN_LIMIT
+            elif _compete(facets, row, other):
+                board.log_rank[b, k], board.standing[b, k] = -np.inf, SEPARATION
+            elif soft:
+                _diversify(board, b, k, similarity(facets, row, other), rules.diversity)
+
+
+@njit(cache=True)
+def _diversify(board: Board, b: int, k: int, alike: float, diversity: float) -> None:
+    """Lower a candidate's log rank value by what it now resembles more than before."""
+    before = board.alike[b, k]
+    if alike <= before:
+        return
+    board.alike[b, k] = alike
+    if diversity * alike >= 1.0:
+        board.log_rank[b, k], board.standing[b, k] = -np.inf, DIVERSITY
+    else:
+        board.log_rank[b, k] += math.log1p(-diversity * alike) - math.log1p(-diversity * before)
 
 
 @njit(cache=True)
@@ -211,19 +186,3 @@ def _compete(facets: Facets, row: int, other: int) -> bool:
             if facets.separation[row, g] >= 0 and facets.separation[row, g] == facets.separation[other, h]:
                 return True
     return False
-
-
-@njit(cache=True)
-def favor_new_rows(log_rank: F64, is_new: Flags, column: I64, owed: Flags, done: Flags) -> None:
-    """Do what `favor_new` does and write where it did to ``done`` `[B]`; for kernels."""
-    for b in range(log_rank.shape[0]):
-        shown = left = 0
-        for k in column[b]:
-            shown += k >= 0 and is_new[b, k]
-        for k in range(log_rank.shape[1]):
-            left += is_new[b, k] and log_rank[b, k] > -np.inf
-        done[b] = owed[b] and shown == 0 and left > 0
-        if done[b]:
-            for k in range(log_rank.shape[1]):
-                if not is_new[b, k]:
-                    log_rank[b, k] = -np.inf

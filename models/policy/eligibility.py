@@ -11,8 +11,9 @@ Legend: A ads, W words of a bitset, B requests, R reasons, M blocked keys.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ from .caps import ADVERTISER, CAMPAIGN, HIDDEN, NO_REPEAT, BlockedKeys
 from .columns import AdColumns, columns_of, keys_of
 from .keys import KeyIndex, index_keys, remove_key
 from .memo import Memo
+from .placements import places_of
+from .similarity import Facets, facets_of
 from .targeting import Values, values_of
 from .targets import Targets, compile_targets
 
@@ -50,8 +53,9 @@ REASONS = (
 )
 """Why an ad is kept out, in the order in which the rules are asked.
 
-``brand_safety`` is the policy's blocked categories, ``blocked_category`` the request's own; both match
-an ad's category or one of its labels. ``budget`` is a campaign that the pacer declared exhausted.
+``brand_safety`` is the blocked categories of the policy and of the placement, ``blocked_category`` the
+request's own; both match an ad's category or one of its labels. ``budget`` is a campaign that the pacer
+declared exhausted.
 """
 
 _WITHDRAWN, _REVIEW, _SCHEDULE, _PLACEMENT, _TARGETING, _SAFETY, _ADVERTISER = range(7)
@@ -120,6 +124,8 @@ class Rules:
     targets: Targets
     safe_content: Flags
     """By code of category and labels: the policy blocks nothing of it."""
+    safe_at: Mapping[str, Flags]
+    """The same by placement, where a placement blocks more."""
     safe_advertiser: Flags
     """By advertiser code, and last (-1) for none."""
     changes_at: tuple[int, ...]
@@ -140,7 +146,7 @@ class Rules:
         """
         columns = columns_of(catalogue.ads, previous.columns if previous else None)
         same = previous if previous is not None and columns is previous.columns else None
-        names, safe = columns.names, frozenset(policy.blocked_categories).isdisjoint
+        names = columns.names
         refused = frozenset(policy.blocked_advertisers)
         kept = _MEMO_BYTES // (8 * max(words_for(len(columns.ads)), 32))
         advertisers = keys_of(list(names.advertisers))
@@ -149,7 +155,12 @@ class Rules:
             policy=policy,
             columns=columns,
             targets=compile_targets(tuple(names.targets), previous.targets if previous else None),
-            safe_content=_flags(safe(content) for content in names.contents),
+            safe_content=_safe(names.contents, policy.blocked_categories),
+            safe_at={
+                name: _safe(names.contents, (*policy.blocked_categories, *place.blocked_categories))
+                for name, place in places_of(policy).items()
+                if place.blocked_categories
+            },
             safe_advertiser=_flags([*(name not in refused for name in names.advertisers), True]),
             changes_at=same.changes_at if same else _changes(columns),
             by_ad=same.by_ad if same else index_keys(columns.key),
@@ -159,6 +170,11 @@ class Rules:
             _entries=Memo(kept),
             _bits=Memo(kept // 4),
         )
+
+    @cached_property
+    def facets(self) -> Facets:
+        """What the rules of a slate compare."""
+        return facets_of(self.columns)
 
     def eligible(
         self, situation: Situation, blocked: BlockedKeys | None = None
@@ -222,7 +238,8 @@ class Rules:
         words = np.zeros(words_for(len(self.columns.ads)), np.uint64)
         counts = np.zeros(len(REASONS), np.int64)
         placed = _flags(not places or placement in places for places in self.columns.names.placements)
-        flags = (placed, self.targets.met(values), self.safe_content, self.safe_advertiser)
+        safe = self.safe_at.get(placement, self.safe_content)
+        flags = (placed, self.targets.met(values), safe, self.safe_advertiser)
         _scan_ads(self._scan, now, flags, words, counts)
         return _Entry(words, counts)
 
@@ -240,6 +257,11 @@ class Rules:
 
 def _flags(values: Iterable[bool]) -> Flags:
     return np.fromiter(values, np.bool_)
+
+
+def _safe(contents: Iterable[tuple[str, ...]], blocked: Iterable[str]) -> Flags:
+    safe = frozenset(blocked).isdisjoint
+    return _flags(safe(content) for content in contents)
 
 
 def _index(code: NDArray[np.int32], names: dict[str, int]) -> KeyIndex:

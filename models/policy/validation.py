@@ -18,6 +18,7 @@ from .columns import MAX_SEPARATIONS, SEPARATE
 from .targeting import compile_expression
 
 MAX_RESERVE_MICROS = 1000 * MAX_BID_MICROS
+"""The most that a thousand impressions can be worth: a click each at the highest bid."""
 MAX_WINDOW_S = 90 * 86_400
 """An ad's attribution window makes shards remember all decisions as long, so it has a bound."""
 
@@ -111,13 +112,37 @@ def check_policy(policy: Policy, kept: int = IMPRESSIONS_KEPT) -> None:
             expected=f"at least slots={policy.slots}",
             fix="raise it",
         )
-    if policy.reserve_micros > MAX_RESERVE_MICROS:
+    _check_least("reserve_micros", policy.reserve_micros)
+    _check_placements(policy)
+
+
+def _check_least(what: str, micros: int) -> None:
+    if micros > MAX_RESERVE_MICROS:
         raise SettingError.expected(
-            "policy reserve_micros",
-            got=policy.reserve_micros,
+            f"policy {what}",
+            got=micros,
             expected=f"at most {MAX_RESERVE_MICROS} micros per thousand impressions",
             fix="check the unit: a million micros are one unit of currency",
         )
+
+
+def _check_placements(policy: Policy) -> None:
+    names = [placement.placement_id for placement in policy.placements]
+    double = next((name for n, name in enumerate(names) if name in names[:n]), None)
+    if double is not None:
+        raise SettingError.expected(
+            "policy placements", got=f"{double!r} twice", expected="each placement once", fix="merge the two"
+        )
+    for placement in policy.placements:
+        what = f"placement {placement.placement_id!r}"
+        _check_least(f"{what} floor_micros", placement.floor_micros)
+        if placement.slots is not None and placement.slots > policy.candidates:
+            raise SettingError.expected(
+                f"policy {what} slots",
+                got=placement.slots,
+                expected=f"at most candidates={policy.candidates}",
+                fix="lower it or raise candidates",
+            )
 
 
 def _refuse(reason: str, what: str, got: object, expected: str, fix: str) -> NoReturn:

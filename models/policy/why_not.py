@@ -11,6 +11,7 @@ from models.domain.ids import key64
 from .caps import HIDDEN, NO_REPEAT, SCOPES, BlockedKeys
 from .columns import is_presentable
 from .eligibility import REASONS, Rules, Situation
+from .placements import places_of
 from .targeting import VARIABLES, values_of
 
 
@@ -77,8 +78,12 @@ def _targeting(rules: Rules, row: int, ad: Ad, situation: Situation) -> str:
 
 
 def _brand_safety(rules: Rules, row: int, ad: Ad, situation: Situation) -> str:
-    names = [name for name in (ad.category, *ad.labels) if name in rules.policy.blocked_categories]
-    return f"the policy blocks {', '.join(names)}" if names else ""
+    place = places_of(rules.policy).get(situation.placement_id)
+    own = [name for name in (ad.category, *ad.labels) if name in rules.policy.blocked_categories]
+    here = [name for name in (ad.category, *ad.labels) if place and name in place.blocked_categories]
+    said = [f"the policy blocks {', '.join(own)}"] if own else []
+    said += [f"placement {situation.placement_id!r} blocks {', '.join(here)}"] if here else []
+    return " and ".join(said)
 
 
 def _blocked_advertiser(rules: Rules, row: int, ad: Ad, situation: Situation) -> str:

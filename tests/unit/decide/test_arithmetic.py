@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.decide.arithmetic import Ads, Logits, appraise, sigmoid
+from models.decide.arithmetic import Ads, Logits, Offers, appraise, sigmoid
 from models.learning.compiled import CandidateParts
 from models.learning.exploration import log_rank_sd
 from models.policy.auction import CPM, Bids, admitted, rank_value, value_micros
+from models.policy.standing import reason_of
 
 ADS = 40
 
@@ -41,6 +42,13 @@ def some_batch(seed: int, decisions: int = 5) -> tuple[np.ndarray, Logits, Ads]:
     return rows, some_logits(rng, rows), some_ads(rng)
 
 
+def appraised(
+    rows: np.ndarray, logits: Logits, ads: Ads, reserve: int = 0, least: int | None = None
+) -> Offers:
+    most = reserve if least is None else least
+    return appraise(rows, logits, ads, 0.25, reserve, np.full(len(rows), most))
+
+
 def bids_of(ads: Ads, rows: np.ndarray) -> Bids:
     return Bids(
         ads.bid_type[rows],
@@ -56,7 +64,7 @@ def bids_of(ads: Ads, rows: np.ndarray) -> Bids:
 @settings(max_examples=40, deadline=None)
 def test_offers_are_those_of_the_auction_and_the_exploration_to_the_last_bit(seed, reserve):
     rows, logits, ads = some_batch(seed)
-    offers = appraise(rows, logits, ads, 0.25, reserve)
+    offers = appraised(rows, logits, ads, reserve)
     bids, there = bids_of(ads, rows), rows >= 0
     value = value_micros(bids, offers.pctr, offers.pcvr)
     allowed = there & admitted(bids, value, reserve)
@@ -68,7 +76,7 @@ def test_offers_are_those_of_the_auction_and_the_exploration_to_the_last_bit(see
 
 def test_the_click_probability_is_the_sigmoid_of_the_sum_of_the_parts():
     rows, logits, ads = some_batch(1)
-    offers = appraise(rows, logits, ads, 0.25, 0)
+    offers = appraised(rows, logits, ads, 0)
     learned = logits.learned
     total = logits.click.astype(np.float64) + logits.bias + learned.ad + learned.campaign
     total += learned.segment_category + logits.taste
@@ -79,16 +87,16 @@ def test_the_click_probability_is_the_sigmoid_of_the_sum_of_the_parts():
 def test_log_ranks_are_minus_infinity_for_what_earns_nothing_or_is_not_admitted():
     rows, logits, ads = some_batch(2)
     free = ads._replace(bid_micros=np.zeros(ADS, np.int64), floor_micros=np.zeros(ADS, np.int64))
-    assert (appraise(rows, logits, free, 0.25, 0).log_rank == -np.inf).all()
-    assert (appraise(rows, logits, ads, 0.25, 10**15).log_rank == -np.inf).all()
-    offers = appraise(rows, logits, ads, 0.25, 0)
+    assert (appraised(rows, logits, free, 0).log_rank == -np.inf).all()
+    assert (appraised(rows, logits, ads, 10**15).log_rank == -np.inf).all()
+    offers = appraised(rows, logits, ads, 0)
     earning = offers.rank > 0
     np.testing.assert_allclose(offers.log_rank[earning], np.log(offers.rank[earning]), rtol=1e-15)
 
 
 def test_no_candidate_offers_nothing():
     rows, logits, ads = some_batch(3)
-    offers = appraise(rows, logits, ads, 0.25, 0)
+    offers = appraised(rows, logits, ads, 0)
     for values in (offers.keys, offers.pctr, offers.pcvr, offers.bid_micros, offers.value):
         assert (values[rows < 0] == 0).all()
     assert (offers.rank[rows < 0] == -np.inf).all()
@@ -96,7 +104,7 @@ def test_no_candidate_offers_nothing():
 
 def test_an_offer_does_not_depend_on_the_other_rows_of_the_batch():
     rows, logits, ads = some_batch(4)
-    whole = appraise(rows, logits, ads, 0.25, 0)
+    whole = appraised(rows, logits, ads, 0)
     for b in range(len(rows)):
         one = slice(b, b + 1)
         learned = CandidateParts(*(part[one] for part in logits.learned))
@@ -108,7 +116,7 @@ def test_an_offer_does_not_depend_on_the_other_rows_of_the_batch():
             logits.taste_variance[one],
             learned,
         )
-        alone = appraise(rows[one], own, ads, 0.25, 0)
+        alone = appraised(rows[one], own, ads, 0)
         for one_row, all_rows in zip(alone, whole, strict=True):
             assert (one_row[0] == all_rows[b]).all()
 
@@ -117,3 +125,25 @@ def test_an_offer_does_not_depend_on_the_other_rows_of_the_batch():
 def test_the_sigmoid_of_minus_infinity_is_zero(logit, expected):
     assert sigmoid(logit) == expected
     assert 0.0 < sigmoid(-1000.0) < sigmoid(1000.0) < 1.0
+
+
+def test_a_placement_may_ask_for_more_than_the_policy_in_each_decision_of_its_own():
+    rows, logits, ads = some_batch(5)
+    ads = ads._replace(floor_micros=np.zeros(ADS, np.int64))
+    least = np.array([0, 10**6, 10**7, 10**8, 10**15])
+    offers = appraise(rows, logits, ads, 0.25, 10**6, np.maximum(least, 10**6))
+    for b, micros in enumerate(least.tolist()):
+        value, there = offers.value[b], rows[b] >= 0
+        assert ((offers.rank[b] > -np.inf) == (there & (value >= max(micros, 10**6)))).all()
+        reasons = np.array([reason_of(code) for code in offers.standing[b].tolist()])
+        assert ((reasons == "reserve") == (there & (value < 10**6))).all()
+        assert ((reasons == "placement_floor") == (there & (value >= 10**6) & (value < micros))).all()
+
+
+def test_a_bid_below_the_ads_own_floor_and_a_bid_of_nothing_are_told_apart():
+    rng, rows = np.random.default_rng(0), np.zeros((1, 2), np.int32)
+    logits, ads = some_logits(rng, rows), some_ads(rng)
+    for bid, floor, reason in ((5, 6, "floor"), (0, 0, "worthless"), (6, 6, "")):
+        offered = ads._replace(bid_micros=np.full(ADS, bid), floor_micros=np.full(ADS, floor))
+        offers = appraised(rows, logits, offered)
+        assert [reason_of(code) for code in offers.standing[0].tolist()] == [reason, reason]

@@ -3,52 +3,17 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from support.shards import START, Bench, LogBuilder, bodies, logs, run
+from support.markets import ad, fate, market, rivals, watched
+from support.shards import START, Bench, bodies, logs, run
 
-from models.decide.asked import Asked, WatchedDecider
 from models.decide.explain import fate_of, worth_of
-from models.decide.shard import Place, Shard, ShardBounds
 from models.decide.slate_trace import Slate, follow, greedy, plackett_luce
 from models.domain import events
-from models.domain.catalogue import Ad, Creative
+from models.domain.catalogue import Creative
 from models.domain.decision import Decision
-from models.domain.policy import Exploration, Policy
+from models.domain.policy import Exploration
 
-GREEDY = Exploration(thompson_nu=0.0, randomized_share=0.0)
 RANDOM = Exploration(randomized_share=1.0)
-
-
-def watched(records, look, recorded=None):
-    """Run a log with every decision looked at; return the decisions."""
-    bench = Bench()
-
-    def watch(view, profiles, job):
-        look(Asked.of(bench.views.compiled(view), profiles, job))
-
-    decider = WatchedDecider(bench.views, 160, watch, recorded)
-    shard = Shard(Place("ads.events.v1", 0, 0), bench.views, decider, ShardBounds())
-    return bodies(run(shard, records), Decision)
-
-
-def fate(log, ad_id):
-    found = []
-    watched(log.records, lambda asked: found.append(fate_of(asked, ad_id)))
-    return found[-1]
-
-
-def market(*ads, **policy):
-    log = LogBuilder()
-    log.add(events.PolicyChange, policy=Policy(**{"exploration": GREEDY, **policy}))
-    log.add(events.AdUpsert, ads=ads)
-    return log
-
-
-def ad(name="a", **fields):
-    return Ad(**{"ad_id": name, "campaign_id": f"c-{name}", "bid_type": "cpm", "bid_micros": 1000, **fields})
-
-
-def rivals(count, bid_micros=2000):
-    return [ad(f"r{n}", bid_micros=bid_micros + n) for n in range(count)]
 
 
 @settings(max_examples=25, deadline=None)
@@ -166,7 +131,7 @@ def test_a_slot_closed_by_a_rule_of_the_slate_is_marked():
     log = market(ad("x", bid_micros=9000, **same), ad(**same), ad("y", bid_micros=8), max_per_campaign=1)
     log.request()
     found = fate(log, "a")
-    assert [(c.winner, c.ruled_out) for c in found.contests] == [("x", False), ("y", True)]
+    assert [(c.winner, c.ruled_out) for c in found.contests] == [("x", ""), ("y", "campaign_limit")]
     assert found.bid_needed_micros == pytest.approx(9000, abs=2)
 
 

@@ -82,6 +82,18 @@ def test_a_snapshot_replaces_every_ad():
     assert catalogue.version.startswith("2-")
 
 
+def test_an_ad_keeps_the_time_at_which_it_came_through_every_change():
+    catalogue = Catalogue().upsert([ad("a")], 5).upsert([ad("a", title="x"), ad("b")], 7).withdraw(["a"])
+    assert catalogue.first_ms.tolist() == [5, 7]
+    assert catalogue.replaced([ad("new"), ad("a")], 9).first_ms.tolist() == [9, 5]
+    assert Catalogue.from_bytes(catalogue.to_bytes()).first_ms.tolist() == [5, 7]
+
+
+def test_the_same_ads_at_another_time_are_another_version():
+    assert Catalogue().upsert([ad("a")], 5).version != Catalogue().upsert([ad("a")], 6).version
+    assert Catalogue().replaced([ad("a")], 5).version != Catalogue().replaced([ad("a")], 6).version
+
+
 def test_bytes_bring_back_the_same_catalogue():
     catalogue = Catalogue().upsert([ad("a", title="Ä"), ad("b")]).withdraw(["b"])
     back = Catalogue.from_bytes(catalogue.to_bytes())

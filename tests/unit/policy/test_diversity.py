@@ -1,4 +1,4 @@
-"""The slate: hard rules between its ads, diversity, and the share of new ads."""
+"""The slate: hard rules between its ads, and diversity."""
 
 import math
 from itertools import permutations
@@ -9,24 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.domain.catalogue import Ad
-from models.domain.ids import key64
 from models.domain.policy import Policy
-from models.policy.columns import columns_of
+from models.policy.columns import columns_of, label_table
 from models.policy.diversity import (
-    Facets,
     SlateRules,
+    board_of,
     close,
-    facets_of,
-    favor_new,
     greedy_slate,
     slate_rules,
-    wants_new_ad,
 )
+from models.policy.similarity import Facets, facets_of, similarity
+from models.policy.standing import count_codes, counts_by_name, reason_of
 
-FREE = SlateRules(max_per_campaign=20, log_penalty=0.0)
+FREE = SlateRules(max_per_campaign=20, diversity=0.0)
 
 
-def facets(n, campaign=None, category=None, advertiser=None, separation=None):
+def facets(n, campaign=None, category=None, advertiser=None, separation=None, labels=None):
     def column(values, default):
         return np.array(default if values is None else values, np.int32)
 
@@ -36,14 +34,16 @@ def facets(n, campaign=None, category=None, advertiser=None, separation=None):
         column(category, [-1] * n),
         column(advertiser, range(n)),
         column(groups, None),
+        column(None, range(n)),
+        label_table([("", *mine) for mine in labels or [()] * n], {}),
     )
 
 
-def slate(ranks, of, rules=FREE, slots=3, **new):
+def slate(ranks, of, rules=FREE, slots=3):
     candidates = np.arange(len(ranks), dtype=np.int32)[None]
     with np.errstate(divide="ignore"):
         log_rank = np.log(np.array([ranks], np.float64))
-    return [k for k in greedy_slate(log_rank, candidates, slots, of, rules, **new)[0].tolist() if k >= 0]
+    return [k for k in greedy_slate(log_rank, candidates, slots, of, rules)[0].tolist() if k >= 0]
 
 
 def test_without_rules_the_slate_is_the_best_candidates_in_order():
@@ -59,7 +59,7 @@ def test_a_slate_ends_where_nothing_is_left():
 
 
 def test_a_campaign_gets_at_most_its_share_of_a_slate():
-    rules = SlateRules(max_per_campaign=2, log_penalty=0.0)
+    rules = SlateRules(max_per_campaign=2, diversity=0.0)
     assert slate([9, 8, 7, 1], facets(4, campaign=[0, 0, 0, 1]), rules) == [0, 1, 3]
 
 
@@ -108,33 +108,58 @@ def test_ads_without_a_category_are_not_alike():
     ) == [0, 1]
 
 
-def test_a_decision_that_owes_a_new_ad_shows_the_best_one_last():
-    new = {"is_new": np.array([[False, False, False, True, True]]), "owed": np.array([True])}
-    assert slate([9, 8, 7, 1, 2], facets(5), slots=3, **new) == [0, 1, 4]
-
-
 @pytest.mark.parametrize(
-    ("is_new", "owed"),
-    [([False, True, False, True], True), ([False] * 4, True), ([False, False, False, True], False)],
+    ("traits", "expected"),
+    [
+        ({}, 0.0),
+        ({"category": [3, 3]}, 1.0),
+        ({"category": [3, 4], "advertiser": [7, 7]}, 0.0),
+        ({"category": [-1, -1]}, 0.0),
+        ({"labels": [("a", "b"), ("b", "c")]}, 1 / 3),
+        ({"labels": [("a", "b", "a"), ("b", "a")]}, 1.0),
+        ({"labels": [("a",), ()]}, 0.0),
+        ({"category": [3, 3], "labels": [("a", "b"), ("b", "c")]}, 1.0),
+    ],
 )
-def test_the_slate_stays_when_a_new_ad_is_in_it_or_none_is_there_or_none_is_owed(is_new, owed):
-    new = {"is_new": np.array([is_new]), "owed": np.array([owed])}
-    assert slate([9, 8, 7, 1], facets(4), slots=3, **new) == [0, 1, 2]
+def test_two_ads_are_as_alike_as_the_most_that_they_have_in_common(traits, expected):
+    of = facets(2, **traits)
+    assert similarity(of, 0, 1) == similarity(of, 1, 0) == expected
 
 
-def test_favoring_new_ads_says_where_it_did():
-    log_rank, column = np.zeros((2, 2)), np.full((2, 1), -1)
-    is_new = np.array([[False, True], [False, False]])
-    assert favor_new(log_rank, is_new, column, np.array([True, True])).tolist() == [True, False]
-    assert log_rank.tolist() == [[-math.inf, 0.0], [0.0, 0.0]]
+def test_ads_are_as_alike_after_a_change_of_the_catalogue_as_in_one_read_anew():
+    def ad(name, *labels):
+        return Ad(ad_id=name, campaign_id="c", labels=labels)
+
+    before = (ad("a", "x", "y"), ad("b", "y"))
+    after = (before[0], ad("b", "z", "y", "w", "v"), ad("c", "x", "y"))
+    patched, anew = facets_of(columns_of(after, columns_of(before))), facets_of(columns_of(after))
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    assert [similarity(patched, *pair) for pair in pairs] == [0.2, 1.0, 0.2]
+    assert [similarity(anew, *pair) for pair in pairs] == [0.2, 1.0, 0.2]
 
 
-def test_the_share_of_decisions_that_owe_a_new_ad_is_the_policys():
-    seeds = np.array([key64(f"ads.events.v1-3-{n}") for n in range(20_000)], np.uint64)
-    assert wants_new_ad(seeds, 0.2).mean() == pytest.approx(0.2, abs=0.0114)  # four standard errors
-    assert not wants_new_ad(seeds, 0.0).any()
-    assert wants_new_ad(seeds, 1.0).all()
-    assert (wants_new_ad(seeds, 0.2) == wants_new_ad(seeds[::-1], 0.2)[::-1]).all()
+def test_an_ad_counts_less_by_its_greatest_similarity_to_one_in_the_slate():
+    of = facets(3, category=[0, 1, 1], labels=[("a",), (), ("a", "b")])
+    board, rules = board_of(np.log(np.array([[9.0, 8.0, 7.0]]))), slate_rules(Policy(diversity=0.4))
+    column, candidates = np.array([[0, 1, -1]]), np.arange(3, dtype=np.int32)[None]
+    for slot, share in ((0, 1 - 0.4 / 2), (1, 1 - 0.4)):
+        close(board, candidates, column, slot, of, rules, np.array([False]))
+        assert np.exp(board.log_rank[0, 2]) == pytest.approx(7.0 * share)
+
+
+def test_every_rule_that_closes_a_slate_to_a_candidate_is_named():
+    of = facets(
+        5, campaign=[0, 0, 1, 2, 3], category=[0, 1, 2, 0, 3], advertiser=[0, 0, 1, 2, 3],
+        separation=[5, 6, 5, 7, 8],
+    )  # fmt: skip
+    board, rules = board_of(np.zeros((1, 5))), SlateRules(max_per_campaign=1, diversity=1.0)
+    close(board, np.arange(5, dtype=np.int32)[None], np.array([[0]]), 0, of, rules, np.array([False]))
+    assert [reason_of(code) for code in board.standing[0].tolist()] == [
+        "", "campaign_limit", "separation", "diversity", "",
+    ]  # fmt: skip
+    assert counts_by_name(count_codes(board.standing)[0].tolist()) == {
+        "campaign_limit": 1, "separation": 1, "diversity": 1,
+    }  # fmt: skip
 
 
 catalogue_facets = st.integers(1, 9).flatmap(
@@ -188,11 +213,11 @@ def test_a_slate_does_not_depend_on_its_batch(one, two, slots):
 def test_in_the_randomized_bucket_a_pick_changes_no_rank_value_but_by_ruling_out(drawn):
     ranks, of = drawn
     before = np.log(np.array([ranks]))
-    after, candidates = before.copy(), np.arange(len(ranks), dtype=np.int32)[None]
+    board, candidates = board_of(before), np.arange(len(ranks), dtype=np.int32)[None]
     rules = slate_rules(Policy(diversity=0.5, max_per_campaign=1))
-    close(after, candidates, np.array([[0]]), 0, of, rules, np.array([True]))
-    kept = after > -np.inf
-    assert (after[kept] == before[kept]).all()
+    close(board, candidates, np.array([[0]]), 0, of, rules, np.array([True]))
+    kept = board.log_rank > -np.inf
+    assert (board.log_rank[kept] == before[kept]).all()
     assert [k for k in range(len(ranks)) if not kept[0, k]] == [
         k for k in range(len(ranks)) if k == 0 or of.campaign[k] == of.campaign[0] or rivals(of, 0, k)
     ]
@@ -201,7 +226,7 @@ def test_in_the_randomized_bucket_a_pick_changes_no_rank_value_but_by_ruling_out
 def test_the_first_feasible_ads_of_a_gumbel_order_follow_plackett_luce_over_what_the_rules_leave():
     """The claim on which exact propensities rest: what `close` leaves is the next slot's candidate set."""
     weights, of = np.array([4.0, 3.0, 2.0, 1.0]), facets(4, campaign=[0, 0, 1, 2])
-    rules, rng = SlateRules(max_per_campaign=1, log_penalty=0.0), np.random.default_rng(7)
+    rules, rng = SlateRules(max_per_campaign=1, diversity=0.0), np.random.default_rng(7)
     draws = 40_000
     log_rank = np.log(weights) + rng.gumbel(size=(draws, 4))
     candidates = np.tile(np.arange(4, dtype=np.int32), (draws, 1))

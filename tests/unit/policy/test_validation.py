@@ -6,7 +6,7 @@ import pytest
 
 from models.domain.catalogue import Ad, Creative
 from models.domain.errors import BadRecord, SettingError
-from models.domain.policy import Cap, Exploration, Policy
+from models.domain.policy import Cap, Exploration, Placement, Policy
 from models.policy.validation import check_ad, check_budgets, check_policy, usable_ads
 
 
@@ -92,6 +92,12 @@ def test_the_default_policy_passes():
         (Policy(caps=(Cap(impressions=200),)), "at most the 128 impressions kept per user"),
         (Policy(slots=10, candidates=9), "at least slots=10"),
         (Policy(reserve_micros=10**16), "check the unit"),
+        (
+            Policy(placements=(Placement(placement_id="p", floor_micros=10**16),)),
+            "placement 'p' floor_micros",
+        ),
+        (Policy(placements=(Placement(placement_id="p"),) * 2), "'p' twice"),
+        (Policy(candidates=6, placements=(Placement(placement_id="p", slots=7),)), "at most candidates=6"),
         (Policy(diversity=math.nan), "policy diversity"),
         (Policy(exploration=Exploration(temperature=math.inf)), "policy exploration.temperature"),
     ],
