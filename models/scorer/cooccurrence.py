@@ -63,14 +63,18 @@ class ItemGraph:
         matrix.eliminate_zeros()
         return matrix
 
-    def scores(self, recent: I64) -> F32:
-        """Return scores `[B, V + 1]` given the last events `[B, RECENT]`, newest first, 0 for none."""
+    def scores(self, recent: I64, followers: sp.csr_matrix | None = None) -> F32:
+        """Return scores `[B, V + 1]` given the last events `[B, RECENT]`, newest first, 0 for none.
+
+        ``followers`` `[V + 1, A]` are columns of ``matrix``, where scores `[B, A]` of those alone are wanted.
+        """
         users, depth = recent.shape
         decay = np.float32(self.options.recent_decay) ** np.arange(depth, dtype=np.float32)
         row = np.repeat(np.arange(users), depth)
         shape = (users, len(self.rows))
         taste = sp.csr_matrix((np.tile(decay, users), (row, recent.ravel())), shape=shape)
-        return np.asarray((taste @ self.matrix).toarray(), dtype=np.float32)
+        weights = self.matrix if followers is None else followers
+        return np.asarray((taste @ weights).toarray(), dtype=np.float32)
 
 
 class Steps(NamedTuple):
