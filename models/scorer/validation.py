@@ -22,8 +22,11 @@ from .transformer import Ads, Events, Transformer
 
 CHUNK = 256
 TOKENS = 8192
-BLENDS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
-"""Multipliers of the graph's score that `fit_blend` tries."""
+BLENDS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0)
+"""Multipliers of the graph's score that `blend_and_measure` tries.
+
+A network of little training wants large ones: from there on the graph alone decides.
+"""
 
 
 def catalogue_of(dataset: Dataset, device: torch.device) -> Ads:
