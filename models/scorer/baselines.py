@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from .config import ModelConfig
-from .cooccurrence import build, recent_events, steps_of
+from .cooccurrence import build, recent_before, recent_events, steps_of
 from .datasets import Buckets, Split, from_interactions, interactions_as_dataset
 from .encoders import ads_content
 from .features import category_rows, vocabulary_rows
@@ -25,10 +27,10 @@ from .fitting import default_dropout, items_table
 from .fused import row_dropout
 from .model import Model
 from .options import TrainOptions
-from .sequences import F32, I64, AdTable, Interactions
+from .sequences import F32, I64, AdTable, Dataset, Interactions
 from .training import VALIDATION_USERS, train
 from .transformer import Ads, Events, Transformer
-from .validation import all_scores, blend_and_measure
+from .validation import all_scores, blend_and_measure, item_tower, scores_along
 
 ItemScores = Callable[[I64], F32]
 NEURAL = ("mlp", "gru", "sasrec")
@@ -105,27 +107,56 @@ def model_scores(model: Model, interactions: Interactions, ads: AdTable | None =
     Histories are everything but each user's last item. Items unknown to the model are scored by their
     content and category.
     """
-    history = interactions.without_last(1)
-    ads = items_table(interactions) if ads is None else ads
-    content = ads_content(model.encoder, ads)
-    config = model.network.config
-    buckets = Buckets(config.categories, config.dwell_buckets, config.gap_buckets)
-    dataset = interactions_as_dataset(history, model.vocabulary, ads, content, buckets)
-    rows = vocabulary_rows(model.vocabulary, ads.key)
-    category = category_rows(ads.category_key, config.categories)
-    items = Ads(*(torch.from_numpy(x) for x in (rows, category, content)))
+    return ItemScorer.of(model, interactions.without_last(1), ads).after_all
 
-    graph = model.graph
 
-    def scores(users: I64) -> F32:
-        logits = all_scores(model.network, dataset, users, items)
+@dataclass(frozen=True, eq=False)
+class ItemScorer:
+    """A trained model, histories as rows of its tables, and the items to score; ``rows`` `[A]` are theirs."""
+
+    model: Model
+    dataset: Dataset
+    items: Ads
+    rows: I64
+
+    @classmethod
+    def of(cls, model: Model, history: Interactions, ads: AdTable | None = None) -> ItemScorer:
+        """Return the scorer of all items of a file, described by ``ads``, given these histories."""
+        ads = items_table(history) if ads is None else ads
+        content = ads_content(model.encoder, ads)
+        config = model.network.config
+        buckets = Buckets(config.categories, config.dwell_buckets, config.gap_buckets)
+        dataset = interactions_as_dataset(history, model.vocabulary, ads, content, buckets)
+        rows = vocabulary_rows(model.vocabulary, ads.key)
+        category = category_rows(ads.category_key, config.categories)
+        return cls(model, dataset, Ads(*(torch.from_numpy(x) for x in (rows, category, content))), rows)
+
+    def after_all(self, users: I64) -> F32:
+        """Return scores `[B, A]` after all events of users."""
+        logits = all_scores(self.model.network, self.dataset, users, self.items)
+        begin, end = self.dataset.offsets[users], self.dataset.offsets[users + 1]
+        return self._blended(logits, begin, end)
+
+    def before(self, user: int, places: I64) -> F32:
+        """Return scores `[N, A]` before the events of one user at ``places`` `[N]` (ascending, from 1)."""
+        logits = scores_along(self.model.network, self.dataset, user, places, self._tower)
+        begin = np.full(len(places), self.dataset.offsets[user])
+        return self._blended(logits, begin, begin + places)
+
+    def _blended(self, logits: F32, begin: I64, end: I64) -> F32:
+        graph = self.model.graph
         if graph is None or not graph.blend:
             return logits
-        recent = recent_events(dataset.offsets, dataset.ad, users, graph.options.recent)
-        return logits + np.float32(graph.blend) * graph.scores(recent, followers)
+        recent = recent_before(self.dataset.ad, begin, end, graph.options.recent)
+        return logits + np.float32(graph.blend) * graph.scores(recent, self._followers)
 
-    followers = None if graph is None else graph.matrix[:, rows]
-    return scores
+    @cached_property
+    def _followers(self) -> sp.csr_matrix | None:
+        return None if self.model.graph is None else self.model.graph.matrix[:, self.rows]
+
+    @cached_property
+    def _tower(self) -> tuple[Tensor, Tensor]:
+        return item_tower(self.model.network, self.items)
 
 
 def without_graph(model: Model) -> Model:

@@ -126,6 +126,11 @@ def _strongest(total: sp.csr_matrix, options: GraphOptions) -> ItemGraph:
 
 def recent_events(offsets: I64, ad: I64, users: I64, depth: int) -> I64:
     """Return users' last events `[B, depth]`, newest first, 0 where there are none."""
-    at = offsets[users + 1][:, None] - 1 - np.arange(depth)
-    real = at >= offsets[users][:, None]
+    return recent_before(ad, offsets[users], offsets[users + 1], depth)
+
+
+def recent_before(ad: I64, begin: I64, end: I64, depth: int) -> I64:
+    """Return the last of events ``begin[i]..end[i]`` (exclusive) `[B, depth]`, newest first, 0 for none."""
+    at = end[:, None] - 1 - np.arange(depth)
+    real = at >= begin[:, None]
     return np.where(real, ad[np.maximum(at, 0)] if len(ad) else 0, 0)

@@ -60,6 +60,31 @@ def all_scores(model: Transformer, dataset: Dataset, users: I64, ads: Ads | None
     return scores.float().cpu().numpy()
 
 
+@torch.no_grad()
+def item_tower(model: Transformer, ads: Ads) -> tuple[Tensor, Tensor]:
+    """Return the vectors `[A, D]` and the biases `[A]` of ads."""
+    model.eval()
+    return model.ad_vectors(ads), model.ad_bias(ads)
+
+
+@torch.no_grad()
+def scores_along(
+    model: Transformer, dataset: Dataset, user: int, places: I64, tower: tuple[Tensor, Tensor]
+) -> F32:
+    """Return retrieval logits `[N, A]` before the events of one user at ``places`` `[N]`, ascending, from 1.
+
+    One pass over the sequence gives them all: attention looks back only. ``model`` is in evaluation.
+    """
+    begin, device = int(dataset.offsets[user]), model.start.device
+    start = max(int(places[0]) - model.config.receptive_field, 0)
+    at = np.arange(begin + start, begin + int(places[-1]))[None, :]
+    events = batches.gather(dataset, at, np.ones(at.shape, np.bool_))
+    h = model.hidden(type(events)(*(column.to(device) for column in events)))[0]  # [T, D]
+    v, bias = tower
+    logits: F32 = (h[torch.from_numpy(places - start - 1).to(device)] @ v.T + bias).float().cpu().numpy()
+    return logits
+
+
 def holdout_ranks(scores: F32, holdout: Holdout) -> I64:
     """Return where each held-out target stands among the known ads, by scores `[B, V + 1]`."""
     offsets, ad = holdout.history.offsets, holdout.history.ad

@@ -11,6 +11,7 @@ from models.scorer import artifact, baselines
 from models.scorer.baselines import (
     NEURAL,
     Gru,
+    ItemScorer,
     PooledMlp,
     markov_scores,
     model_scores,
@@ -154,6 +155,23 @@ def test_the_graphs_share_is_that_of_the_items_own_column(tmp_path):
     alone = model_scores(without_graph(model), data)(users)
     share = (model_scores(model, data)(users) - alone) / 3
     np.testing.assert_allclose(share, markov_scores(data)(users), atol=1e-5)
+
+
+@pytest.mark.parametrize("place", [1, 4, 9])
+def test_scores_before_an_event_are_those_after_the_events_before_it(place):
+    """One pass along a sequence, and a history cut there, say the same; with the item graph."""
+    model, data = fit_interactions(ring(), QUICK, config=SMALL), ring()
+    model = replace(model, graph=replace(model.graph, blend=3.0))
+    along = ItemScorer.of(model, data).before(5, np.arange(1, 10))
+    cut = ItemScorer.of(model, data.without_last(10 - place)).after_all(np.array([5]))
+    np.testing.assert_allclose(along[place - 1], cut[0], atol=1e-4)
+
+
+def test_scores_from_the_middle_of_a_long_sequence_need_no_more_than_what_attention_sees():
+    model, data = fit_interactions(ring(), QUICK, config=SMALL), ring(users=3, length=80)
+    scorer = ItemScorer.of(without_graph(model), data)
+    whole, later = scorer.before(1, np.arange(1, 80)), scorer.before(1, np.arange(60, 80))
+    np.testing.assert_allclose(later, whole[59:], atol=1e-4)
 
 
 def test_an_unknown_baseline_is_refused_with_the_known_ones(tmp_path):
