@@ -28,7 +28,7 @@ from models.evaluation.bootstrap import ratio_interval
 from models.evaluation.prequential import Labelled, scores
 from models.learning.baselines import RATERS, adjusted_in_turn, rate_in_turn, river_clicks_in_turn
 from models.learning.priors import DEFAULT_PRIORS
-from models.scorer.metrics import EPSILON
+from models.scorer.metrics import EPSILON, grouped_auc
 from models.scorer.options import TrainOptions
 
 from .jobs import train_log
@@ -98,7 +98,8 @@ def click_stream(data: Ratings, ads: tuple[Ad, ...], options: StreamOptions) -> 
     ``frozen`` is the Transformer trained on the earlier part, ``adjusted`` the same logits with online
     adjustments (bias, ad, category, user x category: those of the decision path), ``online`` the same
     adjustments and a weight per user on a constant logit, ``river_lr`` River's logistic regression on the
-    features of ``online``. The online ones learn on the earlier part too, where they need no model.
+    features of ``online``. The online ones learn on the earlier part too, where they need no model. ``gauc``
+    is the AUC within users: it tells a user's items apart, not users who click from those who do not.
     """
     clicked = data.rating >= options.click_from
     cut = int(len(data) * options.train_share)
@@ -145,8 +146,9 @@ def _priors() -> dict[str, float]:
 def _judged(
     foreseen: F64, data: Ratings, clicked: NDArray[np.bool_], rows: NDArray[np.int64]
 ) -> dict[str, Any]:
-    seconds = data.time_ms[rows] / 1000
-    return asdict(scores(Labelled(seconds, seconds, foreseen, clicked[rows].astype(np.float64))))
+    seconds, label = data.time_ms[rows] / 1000, clicked[rows]
+    told = asdict(scores(Labelled(seconds, seconds, foreseen, label.astype(np.float64))))
+    return told | {"gauc": grouped_auc(label, foreseen, data.user[rows])}
 
 
 def _gain(found: dict[str, F64], clicked: NDArray[np.bool_], user: NDArray[np.int64]) -> dict[str, float]:

@@ -179,11 +179,12 @@ def _per_user(ranks: I64) -> dict[str, NDArray[np.float64]]:
 
 
 def _breakdown(ranks: I64, by: I64, edges: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return hr@10 and ndcg@10 of users whose value lies in (edge before, edge]."""
+    """Return hr@10 and ndcg@10 of users whose value lies in (edge before, edge], with standard errors."""
     place = np.searchsorted(np.array(edges), by)
     rows = []
     for at in np.unique(place):
         chosen = ranks[place == at]
+        hits, gains = (chosen < 10).astype(np.float64), ndcg(chosen, 10)
         low = edges[at - 1] + 1 if at else 0
         high = edges[at] if at < len(edges) else None
         rows.append(
@@ -191,8 +192,9 @@ def _breakdown(ranks: I64, by: I64, edges: tuple[int, ...]) -> list[dict[str, An
                 "from": int(low),
                 "to": high,
                 "users": len(chosen),
-                "hr@10": float((chosen < 10).mean()),
-                "ndcg@10": float(ndcg(chosen, 10).mean()),
+                "hr@10": float(hits.mean()),
+                "ndcg@10": float(gains.mean()),
+                "standard_errors": {"hr@10": standard_error(hits), "ndcg@10": standard_error(gains)},
             }
         )
     return rows

@@ -72,13 +72,14 @@ def _markdown(lines: list[list[str]]) -> str:
 def breakdown_table(report: Mapping[str, Any], by: str, model: str = "Impulse") -> str:
     """Return a Markdown table of NDCG@10 per range of ``by_history_length`` or ``by_target_training_count``.
 
-    Ranges without users are left out; small ranges are noisy, so their users are counted.
+    Ranges without users are left out; small ranges are noisy, so their users are counted and standard errors
+    stand beside the figures.
     """
     ranges = [_range(row) for row in report[by]]
     users = [str(row["users"]) for row in report[by]]
     lines = [["", *ranges], ["---"] * (len(ranges) + 1), ["users", *users]]
     for name, figures in ranking_rows(report, model):
-        lines.append([name, *(f"{row['ndcg@10']:.3f}" for row in figures[by])])
+        lines.append([name, *(_cell(row, "ndcg@10", digits=3) for row in figures[by])])
     return _markdown(lines)
 
 

@@ -186,6 +186,7 @@ def test_a_stream_of_ratings_is_judged_in_time_order(tmp_path):
     assert "frozen" not in told["next_item"]["later"]
     assert (told["click"]["trained_on"], told["click"]["judged"]) == (150, 150)
     assert "frozen" not in told["click"]
+    assert 0 <= told["click"]["online"]["gauc"] <= 1
 
 
 @pytest.mark.slow

@@ -190,6 +190,15 @@ def test_breakdowns_hold_every_user_once():
     assert [(row["from"], row["to"]) for row in values["by_history_length"]] == [(0, 5), (6, 10), (51, 100)]
 
 
+def test_each_range_of_a_breakdown_has_the_standard_error_of_its_own_users():
+    ranks = np.array([0, 50, 0, 50, 7])
+    lengths = np.array([3, 3, 3, 3, 90])
+    result = ranking.Ranking(ranks, lengths, lengths, 1.0, 0.0, "drop")
+    short, long = (row["standard_errors"]["hr@10"] for row in result.to_dict()["by_history_length"])
+    assert short == pytest.approx(np.std([1, 0, 1, 0], ddof=1) / 2)
+    assert long == 0
+
+
 def test_the_report_has_the_stable_keys_and_is_json():
     task = ranking.Task.test(interactions([0, 1, 2], [2, 1, 0]))
     ours = ranking.evaluate(task, constant([1, 2, 3]))

@@ -59,6 +59,15 @@ def test_a_breakdown_counts_its_users():
     assert sum(int(cell) for cell in users.split("|")[2:-1]) == 3
 
 
+def test_a_breakdown_shows_errors_beside_its_figures():
+    row = next(
+        line
+        for line in breakdown_table(report(), "by_history_length").splitlines()
+        if line.startswith("| Impulse")
+    )
+    assert row == "| Impulse | 1.000 ± 0.000 |"
+
+
 def test_the_plot_is_written(tmp_path):
     plot_ranking(report(), tmp_path / "ranking.svg")
     assert "ndcg@10" in (tmp_path / "ranking.svg").read_text()
