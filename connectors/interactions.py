@@ -6,7 +6,9 @@
 | `sequences` | ``user item item ...`` (S3-Rec)                      | the line's                     |
 | `recbole`   | tab-separated, typed header (``user_id:token`` ...)  | ``timestamp``, then the file's |
 
-Reading is deterministic: users and items are numbered by first appearance in the file.
+Reading is deterministic: users and items are numbered by first appearance in the file. Timestamps are
+seconds, milliseconds or microseconds since 1970, one unit per file (see timestamps.py). Text is UTF-8, with
+or without a byte order mark.
 """
 
 from __future__ import annotations
@@ -20,12 +22,16 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from connectors.timestamps import times_ms
 from models.domain.errors import ImpulseError, LogError
 from models.scorer.sequences import Interactions, hash_arrays
 
 Format = Literal["pairs", "sequences", "recbole"]
 Row = tuple[str, str, float]
-"""User, item, time in seconds."""
+"""User, item, time in milliseconds (NaN where the file has none)."""
+
+ENCODING = "utf-8-sig"
+"""UTF-8; a byte order mark at the start is no part of the text."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 FIX = "give the file's true --format (pairs, sequences or recbole)"
@@ -58,10 +64,10 @@ def build(rows: list[Row], *, timed: bool) -> Interactions:
     user_of, item_of = ({key: i for i, key in enumerate(keys)} for keys in (users, items))
     user = np.fromiter((user_of[row[0]] for row in rows), np.int64, len(rows))
     item = np.fromiter((item_of[row[1]] for row in rows), np.int64, len(rows))
-    seconds = np.fromiter((row[2] for row in rows), np.float64, len(rows))
-    order = np.lexsort((seconds, user)) if timed else np.argsort(user, kind="stable")
+    time_ms = np.fromiter((row[2] for row in rows), np.float64, len(rows))
+    order = np.lexsort((time_ms, user)) if timed else np.argsort(user, kind="stable")
     offsets = np.concatenate(([0], np.cumsum(np.bincount(user, minlength=len(users)))))
-    times = (seconds[order] * 1000).astype(np.int64) if timed else None
+    times = time_ms[order].astype(np.int64) if timed else None
     digest = hash_arrays(offsets, item[order], *(() if times is None else (times,)))
     return Interactions(tuple(users), tuple(items), offsets, item[order], times, digest)
 
@@ -102,7 +108,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open("rb") as file:
             packed = file.read(2) == GZIP_MAGIC
-        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as text:
+        with gzip.open(path, "rt", encoding=ENCODING) if packed else path.open(encoding=ENCODING) as text:
             for number, line in enumerate(text, 1):
                 if stripped := line.rstrip("\r\n"):
                     yield number, stripped
@@ -135,13 +141,23 @@ def _recbole(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
     names = [name.partition(":")[0] for name in _header(path, next(lines, (0, ""))[1])]
     if not {"user_id", "item_id"} <= set(names):
         raise LogError.expected(f"header of {path}", got=names, expected="user_id and item_id", fix=FIX)
-    user, item = names.index("user_id"), names.index("item_id")
-    time = names.index("timestamp") if "timestamp" in names else -1
-    for number, line in lines:
-        cells = line.split("\t")
-        if len(cells) != len(names):
-            raise _bad_line(path, number, line, f"{len(names)} columns")
-        yield cells[user], cells[item], math.nan if time < 0 else _seconds(path, number, cells[time])
+    cells = [(number, _cells(path, number, line, len(names))) for number, line in lines]
+    users, items = ([row[names.index(name)] for _, row in cells] for name in ("user_id", "item_id"))
+    return zip(users, items, _times(path, names, cells), strict=True)
+
+
+def _cells(path: Path, number: int, line: str, width: int) -> list[str]:
+    cells = line.split("\t")
+    if len(cells) != width:
+        raise _bad_line(path, number, line, f"{width} columns")
+    return cells
+
+
+def _times(path: Path, names: list[str], cells: list[tuple[int, list[str]]]) -> list[float]:
+    if "timestamp" not in names:
+        return [math.nan] * len(cells)
+    at = names.index("timestamp")
+    return times_ms(path, [number for number, _ in cells], [row[at] for _, row in cells]).tolist()
 
 
 def _header(path: Path, line: str) -> list[str]:
@@ -149,16 +165,6 @@ def _header(path: Path, line: str) -> list[str]:
     if not all(":" in name for name in names):
         raise LogError.expected(f"header of {path}", got=line[:80], expected="`name:type` columns", fix=FIX)
     return names
-
-
-def _seconds(path: Path, number: int, cell: str) -> float:
-    try:
-        seconds = float(cell)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < 2**40:
-        raise _bad_line(path, number, cell, "seconds since 1970")
-    return seconds
 
 
 def _bad_line(path: Path, number: int, line: str, expected: str) -> ImpulseError:

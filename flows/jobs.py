@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from models.scorer.model import Model
 
 CHEAP_BASELINES = ("popularity", "markov")
+WITHOUT_GRAPH, WITH_GRAPH = "without_graph", "_with_graph"
+NEURAL_BASELINES = ("mlp", "gru", "sasrec", "sasrec" + WITH_GRAPH)
 
 
 def train_interactions(
@@ -90,42 +93,58 @@ def evaluate_ranking(
 ) -> dict[str, Any]:
     """Rank every user's last item with a model and with baselines trained on the same split.
 
-    ``baselines`` names any of popularity, markov, mlp, gru, sasrec; the last three have the model's sizes and
-    options, and train for ``baseline_minutes`` each (or as many steps, where the model was given steps).
+    ``baselines`` names any of popularity, markov, without_graph (the model's network alone), mlp, gru, sasrec
+    and sasrec_with_graph; the last four have the model's sizes and options, and train for
+    ``baseline_minutes`` each (or as many steps, where the model was given steps).
     """
     from models.scorer.baselines import model_scores
     from models.scorer.model import Model
 
     interactions = read_interactions(file, format)
+    ads = _ads(interactions, items)
     task = ranking.Task.test(interactions)
     model = Model.load(model_dir)
-    results = {
-        "model": ranking.evaluate(task, model_scores(model, interactions, _ads(interactions, items)), seen)
-    }
+    results = {"model": ranking.evaluate(task, model_scores(model, interactions, ads), seen)}
     results["model"].extra["cpu_minutes"] = model.training.get("cpu_minutes")
+    trained = _trainer(interactions, _options_of(model, baseline_minutes, seed), model)
     for name in baselines:
-        scores, minutes = _baseline(name, interactions, model, baseline_minutes, seed)
+        scores, minutes = _baseline(name, interactions, model, ads, trained)
         results[name] = ranking.evaluate(task, scores, seen)
         results[name].extra["cpu_minutes"] = minutes
     return ranking.report(task, results, "model")
 
 
+Trained = Callable[[str], "tuple[Model, float]"]
+"""A neural baseline by its name, and its CPU minutes."""
+
+
+def _trainer(interactions: Interactions, options: TrainOptions, like: Model) -> Trained:
+    """Return what trains each neural baseline, once."""
+    from models.scorer.baselines import train_baseline
+
+    return cache(lambda name: train_baseline(name, interactions, options, like.network.config))
+
+
 def _baseline(
-    name: str, interactions: Interactions, model: Model, minutes: float, seed: int
-) -> tuple[ranking.ItemScores, float]:
+    name: str, interactions: Interactions, model: Model, ads: AdTable | None, trained: Trained
+) -> tuple[ranking.ItemScores, float | None]:
     from models.scorer import baselines
 
     started = time.process_time()
-    if name == "popularity":
-        return baselines.popularity_scores(interactions), (time.process_time() - started) / 60
-    if name == "markov":
-        return baselines.markov_scores(interactions), (time.process_time() - started) / 60
-    if name not in baselines.NEURAL:
-        known = (*CHEAP_BASELINES, *baselines.NEURAL)
+    if name == WITHOUT_GRAPH:
+        alone = baselines.without_graph(model)
+        return baselines.model_scores(alone, interactions, ads), model.training.get("cpu_minutes")
+    if name in CHEAP_BASELINES:
+        make = {"popularity": baselines.popularity_scores, "markov": baselines.markov_scores}[name]
+        return make(interactions), (time.process_time() - started) / 60
+    if name not in NEURAL_BASELINES:
+        known = (*CHEAP_BASELINES, WITHOUT_GRAPH, *NEURAL_BASELINES)
         raise SettingError.expected("baseline", got=name, expected=f"one of {known}", fix="name one of them")
-    options = _options_of(model, minutes, seed)
-    trained, spent = baselines.train_baseline(name, interactions, options, model.network.config)
-    return baselines.model_scores(trained, interactions), spent
+    network, spent = trained(name.removesuffix(WITH_GRAPH))
+    started = time.process_time()
+    if name.endswith(WITH_GRAPH):
+        network = baselines.with_graph(network, interactions)
+    return baselines.model_scores(network, interactions), spent + (time.process_time() - started) / 60
 
 
 def _options_of(model: Model, minutes: float, seed: int) -> TrainOptions:

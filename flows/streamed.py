@@ -7,7 +7,7 @@ user chose the item, so figures compare predictors on one stream and promise not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,14 +25,14 @@ from models.domain.events import AdUpsert, Click, Impression, Request, UserEvent
 from models.domain.ids import decision_id
 from models.domain.log import LogRecord, Received
 from models.evaluation.bootstrap import ratio_interval
-from models.evaluation.next_item import OnlineMarkov, OnlinePopularity, hit_figures, ranks_in_turn
 from models.evaluation.prequential import Labelled, scores
 from models.learning.baselines import RATERS, adjusted_in_turn, rate_in_turn, river_clicks_in_turn
 from models.learning.priors import DEFAULT_PRIORS
-from models.scorer.metrics import EPSILON
+from models.scorer.metrics import EPSILON, grouped_auc
 from models.scorer.options import TrainOptions
 
 from .jobs import train_log
+from .next_items import next_item_figures
 
 F64 = NDArray[np.float64]
 _TOPIC = "ads.events.v1"
@@ -54,7 +54,9 @@ def stream_figures(
 ) -> dict[str, Any]:
     """Return the figures of ratings, next items and clicks on one stream."""
     data = read_ratings(file)
-    ads = _ads(data, items)
+    about = {} if items is None else read_items(items)
+    ads = _ads(data, about)
+    training = TrainOptions(minutes=options.minutes) if options.minutes > 0 else None
     tell("ratings: River's models")
     figures: dict[str, Any] = {
         "ratings": len(data),
@@ -62,11 +64,9 @@ def stream_figures(
         "items": len(data.items),
         "rating": {name: _rated(name, data) for name in RATERS},
     }
-    tell("next items: popularity and Markov, online")
-    figures["next_item"] = {
-        name: hit_figures(ranks_in_turn(make, data.user, data.item, len(data.items)), data.user)
-        for name, make in (("popularity", OnlinePopularity), ("markov", OnlineMarkov))
-    }
+    tell("next items: popularity and Markov, online, and the frozen Transformer")
+    cut = int(len(data) * options.train_share)
+    figures["next_item"] = next_item_figures(data, about, cut, training)
     tell("clicks: with and without adjustments")
     figures["click"] = click_stream(data, ads, options)
     return figures
@@ -80,8 +80,7 @@ def _rated(name: str, data: Ratings) -> dict[str, float]:
     return {"mae": mae, "rmse": rmse, "cpu_s": time.process_time() - began}
 
 
-def _ads(data: Ratings, items: Path | None) -> tuple[Ad, ...]:
-    about = {} if items is None else read_items(items)
+def _ads(data: Ratings, about: Mapping[str, tuple[str, str]]) -> tuple[Ad, ...]:
     return tuple(
         Ad(
             ad_id=name,
@@ -99,7 +98,8 @@ def click_stream(data: Ratings, ads: tuple[Ad, ...], options: StreamOptions) -> 
     ``frozen`` is the Transformer trained on the earlier part, ``adjusted`` the same logits with online
     adjustments (bias, ad, category, user x category: those of the decision path), ``online`` the same
     adjustments and a weight per user on a constant logit, ``river_lr`` River's logistic regression on the
-    features of ``online``. The online ones learn on the earlier part too, where they need no model.
+    features of ``online``. The online ones learn on the earlier part too, where they need no model. ``gauc``
+    is the AUC within users: it tells a user's items apart, not users who click from those who do not.
     """
     clicked = data.rating >= options.click_from
     cut = int(len(data) * options.train_share)
@@ -146,8 +146,9 @@ def _priors() -> dict[str, float]:
 def _judged(
     foreseen: F64, data: Ratings, clicked: NDArray[np.bool_], rows: NDArray[np.int64]
 ) -> dict[str, Any]:
-    seconds = data.time_ms[rows] / 1000
-    return asdict(scores(Labelled(seconds, seconds, foreseen, clicked[rows].astype(np.float64))))
+    seconds, label = data.time_ms[rows] / 1000, clicked[rows]
+    told = asdict(scores(Labelled(seconds, seconds, foreseen, label.astype(np.float64))))
+    return told | {"gauc": grouped_auc(label, foreseen, data.user[rows])}
 
 
 def _gain(found: dict[str, F64], clicked: NDArray[np.bool_], user: NDArray[np.int64]) -> dict[str, float]:

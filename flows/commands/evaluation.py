@@ -138,9 +138,11 @@ def evaluate_stream(
     items: Annotated[Path | None, typer.Option(help="RecBole .item file with categories.")] = None,
     click_from: Annotated[float, typer.Option(help="Ratings from here on count as clicks.")] = 4.0,
     train_share: Annotated[
-        float, typer.Option(help="Share of the stream that the frozen model learns from.", min=0.1, max=0.9)
+        float, typer.Option(help="Share of the stream that the frozen models learn from.", min=0.1, max=0.9)
     ] = 0.5,
-    minutes: Annotated[float, typer.Option(help="CPU minutes for the frozen model; 0: leave it out.")] = 2.0,
+    minutes: Annotated[
+        float, typer.Option(help="CPU minutes for each frozen model; 0: leave them out.")
+    ] = 2.0,
     time_constant_days: Annotated[float, typer.Option(help="How fast the adjustments forget.")] = 30.0,
     report: Report = None,
     as_json: AsJson = False,

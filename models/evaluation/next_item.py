@@ -12,22 +12,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scorer.metrics import clustered_error, ndcg
+from models.scorer.metrics import clustered_error, ndcg, target_ranks
 
 from .draws import F64
 
 I64 = NDArray[np.int64]
+
+ScoresBefore = Callable[[int, I64], NDArray[np.floating]]
+"""Scores `[M, I]` of every item before the events at these places `[M]` of one user's sequence."""
+
+AT_ONCE = 256
+"""Events of one user that are scored together, so that their scores fit in memory."""
+
+
+class _Counts:
+    """Sums of few of many items, in the order in which they came first; room doubles when it is full."""
+
+    def __init__(self) -> None:
+        self._items, self._sums = np.zeros(2, np.int32), np.zeros(2, np.float32)
+        self._size = 0
+
+    @property
+    def items(self) -> NDArray[np.int32]:
+        """`[M]` the items, each once."""
+        return self._items[: self._size]
+
+    @property
+    def sums(self) -> NDArray[np.float32]:
+        """`[M]`"""
+        return self._sums[: self._size]
+
+    def add(self, item: int, weight: np.float32) -> None:
+        """Add to the sum of an item."""
+        place = np.flatnonzero(self.items == item)
+        if len(place):
+            self._sums[place[0]] += weight
+            return
+        if self._size == len(self._items):
+            self._items = np.append(self._items, np.zeros_like(self._items))
+            self._sums = np.append(self._sums, np.zeros_like(self._sums))
+        self._items[self._size], self._sums[self._size] = item, weight
+        self._size += 1
 
 
 class OnlineMarkov:
     """Counts of which item followed which, within the last few events of a user; the floor for any claim.
 
     An item's score is the sum over the user's last ``order`` items of ``decay^age`` times the share of
-    that item's followers that it makes up; popularity breaks ties, then the lower index.
+    that item's followers that it makes up; popularity breaks ties, then the lower index. Room is taken for
+    pairs that came (at most ``order`` per event), not for all pairs of items.
     """
 
     def __init__(self, items: int, order: int = 10, decay: float = 0.9) -> None:
-        self._follows = np.zeros((items, items), np.float32)
+        self._followers = [_Counts() for _ in range(items)]
         self._sum = np.zeros(items, np.float32)
         self._seen = np.zeros(items, np.float32)
         self._weights = decay ** np.arange(order, dtype=np.float32)
@@ -38,14 +75,15 @@ class OnlineMarkov:
         popular = self._seen / (self._seen.sum() + 1.0)
         scores = 1e-3 * popular.astype(np.float64)
         for age, item in enumerate(recent):
-            scores += self._weights[age] * self._follows[item] / (self._sum[item] + 1.0)
+            counts = self._followers[item]
+            scores[counts.items] += self._weights[age] * counts.sums / (self._sum[item] + 1.0)
         return scores
 
     def learn(self, recent: deque[int], item: int) -> None:
         """Count one event after a user's recent items."""
         self._seen[item] += 1.0
         for age, before in enumerate(recent):
-            self._follows[before, item] += self._weights[age]
+            self._followers[before].add(item, self._weights[age])
             self._sum[before] += self._weights[age]
 
     @property
@@ -86,6 +124,23 @@ def ranks_in_turn(
         model.learn(before, i)
         before.appendleft(i)
         met.append(i)
+    return out
+
+
+def ranks_along(scores: ScoresBefore, user: I64, item: I64, since: int, *, seen: str = "drop") -> I64:
+    """Return what `ranks_in_turn` does, `[N]`, of a model that does not learn, for events from ``since`` on.
+
+    -1 stands for the events before, and for a user's first one. Histories go on with each event.
+    """
+    out = np.full(len(item), -1, np.int64)
+    order = np.argsort(user, kind="stable")
+    for at in np.split(order, np.flatnonzero(np.diff(user[order])) + 1):
+        later = np.flatnonzero(at >= since)
+        later = later[later > 0]
+        for places in np.split(later, range(AT_ONCE, len(later), AT_ONCE)) if len(later) else ():
+            own = item[at]
+            met = [own[:place] for place in places] if seen == "drop" else None
+            out[at[places]] = target_ranks(scores(int(user[at[0]]), places), own[places], met)
     return out
 
 

@@ -17,16 +17,20 @@ from numpy.typing import NDArray
 
 from models.domain.errors import LogError
 from models.scorer.metrics import ndcg, standard_error, target_ranks
-from models.scorer.sequences import F32, I64, Bools, Interactions
+from models.scorer.sequences import F32, I64, Interactions
 
 Seen = Literal["drop", "keep"]
 ItemScores = Callable[[I64], F32]
 """Scores `[B, A]` of all items for users `[B]`, from their histories without the target."""
 
 CUTOFFS = (1, 5, 10, 20)
+COMPARED = ("hr@10", "ndcg@10")
 CHUNK = 512
 LARGEST_SCORES = 20_000_000
 """Scores of a chunk, so that a million items still fit in memory."""
+
+LEAST = np.finfo(np.float32).min
+"""The lowest score that is not that of a dropped item."""
 
 HISTORY_EDGES = (5, 10, 20, 50, 100, 200)
 COLD_EDGES = (0, 5, 20, 100)
@@ -120,7 +124,7 @@ def evaluate(task: Task, scores: ItemScores, seen: Seen = "drop") -> Ranking:
         ranks.append(target_ranks(values, task.target[users], dropped))
         for row, items in enumerate(dropped or ()):
             values[row, items] = -np.inf
-        shown += np.bincount(np.nonzero(in_top(values, 10))[1], minlength=len(shown))
+        shown += np.bincount(top(values, 10)[1], minlength=len(shown))
     share = (task.train_counts + 1) / (task.train_counts + 1).sum()
     return Ranking(
         ranks=np.concatenate(ranks),
@@ -133,7 +137,10 @@ def evaluate(task: Task, scores: ItemScores, seen: Seen = "drop") -> Ranking:
 
 
 def report(task: Task, results: dict[str, Ranking], model: str) -> dict[str, Any]:
-    """Return one object: the model's figures at the top, the others under ``baselines``."""
+    """Return one object: the model's figures at the top, the others under ``baselines``.
+
+    Each of those has the model's paired ``difference`` from it, too.
+    """
     ours = results[model]
     protocol = PROTOCOL.format(seen="dropped" if ours.seen == "drop" else "kept")
     head = {
@@ -142,8 +149,27 @@ def report(task: Task, results: dict[str, Ranking], model: str) -> dict[str, Any
         "seen": ours.seen,
         "protocol": protocol,
     }
-    others = {name: result.to_dict() for name, result in results.items() if name != model}
+    others = {
+        name: result.to_dict() | {"difference": difference(ours, result)}
+        for name, result in results.items()
+        if name != model
+    }
     return head | ours.to_dict() | {"baselines": others}
+
+
+def difference(ours: Ranking, theirs: Ranking) -> dict[str, Any]:
+    """Return how much better ``ours`` does in each of COMPARED, over the same users.
+
+    Errors are paired: those of the mean of the users' differences, which are smaller than what the two
+    errors alone suggest, because hard users are hard for both. ``significant`` says whether a difference is
+    at least two of them.
+    """
+    mine, others = _per_user(ours.ranks), _per_user(theirs.ranks)
+    found = {name: mine[name] - others[name] for name in COMPARED}
+    means = {name: float(values.mean()) for name, values in found.items()}
+    errors = {name: standard_error(values) for name, values in found.items()}
+    told = {name: len(ours.ranks) > 1 and 0 < abs(means[name]) >= 2 * errors[name] for name in COMPARED}
+    return means | {"standard_errors": errors, "significant": told}
 
 
 def _per_user(ranks: I64) -> dict[str, NDArray[np.float64]]:
@@ -153,11 +179,12 @@ def _per_user(ranks: I64) -> dict[str, NDArray[np.float64]]:
 
 
 def _breakdown(ranks: I64, by: I64, edges: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return hr@10 and ndcg@10 of users whose value lies in (edge before, edge]."""
+    """Return hr@10 and ndcg@10 of users whose value lies in (edge before, edge], with standard errors."""
     place = np.searchsorted(np.array(edges), by)
     rows = []
     for at in np.unique(place):
         chosen = ranks[place == at]
+        hits, gains = (chosen < 10).astype(np.float64), ndcg(chosen, 10)
         low = edges[at - 1] + 1 if at else 0
         high = edges[at] if at < len(edges) else None
         rows.append(
@@ -165,17 +192,26 @@ def _breakdown(ranks: I64, by: I64, edges: tuple[int, ...]) -> list[dict[str, An
                 "from": int(low),
                 "to": high,
                 "users": len(chosen),
-                "hr@10": float((chosen < 10).mean()),
-                "ndcg@10": float(ndcg(chosen, 10).mean()),
+                "hr@10": float(hits.mean()),
+                "ndcg@10": float(gains.mean()),
+                "standard_errors": {"hr@10": standard_error(hits), "ndcg@10": standard_error(gains)},
             }
         )
     return rows
 
 
-def in_top(values: F32, k: int) -> Bools:
-    """Return `[B, A]` which items are among the first k: ties in stable order, dropped items (-inf) never."""
-    k = min(k, values.shape[1])
-    last = -np.partition(-values, k - 1, axis=1)[:, k - 1 : k]  # [B, 1] the k-th best
-    above, tied = values > last, values == last
-    free = k - above.sum(axis=1, keepdims=True)
-    return (above | (tied & (np.cumsum(tied, axis=1) <= free))) & (values > -np.inf)
+def top(values: F32, k: int) -> tuple[I64, I64]:
+    """Return rows and items `[M]` of the first k of each row of ``values`` `[B, A]`, in ascending order.
+
+    Ties are in stable order; dropped items (-inf) stand in no row's top.
+    """
+    size = values.shape[1]
+    k = min(k, size)
+    last = np.partition(values, size - k, axis=1)[:, size - k, None]  # [B, 1] the k-th best
+    row, item = np.divmod(np.flatnonzero(values >= np.maximum(last, LEAST)), size)
+    tied = values[row, item] == last[row, 0]
+    free = k - np.bincount(row[~tied], minlength=len(values))  # [B] places left to the tied ones
+    before = np.cumsum(tied) - tied  # ties before this one, of all rows
+    first = np.searchsorted(row, row)  # where this one's row begins
+    kept = ~tied | (before - before[first] < free[row])
+    return row[kept], item[kept]

@@ -7,25 +7,48 @@ from pathlib import Path
 from typing import Any
 
 from .cold import AMONG
+from .ranking import COMPARED
 
 COLUMNS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@10", "mrr", "coverage@10")
+
+LABELS = {
+    "without_graph": "Impulse without the item graph",
+    "sasrec": "SASRec-style",
+    "sasrec_with_graph": "SASRec-style with the item graph",
+}
+"""What baselines are called in tables, where that is not their name."""
+
+NOT_SIGNIFICANT = "n.s."
 
 
 def ranking_rows(report: Mapping[str, Any], model: str = "Impulse") -> list[tuple[str, Mapping[str, Any]]]:
     """Return (name, figures) of a report of `ranking.report`, baselines first, best NDCG@10 last."""
-    rows = [*report["baselines"].items(), (model, report)]
+    others = [(LABELS.get(name, name), figures) for name, figures in report["baselines"].items()]
+    rows = [*others, (model, report)]
     return sorted(rows, key=lambda row: float(row[1]["ndcg@10"]))
 
 
 def ranking_table(report: Mapping[str, Any], model: str = "Impulse") -> str:
-    """Return a Markdown table: each figure with its standard error, and CPU minutes of training."""
-    head = ["", *COLUMNS, "CPU min"]
+    """Return a Markdown table: figures with standard errors, the model's lead over each row, CPU minutes.
+
+    The lead is the mean of the users' differences with its paired error, and `n.s.` where it is less than two
+    of them.
+    """
+    head = ["", *COLUMNS, *(f"{model} - row, {name}" for name in COMPARED), "CPU min"]
     lines = [head, ["---"] * len(head)]
     for name, figures in ranking_rows(report, model):
         minutes = figures.get("cpu_minutes")
         spent = "" if minutes is None else f"{minutes:.1f}"
-        lines.append([name, *(_cell(figures, column) for column in COLUMNS), spent])
+        leads = (_lead(figures.get("difference"), column) for column in COMPARED)
+        lines.append([name, *(_cell(figures, column) for column in COLUMNS), *leads, spent])
     return _told(report, lines)
+
+
+def _lead(difference: Mapping[str, Any] | None, column: str) -> str:
+    if difference is None:
+        return ""
+    told = f"{difference[column]:+.4f} ± {difference['standard_errors'][column]:.4f}"
+    return told if difference["significant"][column] else f"{told} {NOT_SIGNIFICANT}"
 
 
 def cold_table(report: Mapping[str, Any]) -> str:
@@ -49,13 +72,14 @@ def _markdown(lines: list[list[str]]) -> str:
 def breakdown_table(report: Mapping[str, Any], by: str, model: str = "Impulse") -> str:
     """Return a Markdown table of NDCG@10 per range of ``by_history_length`` or ``by_target_training_count``.
 
-    Ranges without users are left out; small ranges are noisy, so their users are counted.
+    Ranges without users are left out; small ranges are noisy, so their users are counted and standard errors
+    stand beside the figures.
     """
     ranges = [_range(row) for row in report[by]]
     users = [str(row["users"]) for row in report[by]]
     lines = [["", *ranges], ["---"] * (len(ranges) + 1), ["users", *users]]
     for name, figures in ranking_rows(report, model):
-        lines.append([name, *(f"{row['ndcg@10']:.3f}" for row in figures[by])])
+        lines.append([name, *(_cell(row, "ndcg@10", digits=3) for row in figures[by])])
     return _markdown(lines)
 
 

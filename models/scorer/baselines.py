@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from .config import ModelConfig
-from .cooccurrence import ItemGraph, build, recent_events, steps_of
-from .datasets import Buckets, from_interactions, interactions_as_dataset
+from .cooccurrence import build, recent_before, recent_events, steps_of
+from .datasets import Buckets, Split, from_interactions, interactions_as_dataset
 from .encoders import ads_content
 from .features import category_rows, vocabulary_rows
 from .fitting import default_dropout, items_table
 from .fused import row_dropout
 from .model import Model
 from .options import TrainOptions
-from .sequences import F32, I64, AdTable, Interactions
-from .training import train
+from .sequences import F32, I64, AdTable, Dataset, Interactions
+from .training import VALIDATION_USERS, train
 from .transformer import Ads, Events, Transformer
-from .validation import all_scores
+from .validation import all_scores, blend_and_measure, item_tower, scores_along
 
 ItemScores = Callable[[I64], F32]
 NEURAL = ("mlp", "gru", "sasrec")
@@ -90,12 +92,11 @@ def markov_scores(interactions: Interactions) -> ItemScores:
     training, history = interactions.without_last(2), interactions.without_last(1)
     ad = training.item + 1
     graph = build(ad, steps_of(training.offsets, ad), len(interactions.item_ids) + 1)
-    return _graph_scores(graph, history.offsets, history.item + 1)
 
-
-def _graph_scores(graph: ItemGraph, offsets: I64, ad: I64) -> ItemScores:
     def scores(users: I64) -> F32:
-        return graph.scores(recent_events(offsets, ad, users, graph.options.recent))[:, 1:]
+        return graph.scores(recent_events(history.offsets, history.item + 1, users, graph.options.recent))[
+            :, 1:
+        ]
 
     return scores
 
@@ -106,24 +107,72 @@ def model_scores(model: Model, interactions: Interactions, ads: AdTable | None =
     Histories are everything but each user's last item. Items unknown to the model are scored by their
     content and category.
     """
-    history = interactions.without_last(1)
-    ads = items_table(interactions) if ads is None else ads
-    content = ads_content(model.encoder, ads)
-    config = model.network.config
-    buckets = Buckets(config.categories, config.dwell_buckets, config.gap_buckets)
-    dataset = interactions_as_dataset(history, model.vocabulary, ads, content, buckets)
-    rows = vocabulary_rows(model.vocabulary, ads.key)
-    category = category_rows(ads.category_key, config.categories)
-    items = Ads(*(torch.from_numpy(x) for x in (rows, category, content)))
+    return ItemScorer.of(model, interactions.without_last(1), ads).after_all
 
-    def scores(users: I64) -> F32:
-        logits = all_scores(model.network, dataset, users, items)
-        if model.graph is None or not model.graph.blend:
+
+@dataclass(frozen=True, eq=False)
+class ItemScorer:
+    """A trained model, histories as rows of its tables, and the items to score; ``rows`` `[A]` are theirs."""
+
+    model: Model
+    dataset: Dataset
+    items: Ads
+    rows: I64
+
+    @classmethod
+    def of(cls, model: Model, history: Interactions, ads: AdTable | None = None) -> ItemScorer:
+        """Return the scorer of all items of a file, described by ``ads``, given these histories."""
+        ads = items_table(history) if ads is None else ads
+        content = ads_content(model.encoder, ads)
+        config = model.network.config
+        buckets = Buckets(config.categories, config.dwell_buckets, config.gap_buckets)
+        dataset = interactions_as_dataset(history, model.vocabulary, ads, content, buckets)
+        rows = vocabulary_rows(model.vocabulary, ads.key)
+        category = category_rows(ads.category_key, config.categories)
+        return cls(model, dataset, Ads(*(torch.from_numpy(x) for x in (rows, category, content))), rows)
+
+    def after_all(self, users: I64) -> F32:
+        """Return scores `[B, A]` after all events of users."""
+        logits = all_scores(self.model.network, self.dataset, users, self.items)
+        begin, end = self.dataset.offsets[users], self.dataset.offsets[users + 1]
+        return self._blended(logits, begin, end)
+
+    def before(self, user: int, places: I64) -> F32:
+        """Return scores `[N, A]` before the events of one user at ``places`` `[N]` (ascending, from 1)."""
+        logits = scores_along(self.model.network, self.dataset, user, places, self._tower)
+        begin = np.full(len(places), self.dataset.offsets[user])
+        return self._blended(logits, begin, begin + places)
+
+    def _blended(self, logits: F32, begin: I64, end: I64) -> F32:
+        graph = self.model.graph
+        if graph is None or not graph.blend:
             return logits
-        recent = recent_events(dataset.offsets, dataset.ad, users, model.graph.options.recent)
-        return logits + np.float32(model.graph.blend) * model.graph.scores(recent)[:, rows]
+        recent = recent_before(self.dataset.ad, begin, end, graph.options.recent)
+        return logits + np.float32(graph.blend) * graph.scores(recent, self._followers)
 
-    return scores
+    @cached_property
+    def _followers(self) -> sp.csr_matrix | None:
+        return None if self.model.graph is None else self.model.graph.matrix[:, self.rows]
+
+    @cached_property
+    def _tower(self) -> tuple[Tensor, Tensor]:
+        return item_tower(self.model.network, self.items)
+
+
+def without_graph(model: Model) -> Model:
+    """Return the model as its network alone ranks."""
+    return replace(model, graph=None)
+
+
+def with_graph(model: Model, interactions: Interactions) -> Model:
+    """Return a baseline trained on these interactions with the item graph added as the Transformer's is.
+
+    The graph is counted on the same split, and multiplied by what ranks the baseline's own validation best.
+    """
+    split = _plain_split(interactions)
+    graph = build(split.train.ad, steps_of(split.train.offsets, split.train.ad), len(split.vocabulary) + 1)
+    blended, metrics = blend_and_measure(model.network, graph, split.holdout.sample(VALIDATION_USERS))
+    return replace(model, graph=blended, metrics=metrics)
 
 
 def train_baseline(
@@ -135,11 +184,14 @@ def train_baseline(
     the sizes and the dropout of ``like``, or the default sizes and the dropout that suits the data.
     """
     started = time.process_time()
-    ads = items_table(interactions)
-    content = np.zeros((len(ads.key), 0), np.float32)
-    split = from_interactions(interactions, ads, content, Buckets())
+    split = _plain_split(interactions)
     suited = ModelConfig(len(split.vocabulary), dropout=default_dropout(split))
     config = replace(suited if like is None else like, vocabulary=len(split.vocabulary), **PLAIN)
     network = {"mlp": PooledMlp, "gru": Gru, "sasrec": Transformer}[name]
     trained = train(split, config, options, network=network, spent_s=time.process_time() - started)
     return Model(trained.model, split.vocabulary), (time.process_time() - started) / 60
+
+
+def _plain_split(interactions: Interactions) -> Split:
+    ads = items_table(interactions)
+    return from_interactions(interactions, ads, np.zeros((len(ads.key), 0), np.float32), Buckets())

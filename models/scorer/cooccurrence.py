@@ -63,14 +63,18 @@ class ItemGraph:
         matrix.eliminate_zeros()
         return matrix
 
-    def scores(self, recent: I64) -> F32:
-        """Return scores `[B, V + 1]` given the last events `[B, RECENT]`, newest first, 0 for none."""
+    def scores(self, recent: I64, followers: sp.csr_matrix | None = None) -> F32:
+        """Return scores `[B, V + 1]` given the last events `[B, RECENT]`, newest first, 0 for none.
+
+        ``followers`` `[V + 1, A]` are columns of ``matrix``, where scores `[B, A]` of those alone are wanted.
+        """
         users, depth = recent.shape
         decay = np.float32(self.options.recent_decay) ** np.arange(depth, dtype=np.float32)
         row = np.repeat(np.arange(users), depth)
         shape = (users, len(self.rows))
         taste = sp.csr_matrix((np.tile(decay, users), (row, recent.ravel())), shape=shape)
-        return np.asarray((taste @ self.matrix).toarray(), dtype=np.float32)
+        weights = self.matrix if followers is None else followers
+        return np.asarray((taste @ weights).toarray(), dtype=np.float32)
 
 
 class Steps(NamedTuple):
@@ -122,6 +126,11 @@ def _strongest(total: sp.csr_matrix, options: GraphOptions) -> ItemGraph:
 
 def recent_events(offsets: I64, ad: I64, users: I64, depth: int) -> I64:
     """Return users' last events `[B, depth]`, newest first, 0 where there are none."""
-    at = offsets[users + 1][:, None] - 1 - np.arange(depth)
-    real = at >= offsets[users][:, None]
+    return recent_before(ad, offsets[users], offsets[users + 1], depth)
+
+
+def recent_before(ad: I64, begin: I64, end: I64, depth: int) -> I64:
+    """Return the last of events ``begin[i]..end[i]`` (exclusive) `[B, depth]`, newest first, 0 for none."""
+    at = end[:, None] - 1 - np.arange(depth)
+    real = at >= begin[:, None]
     return np.where(real, ad[np.maximum(at, 0)] if len(ad) else 0, 0)

@@ -144,6 +144,7 @@ def _fit(
         clock=clock,
         spent_s=clock() - started,
     )
+    started = clock() - trained.cpu_s
     scale = calibrate(trained.model, split.holdout)
     graph, metrics = blend_and_measure(trained.model, graph, split.holdout.sample(VALIDATION_USERS))
     metrics |= {f"validation_{k}": v for k, v in label_metrics(trained.model, split.holdout).items()}

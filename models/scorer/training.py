@@ -62,7 +62,11 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A trained network and how it came about; ``curve`` holds (step, loss, validation gain)."""
+    """A trained network and how it came about; ``curve`` holds (step, loss, validation gain).
+
+    ``cpu_s`` is the CPU time of all processes: this one's, and that of those before it up to the checkpoint
+    that it went on from.
+    """
 
     model: Transformer
     cpu_s: float
@@ -150,10 +154,13 @@ class _Run:
         self.curve: list[tuple[int, float, float]] = []
 
     def resume(self, folder: Path) -> None:
-        """Save progress in this folder, and go on from what it holds of the same training."""
+        """Save progress in this folder, and go on from what it holds of the same training.
+
+        What the processes before took up to the checkpoint counts, beside what this one took already.
+        """
         self.folder = folder
         if self.state.load(folder, self.fingerprint()):
-            self.started = self.clock() - self.state.progress.cpu_s
+            self.started -= self.state.progress.cpu_s
             self.saved_s = self.state.progress.cpu_s
 
     def fingerprint(self) -> str:

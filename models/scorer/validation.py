@@ -22,8 +22,11 @@ from .transformer import Ads, Events, Transformer
 
 CHUNK = 256
 TOKENS = 8192
-BLENDS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
-"""Multipliers of the graph's score that `fit_blend` tries."""
+BLENDS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0)
+"""Multipliers of the graph's score that `blend_and_measure` tries.
+
+A network of little training wants large ones: from there on the graph alone decides.
+"""
 
 
 def catalogue_of(dataset: Dataset, device: torch.device) -> Ads:
@@ -55,6 +58,31 @@ def all_scores(model: Transformer, dataset: Dataset, users: I64, ads: Ads | None
     scores = torch.cat([user_vectors(model, dataset, chunk) @ v.T + bias for chunk in chunks])
     model.train(training)
     return scores.float().cpu().numpy()
+
+
+@torch.no_grad()
+def item_tower(model: Transformer, ads: Ads) -> tuple[Tensor, Tensor]:
+    """Return the vectors `[A, D]` and the biases `[A]` of ads."""
+    model.eval()
+    return model.ad_vectors(ads), model.ad_bias(ads)
+
+
+@torch.no_grad()
+def scores_along(
+    model: Transformer, dataset: Dataset, user: int, places: I64, tower: tuple[Tensor, Tensor]
+) -> F32:
+    """Return retrieval logits `[N, A]` before the events of one user at ``places`` `[N]`, ascending, from 1.
+
+    One pass over the sequence gives them all: attention looks back only. ``model`` is in evaluation.
+    """
+    begin, device = int(dataset.offsets[user]), model.start.device
+    start = max(int(places[0]) - model.config.receptive_field, 0)
+    at = np.arange(begin + start, begin + int(places[-1]))[None, :]
+    events = batches.gather(dataset, at, np.ones(at.shape, np.bool_))
+    h = model.hidden(type(events)(*(column.to(device) for column in events)))[0]  # [T, D]
+    v, bias = tower
+    logits: F32 = (h[torch.from_numpy(places - start - 1).to(device)] @ v.T + bias).float().cpu().numpy()
+    return logits
 
 
 def holdout_ranks(scores: F32, holdout: Holdout) -> I64:

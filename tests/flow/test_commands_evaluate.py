@@ -182,8 +182,11 @@ def test_a_stream_of_ratings_is_judged_in_time_order(tmp_path):
     assert told["ratings"] == 300
     assert set(told["rating"]) == {"river_baseline", "river_biased_mf"}
     assert told["next_item"]["markov"]["hr@10"] > 0.9
+    assert told["next_item"]["later"]["markov"]["events"] == 150
+    assert "frozen" not in told["next_item"]["later"]
     assert (told["click"]["trained_on"], told["click"]["judged"]) == (150, 150)
     assert "frozen" not in told["click"]
+    assert 0 <= told["click"]["online"]["gauc"] <= 1
 
 
 @pytest.mark.slow
@@ -192,7 +195,10 @@ def test_a_frozen_transformer_is_judged_with_and_without_adjustments(tmp_path):
     head = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
     file = tmp_path / "x.inter"
     file.write_text(head + "".join("\t".join(map(str, row)) + "\n" for row in rows))
-    told = impulse("evaluate", "stream", "--interactions", file, "--minutes", 0.1)["click"]
+    figures = impulse("evaluate", "stream", "--interactions", file, "--minutes", 0.1)
+    later, told = figures["next_item"]["later"], figures["click"]
+    assert later["frozen"]["events"] == later["markov"]["events"] == 1500
+    assert later["frozen"]["hr@10"] > later["popularity"]["hr@10"]
     assert told["gain"]["low"] <= told["gain"]["log_loss"] <= told["gain"]["high"]
     assert told["adjusted"]["auc"] > 0.8
 

@@ -49,6 +49,35 @@ def test_recbole_without_times_keeps_the_order_of_the_file(tmp_path):
     assert found.time_ms is None
 
 
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        (("1600000000", "1600000001.5"), [1_600_000_000_000, 1_600_000_001_500]),
+        (("1600000000123", "1600000001501"), [1_600_000_000_123, 1_600_000_001_501]),
+        (("1600000000123456", "1600000001501999"), [1_600_000_000_123, 1_600_000_001_501]),
+    ],
+)
+def test_times_in_seconds_milliseconds_and_microseconds_are_told_apart(tmp_path, times, found):
+    text = "user_id:token\titem_id:token\ttimestamp:float\n" + "".join(f"u\ti{t}\t{t}\n" for t in times)
+    assert read_interactions(write(tmp_path, text), "recbole").time_ms.tolist() == found
+
+
+def test_a_time_in_another_unit_than_the_rest_of_the_file_is_refused_by_line(tmp_path):
+    rows = ["1600000000", "1600000000123", "1600000002"]
+    text = "user_id:token\titem_id:token\ttimestamp:float\n" + "".join(f"u\ti\t{t}\n" for t in rows)
+    with pytest.raises(LogError, match=r"line 3.*seconds since 1970"):
+        read_interactions(write(tmp_path, text), "recbole")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path, pack):
+    path = tmp_path / "marked"
+    path.write_bytes(pack("\ufeffuser_id:token\titem_id:token\nu\ta\n".encode()))
+    assert sequences(read_interactions(path, "recbole")) == {"u": ["a"]}
+    path.write_bytes(pack("\ufeffu a\nu b\n".encode()))
+    assert sequences(read_interactions(path, "pairs")) == {"u": ["a", "b"]}
+
+
 def test_gzip_is_known_by_its_bytes_not_its_name(tmp_path):
     path = tmp_path / "no_suffix"
     path.write_bytes(gzip.compress(b"u a\nu b\n"))
@@ -92,6 +121,8 @@ def test_items_bring_category_and_text(tmp_path):
         ("recbole", "user_id:token\titem_id:token\n1\n", "2 columns"),
         ("recbole", "user_id:token\titem_id:token\ttimestamp:float\n1\t2\tnan\n", "seconds since 1970"),
         ("recbole", "user_id:token\titem_id:token\ttimestamp:float\n1\t2\tsoon\n", "seconds since 1970"),
+        ("recbole", "user_id:token\titem_id:token\ttimestamp:float\n1\t2\t-1\n", "line 2"),
+        ("recbole", "user_id:token\titem_id:token\ttimestamp:float\n1\t2\t1.6e18\n", "since 1970"),
         ("csv", "u a\n", "--format"),
     ],
 )

@@ -25,6 +25,16 @@ def test_rows_come_in_the_order_of_time_and_ties_in_that_of_the_file(tmp_path):
     assert found.time_ms.tolist() == [10_000, 10_000, 20_000]
 
 
+def test_times_in_milliseconds_are_known_by_their_median(tmp_path):
+    rows = [("u", "i", "3", "1600000000123"), ("v", "i", "4", "1600000000122")]
+    assert read_ratings(file(tmp_path, *rows)).time_ms.tolist() == [1_600_000_000_122, 1_600_000_000_123]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
+    found = read_ratings(file(tmp_path, ("u", "i", "3", "20"), header="\ufeff" + HEADER))
+    assert found.users == ("u",)
+
+
 def test_gzip_is_read_alike(tmp_path):
     plain = file(tmp_path, ("u", "i", "3", "20"))
     packed = tmp_path / "x.inter.gz"

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation.next_item import OnlineMarkov, OnlinePopularity, hit_figures, ranks_in_turn
+from models.evaluation.next_item import (
+    OnlineMarkov,
+    OnlinePopularity,
+    hit_figures,
+    ranks_along,
+    ranks_in_turn,
+)
 
 
 def test_a_users_first_event_is_not_ranked():
@@ -48,6 +54,70 @@ def test_a_rank_never_depends_on_what_comes_later(events):
     half = len(events) // 2
     assert ranks_in_turn(OnlineMarkov, user[:half], item[:half], 6).tolist() == whole[:half].tolist()
     assert (whole < 6).all()
+
+
+class DenseMarkov(OnlineMarkov):
+    """The reference: the counts of all pairs in one table."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self.follows = np.zeros((items, items), np.float32)
+
+    def scores(self, recent):
+        scores = 1e-3 * (self._seen / (self._seen.sum() + 1.0)).astype(np.float64)
+        for age, item in enumerate(recent):
+            scores += self._weights[age] * self.follows[item] / (self._sum[item] + 1.0)
+        return scores
+
+    def learn(self, recent, item):
+        super().learn(recent, item)
+        for age, before in enumerate(recent):
+            self.follows[before, item] += self._weights[age]
+
+
+EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=60)
+
+
+@given(EVENTS)
+def test_counts_of_pairs_that_came_rank_as_a_table_of_all_pairs_does(events):
+    user, item = (np.array(column) for column in zip(*events, strict=True))
+    found, expected = (ranks_in_turn(make, user, item, 6) for make in (OnlineMarkov, DenseMarkov))
+    assert found.tolist() == expected.tolist()
+
+
+def test_many_items_take_no_room_for_pairs_that_never_came():
+    user, item = np.zeros(3, np.int64), np.array([0, 199_999, 5])
+    assert ranks_in_turn(OnlineMarkov, user, item, 200_000)[2] == 4  # all pairs would take 160 GB
+
+
+class Fixed(OnlineMarkov):
+    """A model that does not learn, for both protocols."""
+
+    def scores(self, recent):
+        return (np.arange(6) * 7 % 5).astype(np.float64)
+
+
+@given(EVENTS, st.integers(0, 60), st.sampled_from(["drop", "keep"]))
+def test_a_model_that_does_not_learn_is_ranked_by_the_protocol_of_those_that_do(events, since, seen):
+    user, item = (np.array(column) for column in zip(*events, strict=True))
+    expected = ranks_in_turn(Fixed, user, item, 6, seen=seen)
+    expected[:since] = -1
+    found = ranks_along(
+        lambda _, places: np.tile(np.arange(6) * 7 % 5, (len(places), 1)), user, item, since, seen=seen
+    )
+    assert found.tolist() == expected.tolist()
+
+
+def test_a_long_history_is_scored_in_parts_of_bounded_size():
+    sizes = []
+
+    def scores(_, places):
+        sizes.append(len(places))
+        return np.zeros((len(places), 2))
+
+    ranks = ranks_along(scores, np.zeros(1000, np.int64), np.ones(1000, np.int64), 100)
+    assert (sum(sizes), (ranks >= 0).sum()) == (900, 900)
+    assert max(sizes) <= 256
 
 
 def test_hit_figures_count_ranked_events_alone():

@@ -127,11 +127,51 @@ def test_an_item_that_was_dropped_is_not_shown():
     assert (nothing_left.coverage, nothing_left.novelty_bits) == (0, 0)
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.integers(1, 8))
-def test_the_top_is_that_of_a_stable_sort(values, k):
-    row = np.array([values], np.float32)
-    expected = np.sort(np.argsort(-row[0], kind="stable")[:k])
-    assert np.flatnonzero(ranking.in_top(row, k)[0]).tolist() == expected.tolist()
+SCORES = st.one_of(st.integers(0, 4).map(float), st.just(-np.inf))
+
+
+@given(
+    st.integers(1, 12).flatmap(lambda width: st.lists(st.lists(SCORES, min_size=width, max_size=width))),
+    st.integers(1, 8),
+)
+def test_the_top_is_that_of_a_stable_sort_without_dropped_items(rows, k):
+    values = np.array(rows, np.float32).reshape(len(rows), len(rows[0]) if rows else 1)
+    expected = [
+        (row, item)
+        for row, scores in enumerate(values)
+        for item in np.sort(np.argsort(-scores, kind="stable")[:k])
+        if scores[item] > -np.inf
+    ]
+    assert list(zip(*(x.tolist() for x in ranking.top(values, k)), strict=True)) == expected
+
+
+def test_a_difference_is_paired_over_the_users():
+    """Both fail on the same hard users: ten users in which ours stands one place higher are no accident."""
+    hard = np.arange(20) % 2 * 500
+    ours, theirs = (ranked(hard + shift) for shift in (0, 1))
+    told = ranking.difference(ours, theirs)
+    own = np.array([1 - 1 / np.log2(3), 0.0] * 10)
+    assert told["ndcg@10"] == pytest.approx(own.mean())
+    assert told["standard_errors"]["ndcg@10"] == pytest.approx(own.std(ddof=1) / np.sqrt(20))
+    assert told["standard_errors"]["ndcg@10"] < ours.standard_errors()["ndcg@10"]
+    assert told["significant"] == {"hr@10": False, "ndcg@10": True}
+
+
+def test_a_difference_under_two_standard_errors_is_not_significant_in_either_direction():
+    ours, theirs = ranked(np.array([0, 50, 50, 50])), ranked(np.array([50, 50, 50, 50]))
+    told = ranking.difference(ours, theirs)
+    assert told["hr@10"] == pytest.approx(told["standard_errors"]["hr@10"])
+    assert not any(told["significant"].values())
+    assert ranking.difference(theirs, ours)["hr@10"] == -told["hr@10"]
+    assert not any(ranking.difference(theirs, ours)["significant"].values())
+
+
+def test_one_user_proves_nothing():
+    assert not any(ranking.difference(ranked(np.array([0])), ranked(np.array([50])))["significant"].values())
+
+
+def ranked(ranks):
+    return ranking.Ranking(ranks, np.ones_like(ranks), np.ones_like(ranks), 1.0, 0.0, "drop")
 
 
 def test_rare_items_are_more_novel():
@@ -150,6 +190,15 @@ def test_breakdowns_hold_every_user_once():
     assert [(row["from"], row["to"]) for row in values["by_history_length"]] == [(0, 5), (6, 10), (51, 100)]
 
 
+def test_each_range_of_a_breakdown_has_the_standard_error_of_its_own_users():
+    ranks = np.array([0, 50, 0, 50, 7])
+    lengths = np.array([3, 3, 3, 3, 90])
+    result = ranking.Ranking(ranks, lengths, lengths, 1.0, 0.0, "drop")
+    short, long = (row["standard_errors"]["hr@10"] for row in result.to_dict()["by_history_length"])
+    assert short == pytest.approx(np.std([1, 0, 1, 0], ddof=1) / 2)
+    assert long == 0
+
+
 def test_the_report_has_the_stable_keys_and_is_json():
     task = ranking.Task.test(interactions([0, 1, 2], [2, 1, 0]))
     ours = ranking.evaluate(task, constant([1, 2, 3]))
@@ -160,6 +209,7 @@ def test_the_report_has_the_stable_keys_and_is_json():
     assert expected <= set(report)
     assert "seen items dropped" in report["protocol"]
     assert "hr@10" in report["baselines"]["popularity"]
+    assert report["baselines"]["popularity"]["difference"]["ndcg@10"] == 0
     assert json.loads(json.dumps(report)) == report
 
 

@@ -11,11 +11,14 @@ from models.scorer import artifact, baselines
 from models.scorer.baselines import (
     NEURAL,
     Gru,
+    ItemScorer,
     PooledMlp,
     markov_scores,
+    model_scores,
     popularity_scores,
     running_mean,
     train_baseline,
+    without_graph,
 )
 from models.scorer.config import ModelConfig
 from models.scorer.fitting import fit_interactions
@@ -124,6 +127,53 @@ def test_a_neural_baseline_is_trained_and_ranked_beside_the_model(tmp_path):
     assert min(found.values()) > 0.5
 
 
+def test_rows_show_what_the_item_graph_brings_to_the_model_and_to_a_baseline(tmp_path, monkeypatch):
+    """Networks of one step know nothing, the graph of a ring knows all."""
+    path, trained = write_ring(tmp_path), []
+    train = baselines.train
+
+    def watched(*args, **rest):
+        trained.append(rest["network"])
+        return train(*args, **rest)
+
+    monkeypatch.setattr(baselines, "train", watched)
+    jobs.train_interactions(path, "pairs", tmp_path / "model", replace(QUICK, steps=1), config=SMALL)
+    names = ["without_graph", "sasrec", "sasrec_with_graph"]
+    told = jobs.evaluate_ranking(tmp_path / "model", path, "pairs", baselines=names)
+    found = {name: each["hr@1"] for name, each in told["baselines"].items()}
+    assert told["hr@1"] > 0.9
+    assert found["sasrec_with_graph"] > 0.9
+    assert max(found["without_graph"], found["sasrec"]) < 0.5
+    assert len(trained) == 1  # the same network with and without
+
+
+def test_the_graphs_share_is_that_of_the_items_own_column(tmp_path):
+    """The file's items are numbered in another order than the model's rows."""
+    model, data = fit_interactions(ring(), QUICK, config=SMALL), ring()
+    model = replace(model, graph=replace(model.graph, blend=3.0))
+    users = np.arange(len(data))
+    alone = model_scores(without_graph(model), data)(users)
+    share = (model_scores(model, data)(users) - alone) / 3
+    np.testing.assert_allclose(share, markov_scores(data)(users), atol=1e-5)
+
+
+@pytest.mark.parametrize("place", [1, 4, 9])
+def test_scores_before_an_event_are_those_after_the_events_before_it(place):
+    """One pass along a sequence, and a history cut there, say the same; with the item graph."""
+    model, data = fit_interactions(ring(), QUICK, config=SMALL), ring()
+    model = replace(model, graph=replace(model.graph, blend=3.0))
+    along = ItemScorer.of(model, data).before(5, np.arange(1, 10))
+    cut = ItemScorer.of(model, data.without_last(10 - place)).after_all(np.array([5]))
+    np.testing.assert_allclose(along[place - 1], cut[0], atol=1e-4)
+
+
+def test_scores_from_the_middle_of_a_long_sequence_need_no_more_than_what_attention_sees():
+    model, data = fit_interactions(ring(), QUICK, config=SMALL), ring(users=3, length=80)
+    scorer = ItemScorer.of(without_graph(model), data)
+    whole, later = scorer.before(1, np.arange(1, 80)), scorer.before(1, np.arange(60, 80))
+    np.testing.assert_allclose(later, whole[59:], atol=1e-4)
+
+
 def test_an_unknown_baseline_is_refused_with_the_known_ones(tmp_path):
     path = write_ring(tmp_path)
     jobs.train_interactions(path, "pairs", tmp_path / "model", QUICK, config=SMALL)
@@ -155,7 +205,6 @@ def test_titles_give_an_item_never_trained_on_a_sensible_rank(tmp_path):
     told = jobs.train_interactions(path, "pairs", tmp_path / "model", QUICK, config=SMALL, items=titles)
     assert told["steps"] == 40
     model, data = Model.load(tmp_path / "model"), jobs.read_interactions(path, "pairs")
-    from models.scorer.baselines import model_scores
     from models.scorer.fitting import items_table
 
     ads = items_table(data, jobs.read_items(titles))

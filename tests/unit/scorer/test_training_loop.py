@@ -4,9 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from models.domain.errors import ArtifactError, LogError, SettingError
 from models.domain.events import KINDS
+from models.scorer.checkpoint import FILE
 from models.scorer.config import ModelConfig
 from models.scorer.datasets import Buckets, from_interactions, from_log
 from models.scorer.fitting import default_dropout, fit_interactions, fit_log, items_table
@@ -92,6 +94,39 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(tmp_path):
     assert resumed_at[0] == 8  # step 8 was killed before its checkpoint
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def ticking():
+    """Return a process's clock: a second per look, from 0."""
+    ticks = itertools.count()
+    return lambda: float(next(ticks))
+
+
+def test_the_cpu_minutes_of_a_resumed_run_are_those_of_all_its_processes(tmp_path):
+    options = TrainOptions(steps=12, checkpoint_every_s=0, **QUICK)
+    common = {"config": SMALL, "checkpoints": tmp_path, "spent_s": 30.0}
+    with pytest.raises(Stop):
+        fit_interactions(cycles(), options, listener=stop_after(8), clock=ticking(), **common)
+    before_s = float(load_file(tmp_path / FILE)["progress.cpu_s"])
+    second = ticking()
+    model = fit_interactions(cycles(), options, clock=second, **common)
+    assert before_s > 30
+    # each time that one clock reading is handed on to the next function a tick is lost
+    assert model.training["cpu_minutes"] * 60 == pytest.approx(before_s + 30 + second(), abs=5)
+
+
+def test_the_preparation_of_a_resumed_run_counts_toward_its_budget(tmp_path):
+    options = TrainOptions(minutes=2, checkpoint_every_s=0, **QUICK)
+    common = {"checkpoints": tmp_path, "spent_s": 30.0}
+    with pytest.raises(Stop):
+        train(ring_split(), ring_config(), options, listener=stop_after(8), clock=ticking(), **common)
+    before_s = float(load_file(tmp_path / FILE)["progress.cpu_s"])
+    shares = []
+    train(
+        ring_split(), ring_config(), options, clock=ticking(), listener=lambda r: shares.append(r.share),
+        **common,
+    )  # fmt: skip
+    assert shares[0] * 120 >= before_s + 30
 
 
 def test_a_checkpoint_of_other_options_is_refused(tmp_path):
