@@ -23,12 +23,14 @@ class _Campaign:
         self.delay = CampaignDelay()
         self.pcvr = 0.05
         self.emitted: list[tuple[int, float]] = []
+        self.first = 0
+        """The version that was the first to carry an adjustment; valid where something was emitted."""
         self.before = 0.0
-        """What was in force before the oldest version that is kept: nothing, or the newest one forgotten."""
+        """What the newest version carried that is no longer kept; it stands for all from the first on."""
 
     def in_force(self, version: int) -> float:
         """Return the conversion adjustment that decisions of this version carried."""
-        at = self.before
+        at = self.before if version >= self.first else 0.0
         for since, logit in self.emitted:
             if since <= version:
                 at = logit
@@ -36,6 +38,8 @@ class _Campaign:
 
     def note(self, version: int, logit: float) -> None:
         """Note what was emitted; of the versions that no longer fit, the newest is remembered for all."""
+        if not self.emitted:
+            self.first = version
         self.emitted.append((version, logit))
         while len(self.emitted) > _MOST_VERSIONS:
             self.before = self.emitted.pop(0)[1]
@@ -117,7 +121,7 @@ class Conversions:
     def values(self) -> list[Any]:
         """Return the state as plain values."""
         campaigns = [
-            [name, c.pcvr, c.before, [list(pair) for pair in c.emitted], c.delay.values()]
+            [name, c.pcvr, c.first, c.before, [list(pair) for pair in c.emitted], c.delay.values()]
             for name, c in self._campaigns.items()
         ]
         return [campaigns, list(self._touched)]
@@ -126,7 +130,8 @@ class Conversions:
         """Take the state of `values`."""
         campaigns, touched = values
         self._campaigns, self._touched = OrderedDict(), dict.fromkeys(touched)
-        for name, pcvr, before, emitted, delay in campaigns:
+        for name, pcvr, first, before, emitted, delay in campaigns:
             campaign = self._campaigns[name] = _Campaign()
-            campaign.pcvr, campaign.before, campaign.delay = pcvr, before, CampaignDelay(**delay)
+            campaign.pcvr, campaign.first, campaign.before = pcvr, first, before
+            campaign.delay = CampaignDelay(**delay)
             campaign.emitted = [(version, logit) for version, logit in emitted]

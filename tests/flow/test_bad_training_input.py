@@ -147,7 +147,7 @@ def test_users_and_items_never_seen_are_ranked_by_what_is_known_of_unknown_ones(
 
 
 def test_times_that_stand_still_or_leap_by_centuries_are_learned_from(tmp_path):
-    leaps = [(user, f"i{n % 5}", [0, 0, 0, 1e11, 1e11, 5e11][n % 6]) for user in "abc" for n in range(12)]
+    leaps = [(user, f"i{n % 5}", [0, 0, 0, 4e9, 4e9, 9e10][n % 6]) for user in "abc" for n in range(12)]
     (tmp_path / "leaps").write_text(text(leaps))
     impulse("train", "--interactions", tmp_path / "leaps", *RECBOLE, "--out", tmp_path / "m", *QUICK)
     assert finite(ranked(tmp_path / "m", tmp_path / "leaps"))

@@ -6,8 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from models.evaluation.tables import LABELS
 
-BASELINES = ["popularity", "markov", "mlp", "gru", "sasrec"]
+BASELINES = ["popularity", "markov", "without_graph", "mlp", "gru", "sasrec", "sasrec_with_graph"]
 CONFIG = """
 [model]
 d_model = 16
@@ -56,5 +57,5 @@ def test_people_get_tables_and_a_plot_beside_the_model(trained):
         "evaluate", "ranking", "--model", trained / "model", "--interactions", trained / "ring", "--table"
     )
     assert "60 users, 30 items; leave-one-out" in out
-    assert all(f"| {name} | " in out for name in (*BASELINES, "Impulse"))
+    assert all(f"| {LABELS.get(name, name)} | " in out for name in (*BASELINES, "Impulse"))
     assert (trained / "model" / "ranking.png").stat().st_size > 1000

@@ -136,7 +136,11 @@ def test_a_decision_finds_the_adjustment_of_its_version():
 def test_a_decision_older_than_all_versions_kept_finds_the_nearest_one():
     campaign = versions_of(40)
     assert len(campaign.emitted) == 16
-    assert campaign.in_force(3) == campaign.in_force(240) == pytest.approx(2.4)
+    assert campaign.in_force(15) == campaign.in_force(240) == pytest.approx(2.4)
+
+
+def test_a_decision_older_than_the_first_version_carried_nothing_however_many_are_forgotten():
+    assert versions_of(40).in_force(9) == 0.0
 
 
 def test_what_was_in_force_survives_a_restart():
@@ -144,4 +148,4 @@ def test_what_was_in_force_survives_a_restart():
     learned._campaigns["c"] = versions_of(40)
     again = Conversions(DelaySettings())
     again.restore(learned.values())
-    assert again._campaigns["c"].in_force(3) == learned._campaigns["c"].in_force(3) != 0.0
+    assert [again._campaigns["c"].in_force(v) for v in (9, 15)] == pytest.approx([0.0, 2.4])
