@@ -1,17 +1,19 @@
 # make demo   sets up, runs the whole loop on an embedded broker, shows how good the decisions are
-# make test   the default suite; test-all: the long ones too
+# make test   the default suite on up to four cores; test-all: the long ones too
 # make bench  side-by-side benchmarks
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Files of tests side by side; a file stays in one process, for what its tests share.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all bench lint clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '1,/^$$/s/^# //p' Makefile
 
 setup: $(VENV)/.ready
 
@@ -31,11 +33,11 @@ demo: setup
 	$(BIN)/impulse demo
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: setup lint
 	@$(MAKE) --no-print-directory $(VENV)/.content || echo "going on without the extras content and creatives: their tests skip"
-	$(BIN)/python -m pytest -m "not benchmark"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not benchmark"
 
 lint: setup
 	$(BIN)/ruff check .
