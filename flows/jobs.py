@@ -9,17 +9,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from connectors.interactions import read_interactions, read_items
 from models.domain.errors import SettingError
 from models.evaluation import ranking
 from models.scorer.options import TrainOptions
-from models.scorer.sequences import AdTable, Interactions, LogExamples
+from models.scorer.sequences import F32, I64, AdTable, Interactions, LogExamples
 from models.scorer.training import Listener
 
 if TYPE_CHECKING:
     from models.scorer.model import Model
 
 CHEAP_BASELINES = ("popularity", "markov")
+FIRST_STAGE = "first_stage"
 WITHOUT_GRAPH, WITH_GRAPH = "without_graph", "_with_graph"
 NEURAL_BASELINES = ("mlp", "gru", "sasrec", "sasrec" + WITH_GRAPH)
 
@@ -93,18 +96,19 @@ def evaluate_ranking(
 ) -> dict[str, Any]:
     """Rank every user's last item with a model and with baselines trained on the same split.
 
-    ``baselines`` names any of popularity, markov, without_graph (the model's network alone), mlp, gru, sasrec
-    and sasrec_with_graph; the last four have the model's sizes and options, and train for
-    ``baseline_minutes`` each (or as many steps, where the model was given steps).
+    The model ranks as its decisions do: the candidates of the first stage by click logits, the others after
+    them. ``baselines`` names any of popularity, markov, first_stage (what the model retrieves by),
+    without_graph (its network alone), mlp, gru, sasrec and sasrec_with_graph; the last four have the model's
+    sizes and options, and train for ``baseline_minutes`` each (or as many steps, where the model was given
+    steps).
     """
-    from models.scorer.baselines import model_scores
     from models.scorer.model import Model
 
     interactions = read_interactions(file, format)
     ads = _ads(interactions, items)
     task = ranking.Task.test(interactions)
     model = Model.load(model_dir)
-    results = {"model": ranking.evaluate(task, model_scores(model, interactions, ads), seen)}
+    results = {"model": ranking.evaluate(task, _as_served(model, task, ads, seen), seen)}
     results["model"].extra["cpu_minutes"] = model.training.get("cpu_minutes")
     trained = _trainer(interactions, _options_of(model, baseline_minutes, seed), model)
     for name in baselines:
@@ -112,6 +116,22 @@ def evaluate_ranking(
         results[name] = ranking.evaluate(task, scores, seen)
         results[name].extra["cpu_minutes"] = minutes
     return ranking.report(task, results, "model")
+
+
+def _as_served(
+    model: Model, task: ranking.Task, ads: AdTable | None, seen: ranking.Seen
+) -> ranking.ItemScores:
+    """Return the model as its decisions rank; a target is never hidden, though it was seen before."""
+    from models.scorer.baselines import ItemScorer
+
+    scorer, nothing = ItemScorer.of(model, task.history, ads), np.zeros(0, np.int64)
+
+    def scores(users: I64) -> F32:
+        if seen == "keep":
+            return scorer.as_served(users, [nothing] * len(users))
+        return scorer.as_served(users, [np.setdiff1d(task.seen(u), task.target[u]) for u in users])
+
+    return scores
 
 
 Trained = Callable[[str], "tuple[Model, float]"]
@@ -131,14 +151,14 @@ def _baseline(
     from models.scorer import baselines
 
     started = time.process_time()
-    if name == WITHOUT_GRAPH:
-        alone = baselines.without_graph(model)
-        return baselines.model_scores(alone, interactions, ads), model.training.get("cpu_minutes")
+    if name in (FIRST_STAGE, WITHOUT_GRAPH):
+        part = model if name == FIRST_STAGE else baselines.without_graph(model)
+        return baselines.model_scores(part, interactions, ads), model.training.get("cpu_minutes")
     if name in CHEAP_BASELINES:
         make = {"popularity": baselines.popularity_scores, "markov": baselines.markov_scores}[name]
         return make(interactions), (time.process_time() - started) / 60
     if name not in NEURAL_BASELINES:
-        known = (*CHEAP_BASELINES, WITHOUT_GRAPH, *NEURAL_BASELINES)
+        known = (*CHEAP_BASELINES, FIRST_STAGE, WITHOUT_GRAPH, *NEURAL_BASELINES)
         raise SettingError.expected("baseline", got=name, expected=f"one of {known}", fix="name one of them")
     network, spent = trained(name.removesuffix(WITH_GRAPH))
     started = time.process_time()

@@ -132,13 +132,13 @@ def evaluate_ranking(
     as_json: AsJson = False,
 ) -> None:
     """Rank every user's last item among all items."""
-    from flows.jobs import CHEAP_BASELINES, NEURAL_BASELINES, WITHOUT_GRAPH
+    from flows.jobs import CHEAP_BASELINES, FIRST_STAGE, NEURAL_BASELINES, WITHOUT_GRAPH
     from flows.jobs import evaluate_ranking as evaluate
 
     names: tuple[str, ...] = CHEAP_BASELINES if baselines or table else ()
     minutes = 1.0
     if table:
-        names = (*names, WITHOUT_GRAPH, *NEURAL_BASELINES)
+        names = (*names, FIRST_STAGE, WITHOUT_GRAPH, *NEURAL_BASELINES)
         minutes = float(read_manifest(model)["training"].get("cpu_minutes") or minutes)
     figures: dict[str, Any] = evaluate(
         model, interactions, format, seen=seen, baselines=names, items=items, baseline_minutes=minutes

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.errors import LogError
-from models.scorer.metrics import ndcg, standard_error, target_ranks
+from models.scorer.metrics import ndcg, standard_error, target_ranks, top
 from models.scorer.sequences import F32, I64, Interactions
 
 Seen = Literal["drop", "keep"]
@@ -28,9 +28,6 @@ COMPARED = ("hr@10", "ndcg@10")
 CHUNK = 512
 LARGEST_SCORES = 20_000_000
 """Scores of a chunk, so that a million items still fit in memory."""
-
-LEAST = np.finfo(np.float32).min
-"""The lowest score that is not that of a dropped item."""
 
 HISTORY_EDGES = (5, 10, 20, 50, 100, 200)
 COLD_EDGES = (0, 5, 20, 100)
@@ -198,20 +195,3 @@ def _breakdown(ranks: I64, by: I64, edges: tuple[int, ...]) -> list[dict[str, An
             }
         )
     return rows
-
-
-def top(values: F32, k: int) -> tuple[I64, I64]:
-    """Return rows and items `[M]` of the first k of each row of ``values`` `[B, A]`, in ascending order.
-
-    Ties are in stable order; dropped items (-inf) stand in no row's top.
-    """
-    size = values.shape[1]
-    k = min(k, size)
-    last = np.partition(values, size - k, axis=1)[:, size - k, None]  # [B, 1] the k-th best
-    row, item = np.divmod(np.flatnonzero(values >= np.maximum(last, LEAST)), size)
-    tied = values[row, item] == last[row, 0]
-    free = k - np.bincount(row[~tied], minlength=len(values))  # [B] places left to the tied ones
-    before = np.cumsum(tied) - tied  # ties before this one, of all rows
-    first = np.searchsorted(row, row)  # where this one's row begins
-    kept = ~tied | (before - before[first] < free[row])
-    return row[kept], item[kept]

@@ -12,7 +12,8 @@ from .ranking import COMPARED
 COLUMNS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@10", "mrr", "coverage@10")
 
 LABELS = {
-    "without_graph": "Impulse without the item graph",
+    "first_stage": "Impulse, first stage",
+    "without_graph": "Impulse, first stage without the item graph",
     "sasrec": "SASRec-style",
     "sasrec_with_graph": "SASRec-style with the item graph",
 }

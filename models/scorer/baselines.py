@@ -7,7 +7,7 @@ events into hidden states differs. Legend: B users, T events, D width, A items, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
+from . import second_stage
 from .config import ModelConfig
 from .cooccurrence import build, recent_before, recent_events, steps_of
 from .datasets import Buckets, Split, from_interactions, interactions_as_dataset
@@ -102,7 +103,7 @@ def markov_scores(interactions: Interactions) -> ItemScores:
 
 
 def model_scores(model: Model, interactions: Interactions, ads: AdTable | None = None) -> ItemScores:
-    """Return a trained model as an item scorer: retrieval logits plus its share of the item graph.
+    """Return a trained model's first stage as an item scorer: retrieval logits plus the graph's share.
 
     Histories are everything but each user's last item. Items unknown to the model are scored by their
     content and category.
@@ -137,6 +138,19 @@ class ItemScorer:
         begin, end = self.dataset.offsets[users], self.dataset.offsets[users + 1]
         return self._blended(logits, begin, end)
 
+    def as_served(self, users: I64, hidden: Sequence[I64]) -> F32:
+        """Return scores `[B, A]` in the order of decisions: candidates by click logits, then the others.
+
+        ``hidden`` holds the items that each user may not be shown.
+        """
+        scores, graph = self.after_all(users), self.model.graph
+        column, real = second_stage.retrieved(scores, hidden)
+        logits = second_stage.click_logits(self.model.network, self.dataset, users, column, self._tower)
+        if graph is not None and graph.click:
+            followers = self._followed(self.dataset.offsets[users], self.dataset.offsets[users + 1])
+            logits += np.float32(graph.click) * np.take_along_axis(followers, column, 1)
+        return second_stage.lifted(scores, second_stage.Candidates(column, real), logits)
+
     def before(self, user: int, places: I64) -> F32:
         """Return scores `[N, A]` before the events of one user at ``places`` `[N]` (ascending, from 1)."""
         logits = scores_along(self.model.network, self.dataset, user, places, self._tower)
@@ -147,8 +161,13 @@ class ItemScorer:
         graph = self.model.graph
         if graph is None or not graph.blend:
             return logits
-        recent = recent_before(self.dataset.ad, begin, end, graph.options.recent)
-        return logits + np.float32(graph.blend) * graph.scores(recent, self._followers)
+        return logits + np.float32(graph.blend) * self._followed(begin, end)
+
+    def _followed(self, begin: I64, end: I64) -> F32:
+        """Return the graph's scores `[N, A]` after events ``begin[i]..end[i]`` (exclusive)."""
+        graph = self.model.graph
+        assert graph is not None
+        return graph.scores(recent_before(self.dataset.ad, begin, end, graph.options.recent), self._followers)
 
     @cached_property
     def _followers(self) -> sp.csr_matrix | None:

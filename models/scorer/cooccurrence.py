@@ -1,12 +1,14 @@
 """The item graph: which items follow an item, soon after it, in other users' sequences.
 
-It is the Markov baseline, and a second source of candidates beside the Transformer. Weight of j after i:
+It is the Markov baseline, a second source of candidates beside the Transformer, and a feature of the second
+stage. Weight of j after i:
 
     w_ij = sum over lags l = 1..LAGS of LAG_DECAY^(l-1) * #(j came l events after i)  /  (#i + SHRINKAGE)
 
 and a user's score for j is the sum over the last RECENT events, newest first, of
-RECENT_DECAY^n * w[event n, j]. Serving adds ``blend * score`` to the retrieval logits: for each of the RECENT
-events at most N neighbours change. Legend: V items, N neighbours kept, B users.
+RECENT_DECAY^n * w[event n, j]. Serving adds ``blend * score`` to the retrieval logits and ``click * score``
+to the click logits: for each of the RECENT events at most N neighbours change. Legend: V items, N neighbours
+kept, B users, I impressions.
 """
 
 from __future__ import annotations
@@ -17,10 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
-from .sequences import F32, I32, I64
+from .sequences import F32, I32, I64, Dataset, Labels
+
+F64 = NDArray[np.float64]
 
 NEIGHBOURS = 128
+_TOGETHER = 1 << 15
 LARGEST_TABLE = 1 << 24
 """Neighbours kept in all: from 131,072 ads on each keeps fewer than NEIGHBOURS, but 8 at least."""
 
@@ -41,17 +47,18 @@ class ItemGraph:
     """The strongest followers of each row of the ad table; row 0 (unknown) has none.
 
     ``rows`` and ``weights`` are `[V + 1, N]`, strongest first, row 0 and weight 0 where there are fewer.
-    ``blend`` is what the score is multiplied by before it is added to a retrieval logit.
+    The score is multiplied by ``blend`` and added to retrieval logits, by ``click`` to click logits.
     """
 
     rows: I32
     weights: F32
     options: GraphOptions = GraphOptions()
     blend: float = 0.0
+    click: float = 0.0
 
     def manifest(self) -> dict[str, Any]:
         """Return what the artifact's manifest says of it."""
-        return asdict(self.options) | {"blend": self.blend}
+        return asdict(self.options) | {"blend": self.blend, "click": self.click}
 
     @cached_property
     def matrix(self) -> sp.csr_matrix:
@@ -75,6 +82,17 @@ class ItemGraph:
         taste = sp.csr_matrix((np.tile(decay, users), (row, recent.ravel())), shape=shape)
         weights = self.matrix if followers is None else followers
         return np.asarray((taste @ weights).toarray(), dtype=np.float32)
+
+    def scores_of(self, recent: I64, ad: I64) -> F64:
+        """Return the score of one ad each, `[I]` for ``ad`` `[I]`, given the last events `[I, RECENT]`."""
+        total = np.zeros(len(ad))
+        for begin in range(0, len(ad), _TOGETHER):
+            part = slice(begin, begin + _TOGETHER)
+            for n, event in enumerate(recent[part].T):
+                follows = (self.rows[event] == ad[part, None]) & (ad[part, None] > 0)  # [., N]
+                weight = (self.weights[event] * follows).sum(1, dtype=np.float64)
+                total[part] += self.options.recent_decay**n * weight
+        return total
 
 
 class Steps(NamedTuple):
@@ -134,3 +152,10 @@ def recent_before(ad: I64, begin: I64, end: I64, depth: int) -> I64:
     at = end[:, None] - 1 - np.arange(depth)
     real = at >= begin[:, None]
     return np.where(real, ad[np.maximum(at, 0)] if len(ad) else 0, 0)
+
+
+def shown_scores(graph: ItemGraph, dataset: Dataset, labels: Labels) -> F64:
+    """Return the scores `[I]` of shown ads, each from the events before its decision."""
+    begin = dataset.offsets[labels.user]
+    recent = recent_before(dataset.ad, begin, begin + labels.position, graph.options.recent)
+    return graph.scores_of(recent, labels.ad)

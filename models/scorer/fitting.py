@@ -11,6 +11,7 @@ import numpy as np
 
 from models.domain.ids import NO_KEY, key64
 
+from . import second_stage
 from .calibration import calibrate
 from .campaigns import CampaignTable, no_campaigns
 from .config import ModelConfig
@@ -145,9 +146,14 @@ def _fit(
         spent_s=clock() - started,
     )
     started = clock() - trained.cpu_s
-    scale = calibrate(trained.model, split.holdout)
-    graph, metrics = blend_and_measure(trained.model, graph, split.holdout.sample(VALIDATION_USERS))
-    metrics |= {f"validation_{k}": v for k, v in label_metrics(trained.model, split.holdout).items()}
+    scale, graph = calibrate(trained.model, graph, split.holdout)
+    sample = split.holdout.sample(VALIDATION_USERS)
+    graph, metrics = blend_and_measure(trained.model, graph, sample)
+    if not len(split.train.labels):
+        graph, served = second_stage.order(trained.model, graph, sample)
+        metrics |= served
+    measured = label_metrics(trained.model, split.holdout, graph=graph)
+    metrics |= {f"validation_{k}": v for k, v in measured.items()}
     dwell, errors = fit_stays(trained.model, split.stays)
     metrics |= {f"validation_{k}": v for k, v in errors.items()}
     training = {

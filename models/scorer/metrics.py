@@ -12,6 +12,10 @@ from models.domain.errors import ImpulseError
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+
+LEAST = np.finfo(np.float32).min
+"""The lowest score that is not that of a dropped item."""
 
 EPSILON = 1e-12
 """Probabilities are taken as no nearer to 0 and 1, so that a loss is finite."""
@@ -116,3 +120,20 @@ def clustered_error(values: F64, group: I64) -> float:
     _, place = np.unique(group, return_inverse=True)
     count = np.bincount(place)
     return standard_error(np.bincount(place, values - values.mean()) / count.mean())
+
+
+def top(values: F32, k: int) -> tuple[I64, I64]:
+    """Return rows and items `[M]` of the first k of each row of ``values`` `[B, A]`, in ascending order.
+
+    Ties are in stable order; dropped items (-inf) stand in no row's top.
+    """
+    size = values.shape[1]
+    k = min(k, size)
+    last = np.partition(values, size - k, axis=1)[:, size - k, None]  # [B, 1] the k-th best
+    row, item = np.divmod(np.flatnonzero(values >= np.maximum(last, LEAST)), size)
+    tied = values[row, item] == last[row, 0]
+    free = k - np.bincount(row[~tied], minlength=len(values))  # [B] places left to the tied ones
+    before = np.cumsum(tied) - tied  # ties before this one, of all rows
+    first = np.searchsorted(row, row)  # where this one's row begins
+    kept = ~tied | (before - before[first] < free[row])
+    return row[kept], item[kept]

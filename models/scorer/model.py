@@ -102,4 +102,5 @@ def graph_of(stored: artifact.Artifact) -> ItemGraph | None:
         return None
     options = GraphOptions(**{f.name: described[f.name] for f in fields(GraphOptions)})
     rows = np.ascontiguousarray(stored.tensors["neighbour_rows"])
-    return ItemGraph(rows, stored.tensors["neighbour_weights"], options, float(described["blend"]))
+    blend, click = float(described["blend"]), float(described.get("click", 0.0))
+    return ItemGraph(rows, stored.tensors["neighbour_weights"], options, blend, click)

@@ -1,9 +1,10 @@
-"""The item graph in service: ads that often follow a user's last events get a boost in retrieval.
+"""The item graph in service: ads that often follow a user's last events get a boost in both stages.
 
-cooccurrence.py says how the graph is counted. The boost of ad j is ``blend * sum over the last events n,
-newest first, of decay^n * w[event n, j]``; at most RECENT * N ads of a user have one.
+cooccurrence.py says how the graph is counted. The boost of ad j is ``share * sum over the last events n,
+newest first, of decay^n * w[event n, j]``, with one share for retrieval and one for clicks; at most
+RECENT * N ads of a user have one.
 
-Legend: B users, V known ads, N neighbours per ad, RECENT events, A ads of the catalogue.
+Legend: B users, K candidates, V known ads, N neighbours per ad, RECENT events, A ads of the catalogue.
 """
 
 from __future__ import annotations
@@ -39,14 +40,21 @@ class Neighbours(NamedTuple):
     weights: F32
     """`[V+1, N]`"""
     decay: F32
-    """`[RECENT]` weight of the user's last events, newest first, times the blend."""
+    """`[RECENT]` weight of the user's last events, newest first."""
+    blend: float
+    """Share of the score in retrieval logits."""
+    click: float
+    """Its share in click logits."""
 
 
 def neighbours_of(
     described: Mapping[str, Any] | None, tensors: Tensors, vocabulary: int
 ) -> Neighbours | None:
-    """Return the graph of a model's manifest, None where it has none or blends none of it in."""
-    if described is None or described["blend"] == 0:
+    """Return the graph of a model's manifest, None where it has none or makes no use of it."""
+    if described is None:
+        return None
+    blend, click = float(described["blend"]), float(described.get("click", 0.0))
+    if blend == 0 and click == 0:
         return None
     rows, weights = tensors.get("neighbour_rows"), tensors.get("neighbour_weights")
     bad = rows is None or weights is None or rows.shape != weights.shape or len(rows) != vocabulary + 1
@@ -60,9 +68,9 @@ def neighbours_of(
             "vocabulary of a model with an item graph", got=vocabulary,
             expected=f"fewer than {LARGEST_VOCABULARY}", fix="train without the graph",
         )  # fmt: skip
-    powers = described["recent_decay"] ** np.arange(described["recent"])
-    decay = (described["blend"] * powers).astype(np.float32)
-    return Neighbours(np.ascontiguousarray(rows, np.int32), np.ascontiguousarray(weights, np.float32), decay)
+    decay = (described["recent_decay"] ** np.arange(described["recent"])).astype(np.float32)
+    graph = np.ascontiguousarray(rows, np.int32), np.ascontiguousarray(weights, np.float32)
+    return Neighbours(*graph, decay, blend, click)
 
 
 def recent_rows(history: HistoryTable, rows: I64, keys: U64, depth: int) -> F32:
@@ -80,16 +88,37 @@ def _recent_rows(ad_key: U64, count: I64, rows: I64, keys: U64, depth: int) -> F
     return recent
 
 
-@njit(cache=True)
-def boosts(neighbours: Neighbours, recent: F32, place: I32, ads: int) -> Boosts:
-    """Return the boosts of users by their last events `[B, RECENT]`.
+def boosts(neighbours: Neighbours, share: float, recent: F32, place: I32, ads: int) -> Boosts:
+    """Return ``share`` of the score as the boosts of users by their last events `[B, RECENT]`.
 
     ``place`` is the catalogue's row of each row of the ad table, -1 where it has none (as have those past
     its end); ``ads`` is A. Sums run over the events, newest first.
     """
+    decay = np.float32(share) * neighbours.decay
+    return Boosts(*_boosts(neighbours.rows, neighbours.weights, decay, recent, place, ads))
+
+
+@njit(cache=True)
+def add_boosts(logits: F32, candidates: I32, boosts: Boosts, ads: int) -> None:
+    """Add users' boosts to the logits `[B, K]` of their ``candidates`` `[B, K]`, -1 for none, in place."""
+    added = np.zeros(ads, np.float32)
+    for b in range(len(candidates)):
+        for i in range(boosts.begin[b], boosts.begin[b + 1]):
+            added[boosts.ad[i]] = boosts.added[i]
+        for k in range(candidates.shape[1]):
+            if candidates[b, k] >= 0:
+                logits[b, k] += added[candidates[b, k]]
+        for i in range(boosts.begin[b], boosts.begin[b + 1]):
+            added[boosts.ad[i]] = 0
+
+
+@njit(cache=True)
+def _boosts(
+    followers: I32, weights: F32, decay: F32, recent: F32, place: I32, ads: int
+) -> tuple[I64, I32, F32]:
     added = np.zeros(ads, np.float32)
     begin = np.zeros(len(recent) + 1, np.int64)
-    width = neighbours.rows.shape[1]
+    width = followers.shape[1]
     found = np.zeros(len(recent) * recent.shape[1] * width, np.int32)
     score = np.zeros(len(found), np.float32)
     size = 0
@@ -97,9 +126,9 @@ def boosts(neighbours: Neighbours, recent: F32, place: I32, ads: int) -> Boosts:
         for n in range(recent.shape[1]):
             event = np.int64(recent[b, n])
             for i in range(width):
-                row = neighbours.rows[event, i]
+                row = followers[event, i]
                 a = np.int64(place[row]) if row < len(place) else -1
-                weight = neighbours.weights[event, i] * neighbours.decay[n]
+                weight = weights[event, i] * decay[n]
                 if event == 0 or a < 0 or weight <= 0:
                     continue
                 if added[a] == 0:
@@ -110,4 +139,4 @@ def boosts(neighbours: Neighbours, recent: F32, place: I32, ads: int) -> Boosts:
             score[i] = added[found[i]]
             added[found[i]] = 0
         begin[b + 1] = size
-    return Boosts(begin, found[:size], score[:size])
+    return begin, found[:size], score[:size]

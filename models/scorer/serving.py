@@ -27,10 +27,10 @@ from .features import category_rows, vocabulary_rows
 from .interface import HistoryTable
 from .kernels import multiply
 from .kv_cache import HotUsers, seat_bytes
-from .neighbours import Neighbours, boosts, neighbours_of, recent_rows
+from .neighbours import Neighbours, add_boosts, boosts, neighbours_of, recent_rows
 from .popularity import PopularityScorer
 from .ranker import rank_candidates
-from .retrieval import top_k
+from .retrieval import Boosts, top_k
 from .segments import SegmentTable, no_segments, stored_segments
 from .weights import (
     Head,
@@ -66,7 +66,7 @@ class TransformerScorer:
     content
         Content vectors of ads; needed where the model has ``content_dim``.
     neighbours
-        Item graph that boosts the followers of a user's last ads in retrieval. With it a user's vector
+        Item graph that boosts the followers of a user's last ads in both stages. With it a user's vector
         carries, past its D columns, the rows of those ads.
     segments
         What the model knows of segments; None: nothing.
@@ -138,12 +138,9 @@ class TransformerScorer:
         self, users: F32, ads: CatalogueIndex, bias: F32, bias_row: I64, eligible: U64, k: int
     ) -> tuple[I32, F32]:
         """Return the exact top ``k``; see `models.scorer.interface.Scorer.retrieve`."""
-        width = self.config.d_model
-        added = None
-        if self._neighbours is not None:
-            recent = np.ascontiguousarray(users[:, width:])
-            added = boosts(self._neighbours, recent, ads.place, len(ads))
-        return top_k(users[:, :width], ads.scan, bias, bias_row, eligible, k, added)
+        graph = self._neighbours
+        added = None if graph is None or graph.blend == 0 else self._boosts(graph, graph.blend, users, ads)
+        return top_k(users[:, : self.config.d_model], ads.scan, bias, bias_row, eligible, k, added)
 
     def rank(
         self, history: HistoryTable, rows: I64, users: F32, ads: CatalogueIndex, candidates: I32
@@ -152,7 +149,15 @@ class TransformerScorer:
 
         The users' vectors are those of the cache, brought up to date: what `encode` returns.
         """
-        return self._ranked(self._head, history, rows, ads, candidates)
+        click, conversion = self._ranked(self._head, history, rows, ads, candidates)
+        graph = self._neighbours
+        if graph is not None and graph.click != 0:
+            add_boosts(click, candidates, self._boosts(graph, graph.click, users, ads), len(ads))
+        return click, conversion
+
+    def _boosts(self, graph: Neighbours, share: float, users: F32, ads: CatalogueIndex) -> Boosts:
+        recent = np.ascontiguousarray(users[:, self.config.d_model :])
+        return boosts(graph, share, recent, ads.place, len(ads))
 
     def dwell_ms(self, history: HistoryTable, rows: I64, ads: CatalogueIndex, candidates: I32) -> F64 | None:
         """Return the expected stays `[B, K]`; see `models.scorer.interface.Scorer.dwell_ms`."""

@@ -45,7 +45,7 @@ from .validation import validation_gain
 
 VALIDATION_USERS = 1500
 STAND_IN_EVERY = 4
-FINISHING = 3
+FINISHING = 5
 """What comes after training costs about this many validations; so much of the budget is kept back."""
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import batches
-from .cooccurrence import ItemGraph, recent_events
+from .cooccurrence import ItemGraph, recent_events, shown_scores
 from .datasets import Holdout
 from .impressions import Shown, label_ads, shown_inner, shown_logits
 from .metrics import auc, calibration_error, grouped_auc, logloss, ndcg, target_ranks
@@ -204,9 +204,12 @@ def last_band(h: Tensor, row: Tensor, end: Tensor, window: int) -> tuple[Tensor,
     return h[row[:, None], at.clamp(min=0)], at >= 0
 
 
-def label_metrics(model: Transformer, holdout: Holdout, most: int = 20_000) -> dict[str, float]:
+def label_metrics(
+    model: Transformer, holdout: Holdout, most: int = 20_000, graph: ItemGraph | None = None
+) -> dict[str, float]:
     """Return click and conversion metrics on held-out impressions; empty where there are none.
 
+    ``graph`` adds its share to the click logits.
     Of more than ``most``, so many are drawn: every n-th would be one slot's, where slates are as long as n.
     The loss of conversions is that of those that had had time to come; what no class has is left out.
     """
@@ -216,6 +219,8 @@ def label_metrics(model: Transformer, holdout: Holdout, most: int = 20_000) -> d
     labels = dataset.labels.take(drawn_rows(len(dataset.labels), most))
     logits = impression_logits(model, dataset, labels).astype(np.float64)
     logits[:, 0] += slot_bias(model, labels)
+    if graph is not None:
+        logits[:, 0] += graph.click * shown_scores(graph, dataset, labels)
     p = 1 / (1 + np.exp(-logits))
     both = p[:, 0] * p[:, 1]
     metrics = {

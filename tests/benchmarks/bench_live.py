@@ -66,7 +66,7 @@ def scorer_of(ads: Sequence[str]) -> TransformerScorer:
     logits[:-1] = rng.normal(0, 0.3, logits[:-1].shape)
     return TransformerScorer(
         config, {**tensors, "vocabulary_keys": keys}, "random",
-        neighbours=Neighbours(rows, weights, decay), segments=SegmentTable(segments, logits),
+        neighbours=Neighbours(rows, weights, decay, 1.0, 1.0), segments=SegmentTable(segments, logits),
     )  # fmt: skip
 
 

@@ -8,7 +8,9 @@ from typer.testing import CliRunner
 from flows.cli import app
 from models.evaluation.tables import LABELS
 
-BASELINES = ["popularity", "markov", "without_graph", "mlp", "gru", "sasrec", "sasrec_with_graph"]
+BASELINES = [
+    "popularity", "markov", "first_stage", "without_graph", "mlp", "gru", "sasrec", "sasrec_with_graph",
+]  # fmt: skip
 CONFIG = """
 [model]
 d_model = 16

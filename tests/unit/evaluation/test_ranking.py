@@ -14,6 +14,7 @@ from models.scorer.metrics import (
     logloss,
     ndcg,
     target_ranks,
+    top,
 )
 from models.scorer.sequences import Interactions
 
@@ -142,7 +143,7 @@ def test_the_top_is_that_of_a_stable_sort_without_dropped_items(rows, k):
         for item in np.sort(np.argsort(-scores, kind="stable")[:k])
         if scores[item] > -np.inf
     ]
-    assert list(zip(*(x.tolist() for x in ranking.top(values, k)), strict=True)) == expected
+    assert list(zip(*(x.tolist() for x in top(values, k)), strict=True)) == expected
 
 
 def test_a_difference_is_paired_over_the_users():

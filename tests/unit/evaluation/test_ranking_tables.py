@@ -38,7 +38,7 @@ def test_rows_with_and_without_the_item_graph_say_so():
     told = report()
     told["baselines"] = dict.fromkeys(("without_graph", "sasrec_with_graph"), told["baselines"]["contrary"])
     table = ranking_table(told)
-    assert "| Impulse without the item graph |" in table
+    assert "| Impulse, first stage without the item graph |" in table
     assert "| SASRec-style with the item graph |" in table
 
 

@@ -43,6 +43,7 @@ def item_graph(seed=0):
     rows = rng.integers(0, KNOWN + 1, (KNOWN + 1, 6)).astype(np.int32)
     described = {
         "blend": 2.0,
+        "click": 1.5,
         "recent": 3,
         "recent_decay": 0.8,
         "lags": 5,
@@ -198,25 +199,43 @@ def test_an_index_grown_from_another_equals_one_built_whole(scorer):
 def test_the_item_graph_boosts_followers_of_the_last_ads(folder):
     plain, boosted = TransformerScorer(CONFIG, random_model(), "test"), open_scorer(folder)
     table, index = history(plain, 3), boosted.index(catalogue())
-    described, graph = item_graph()
     row = int(np.argmax(table.count))
-    keys, depth = known_keys(), described["recent"]
-    expected = np.zeros(90)
-    for n in range(depth):
-        event = table.ad_key[row, (table.count[row] - 1 - n) % table.ad_key.shape[1]]
-        at = int(np.searchsorted(keys, event)) + 1
-        follower = zip(graph["neighbour_rows"][at], graph["neighbour_weights"][at], strict=True)
-        for known, weight in follower:
-            for ad in range(KNOWN):
-                if known and keys[known - 1] == key64(f"ad-{ad}"):
-                    expected[ad] += described["blend"] * described["recent_decay"] ** n * weight
     arguments = (index, np.zeros((1, 90), np.float32), np.zeros(1, np.int64))
     words = np.array([[~np.uint64(0), np.uint64((1 << 26) - 1)]])
     scores = []
     for one in (plain, boosted):
         found, score = one.retrieve(one.encode(table, np.array([row])), *arguments, words, 90)
         scores.append(score[0][np.argsort(found[0])])
-    np.testing.assert_allclose(scores[1] - scores[0], expected, atol=1e-5)
+    np.testing.assert_allclose(scores[1] - scores[0], 2.0 * graph_scores(table, row), atol=1e-5)
+
+
+def test_the_item_graph_raises_the_click_logits_of_followers_and_no_conversion(folder):
+    plain, boosted = TransformerScorer(CONFIG, random_model(), "test"), open_scorer(folder)
+    table, index = history(plain, 3), boosted.index(catalogue())
+    rows = np.arange(USERS)
+    candidates = np.tile(np.append(np.arange(90)[::-1], -1).astype(np.int32), (USERS, 1))
+    ours, theirs = (
+        one.rank(table, rows, one.encode(table, rows), index, candidates) for one in (boosted, plain)
+    )
+    expected = [1.5 * graph_scores(table, row)[::-1] for row in rows]
+    np.testing.assert_allclose(ours[0][:, :-1] - theirs[0][:, :-1], expected, atol=1e-5)
+    assert np.isneginf(ours[0][:, -1]).all()
+    np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def graph_scores(table, row):
+    """The item graph's score of each ad of the catalogue for a user, slowly."""
+    described, graph = item_graph()
+    keys, expected = known_keys(), np.zeros(90)
+    for n in range(min(described["recent"], table.count[row])):
+        event = table.ad_key[row, (table.count[row] - 1 - n) % table.ad_key.shape[1]]
+        at = int(np.searchsorted(keys, event)) + 1
+        follower = zip(graph["neighbour_rows"][at], graph["neighbour_weights"][at], strict=True)
+        for known, weight in follower:
+            for ad in range(KNOWN):
+                if known and keys[known - 1] == key64(f"ad-{ad}"):
+                    expected[ad] += described["recent_decay"] ** n * weight
+    return expected
 
 
 def test_a_model_opened_from_its_folder_names_itself_by_its_hash(folder):

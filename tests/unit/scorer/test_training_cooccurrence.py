@@ -91,3 +91,15 @@ def test_a_step_may_lead_from_a_decision_to_what_was_clicked():
     assert dense[2, 3] > dense[1, 3] > 0
     assert not dense[3].any()
     assert dense[2, 2] == 0
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 6), min_size=2, max_size=9), min_size=1, max_size=6),
+    st.lists(st.tuples(st.lists(st.integers(0, 6), min_size=3, max_size=3), st.integers(0, 6)), max_size=8),
+)
+def test_the_score_of_one_ad_is_its_column_of_all_scores(sequences, asked):
+    graph = graph_of(sequences, 7)
+    recent = np.array([events for events, _ in asked], np.int64).reshape(len(asked), 3)
+    ad = np.array([one for _, one in asked], np.int64)
+    whole = graph.scores(recent)[np.arange(len(ad)), ad]
+    np.testing.assert_allclose(graph.scores_of(recent, ad), whole, atol=1e-6)
