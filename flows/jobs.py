@@ -71,14 +71,19 @@ def train_log(
     content: str = "default",
     listener: Listener | None = None,
     checkpoints: Path | None = None,
+    spent_s: float = 0.0,
 ) -> dict[str, Any]:
-    """Train on a recorded log's examples and write the model; return its hash, metrics and CPU minutes."""
+    """Train on a recorded log's examples and write the model; return its hash, metrics and CPU minutes.
+
+    ``spent_s`` of CPU time went into the examples and counts for the budget.
+    """
     from models.scorer.fitting import fit_log
 
+    started = time.process_time() - spent_s
     ads, encoder = _encoded(examples.ads, content)
     model = fit_log(
         replace(examples, ads=ads), options, config=config, encoder=encoder, listener=listener,
-        checkpoints=checkpoints,
+        checkpoints=checkpoints, spent_s=time.process_time() - started,
     )  # fmt: skip
     return _saved(model, out_dir)
 

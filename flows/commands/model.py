@@ -82,7 +82,10 @@ def train(
     common: dict[str, Any] = {"config": file.model, "content": content, "checkpoints": checkpoints}
     with progress_bar() as listener:
         if log is not None:
-            figures = train_log(read_examples(log), out, options, listener=listener, **common)
+            started = time.process_time()
+            examples = read_examples(log)
+            spent_s = time.process_time() - started
+            figures = train_log(examples, out, options, listener=listener, spent_s=spent_s, **common)
         else:
             assert interactions is not None
             figures = train_interactions(

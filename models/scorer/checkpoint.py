@@ -7,7 +7,7 @@ the few counters as scalars in it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,8 @@ from models.domain.errors import ArtifactError
 from .optimizer import Optimizer
 
 FILE = "checkpoint.safetensors"
+SCHEMA = 2
+"""Of the file; a checkpoint of another one belongs to another run."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Progress:
     best_gain: float = -math.inf
     stale: int = 0
     validated: int = 0
+    validation_s: float = 0.0
+    """CPU time of the last validation."""
 
     def later(self, **changes: float) -> Progress:
         """Return the progress with these fields changed."""
@@ -48,6 +52,8 @@ class State:
     sampler: torch.Generator
     best: dict[str, Tensor]
     progress: Progress
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+    """(step, loss, validation gain) of each validation."""
 
     def save(self, folder: Path, fingerprint: str) -> None:
         """Write the checkpoint at once; ``fingerprint`` names data, config and options."""
@@ -57,6 +63,9 @@ class State:
         for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
         tensors |= {"random.sampler": self.sampler.get_state(), "random.torch": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        tensors["curve.rows"] = torch.tensor(self.curve, dtype=torch.float64).reshape(-1, 3)
         counters = {k: torch.tensor(v, dtype=torch.float64) for k, v in vars(self.progress).items()}
         tensors |= {f"progress.{k}": v for k, v in counters.items()}
         partial = folder / (FILE + ".partial")
@@ -89,6 +98,9 @@ class State:
         self._load_optimizer(parts.get("optimizer", {}))
         self.sampler.set_state(parts["random"]["sampler"])
         torch.set_rng_state(parts["random"]["torch"])
+        if torch.cuda.is_available() and "cuda" in parts["random"]:
+            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        self.curve = [(int(step), loss, gain) for step, loss, gain in parts["curve"]["rows"].tolist()]
         self.progress = _progress(parts["progress"])
         return True
 

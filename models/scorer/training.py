@@ -23,7 +23,7 @@ from models.domain.errors import LogError, SettingError
 from models.domain.ids import content_hash
 
 from .batches import Batch, Pieces
-from .checkpoint import Progress, State
+from .checkpoint import SCHEMA, Progress, State
 from .config import ModelConfig
 from .datasets import Split
 from .impressions import Shown
@@ -149,9 +149,7 @@ class _Run:
         self.started = clock() - spent_s
         self.folder: Path | None = None
         self.saved_s = spent_s
-        self.validation_s = 0.0
         self.epoch_batches = math.inf  # not known before the first
-        self.curve: list[tuple[int, float, float]] = []
 
     def resume(self, folder: Path) -> None:
         """Save progress in this folder, and go on from what it holds of the same training.
@@ -167,16 +165,17 @@ class _Run:
         """Return the hash of data, network and options, which a checkpoint must share."""
         train = self.split.train
         described = hash_arrays(train.category_of, train.content, train.ads_content, train.campaign_of)
-        what = (self.split.data_hash, described, self.model.config, self.options)
+        network = type(self.model).__name__, self.model.config
+        what = (SCHEMA, self.split.data_hash, described, network, self.options)
         return content_hash(repr(what).encode())
 
     def share(self) -> float:
         """Return how much of the budget is spent."""
         if self.options.steps is not None:
             return self.state.progress.step / self.options.steps
-        budget = self.options.minutes * 60 - FINISHING * self.validation_s
-        spent = (self.clock() - self.started) / max(budget, 1.0)
         progress = self.state.progress
+        budget = self.options.minutes * 60 - FINISHING * progress.validation_s
+        spent = (self.clock() - self.started) / max(budget, 1.0)
         return max(spent, (progress.epoch + progress.batch / self.epoch_batches) / self.pace.passes)
 
     def steps(self) -> Iterator[Report]:
@@ -249,13 +248,14 @@ class _Run:
             return
         before = self.clock()
         gain = validation_gain(self.model, self.holdout)
-        self.validation_s = self.clock() - before
+        took_s = self.clock() - before
         better = gain > self._to_beat()
         if better:
             self.state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.curve.append((progress.step, loss, gain))
+        self.state.curve.append((progress.step, loss, gain))
         self.state.progress = progress.later(
             validated=due,
+            validation_s=took_s,
             best_gain=max(gain, progress.best_gain),
             stale=0 if better else progress.stale + 1,
         )
@@ -277,7 +277,7 @@ class _Run:
         self.model.eval()
         progress = self.state.progress
         return TrainedModel(
-            self.model, self.clock() - self.started, progress.step, progress.epoch, self.curve
+            self.model, self.clock() - self.started, progress.step, progress.epoch, self.state.curve
         )
 
 

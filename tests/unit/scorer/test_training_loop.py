@@ -15,6 +15,7 @@ from models.scorer.fitting import default_dropout, fit_interactions, fit_log, it
 from models.scorer.options import TrainOptions
 from models.scorer.sequences import AdTable, Interactions, LogExamples
 from models.scorer.training import build_model, schedule, train
+from models.scorer.transformer import Transformer
 from models.scorer.validation import all_scores, holdout_ranks, validation_ndcg
 
 SMALL = {"d_model": 16, "window": 8, "rotary_length": 32, "head_width": 8, "dropout": 0.0}
@@ -92,6 +93,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(tmp_path):
     )
     whole = train(ring_split(), config, options)
     assert resumed_at[0] == 8  # step 8 was killed before its checkpoint
+    assert resumed.curve == whole.curve
+    assert resumed.curve[0][0] < 8
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
@@ -144,6 +147,17 @@ def test_a_checkpoint_of_other_categories_is_refused(tmp_path):
     other = replace(split, train=replace(split.train, category_of=split.train.category_of + 1))
     with pytest.raises(ArtifactError, match="checkpoint"):
         train(other, ring_config(), options, checkpoints=tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    options = TrainOptions(steps=3, checkpoint_every_s=0, **QUICK)
+    train(ring_split(), ring_config(), options, checkpoints=tmp_path)
+
+    class Renamed(Transformer):
+        """The same tensors, put to another use."""
+
+    with pytest.raises(ArtifactError, match="checkpoint"):
+        train(ring_split(), ring_config(), options, checkpoints=tmp_path, network=Renamed)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
