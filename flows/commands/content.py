@@ -10,7 +10,7 @@ import typer
 from models.evaluation.tables import cold_table
 
 from .model import Format, evaluate_app
-from .output import AsJson, console, say
+from .output import MOST, AsJson, a_number, console, say
 
 Encoders = Annotated[
     list[str] | None,
@@ -48,10 +48,20 @@ def evaluate_cold(
     items: Annotated[Path, typer.Option(help="RecBole .item file with titles and categories.")],
     format: Annotated[Format, typer.Option(help="Form of the interaction file.")] = "pairs",
     encoder: Encoders = None,
-    share: Annotated[float, typer.Option(help="Share of the items that a draw hides.")] = 0.2,
-    draws: Annotated[int, typer.Option(help="Draws; 1 / share of them hide each item once.")] = 5,
-    minutes: Annotated[float, typer.Option(help="CPU minutes of training per draw and encoder.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Seed of the draws and the training.")] = 0,
+    share: Annotated[
+        float,
+        typer.Option(help="Share of the items that a draw hides.", min=0.001, max=0.9, callback=a_number),
+    ] = 0.2,
+    draws: Annotated[
+        int, typer.Option(help="Draws; 1 / share of them hide each item once.", min=1, max=1000)
+    ] = 5,
+    minutes: Annotated[
+        float,
+        typer.Option(
+            help="CPU minutes of training per draw and encoder.", min=0.001, max=MOST, callback=a_number
+        ),
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of the draws and the training.", min=0)] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Hide items from training, then rank them for the users who chose them, per content encoder."""

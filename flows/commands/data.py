@@ -18,7 +18,7 @@ from flows.service import Service
 from models.evaluation.generate import generate_log
 from models.evaluation.world_config import WorldConfig, parse_world, resized
 
-from .output import AsJson, SettingsFile, say, settings_of
+from .output import MOST, AsJson, SettingsFile, a_number, say, settings_of
 
 DataSet = Literal["otto", "recbole", "pairs", "sequences", "open_bandit"]
 
@@ -37,8 +37,13 @@ def replay(
     dead_letters: Annotated[
         Path | None, typer.Option(help="Write refused records here, with reasons.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Records per batch; changes no byte of the results.")] = 512,
-    pace: Annotated[float | None, typer.Option(help="Recorded pace times this; none: at full speed.")] = None,
+    batch: Annotated[
+        int, typer.Option(help="Records per batch; changes no byte of the results.", min=1, max=MOST)
+    ] = 512,
+    pace: Annotated[
+        float | None,
+        typer.Option(help="Recorded pace times this; none: at full speed.", min=0.001, callback=a_number),
+    ] = None,
     follow_models: Annotated[
         bool, typer.Option(help="Obey the log's model switches instead of keeping --model.")
     ] = False,
@@ -72,12 +77,15 @@ def replay(
 
 def generate(
     out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl, .jsonl.zst or .jsonl.gz.")],
-    users: Annotated[int, typer.Option(help="Users of the world.")] = 2000,
-    ads: Annotated[int, typer.Option(help="Ads of the first catalogue.")] = 1000,
-    seconds: Annotated[float, typer.Option(help="How long the world runs, in its own time.")] = 60.0,
-    seed: Annotated[int, typer.Option(help="Seed of the world.")] = 0,
+    users: Annotated[int, typer.Option(help="Users of the world.", min=1, max=MOST)] = 2000,
+    ads: Annotated[int, typer.Option(help="Ads of the first catalogue.", min=1, max=MOST)] = 1000,
+    seconds: Annotated[
+        float,
+        typer.Option(help="How long the world runs, in its own time.", min=0, max=MOST, callback=a_number),
+    ] = 60.0,
+    seed: Annotated[int, typer.Option(help="Seed of the world.", min=0)] = 0,
     world: Annotated[Path | None, typer.Option(help="TOML file with the world's difficulty.")] = None,
-    partitions: Annotated[int, typer.Option(help="Partitions of the log.")] = 4,
+    partitions: Annotated[int, typer.Option(help="Partitions of the log.", min=1, max=4096)] = 4,
     own: Annotated[
         bool, typer.Option("--own", help="Impulse decides: a replay decides the same and joins all feedback.")
     ] = False,

@@ -12,7 +12,7 @@ from connectors.outputs import read_outcomes
 from models.domain.errors import SettingError
 
 from .model import evaluate_app
-from .output import AsJson, SettingsFile, console, flat, say, settings_of
+from .output import MOST, AsJson, SettingsFile, a_number, console, flat, say, settings_of
 
 Decisions = Annotated[Path | None, typer.Option(help="Decisions: lines of a replay, or recorded topics.")]
 Outcomes = Annotated[Path | None, typer.Option(help="Outcomes: lines of a replay, or recorded topics.")]
@@ -107,7 +107,9 @@ def evaluate_experiment(
     outcomes: Annotated[Path, typer.Option(help="Outcomes of all arms.")],
     salt: Annotated[str, typer.Option(help="Salt of the assignment.")],
     shares: Annotated[str, typer.Option(help="Share of each arm, control first.")] = "0.5,0.5",
-    since: Annotated[int, typer.Option(help="Start of the test, UTC ms; what was before cuts variance.")] = 0,
+    since: Annotated[
+        int, typer.Option(help="Start of the test, UTC ms; what was before cuts variance.", min=0)
+    ] = 0,
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:
@@ -136,14 +138,24 @@ def parse_shares(text: str) -> list[float]:
 def evaluate_stream(
     interactions: Annotated[Path, typer.Option(help="RecBole .inter file with ratings and timestamps.")],
     items: Annotated[Path | None, typer.Option(help="RecBole .item file with categories.")] = None,
-    click_from: Annotated[float, typer.Option(help="Ratings from here on count as clicks.")] = 4.0,
+    click_from: Annotated[
+        float, typer.Option(help="Ratings from here on count as clicks.", callback=a_number)
+    ] = 4.0,
     train_share: Annotated[
-        float, typer.Option(help="Share of the stream that the frozen models learn from.", min=0.1, max=0.9)
+        float,
+        typer.Option(
+            help="Share of the stream that the frozen models learn from.", min=0.1, max=0.9, callback=a_number
+        ),
     ] = 0.5,
     minutes: Annotated[
-        float, typer.Option(help="CPU minutes for each frozen model; 0: leave them out.")
+        float,
+        typer.Option(
+            help="CPU minutes for each frozen model; 0: leave them out.", min=0, max=MOST, callback=a_number
+        ),
     ] = 2.0,
-    time_constant_days: Annotated[float, typer.Option(help="How fast the adjustments forget.")] = 30.0,
+    time_constant_days: Annotated[
+        float, typer.Option(help="How fast the adjustments forget.", min=0.001, max=MOST, callback=a_number)
+    ] = 30.0,
     report: Report = None,
     as_json: AsJson = False,
 ) -> None:

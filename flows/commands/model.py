@@ -25,7 +25,7 @@ from models.scorer.artifact import read_manifest
 from models.scorer.options import TrainOptions
 from models.scorer.sequences import LogExamples
 
-from .output import AsJson, SettingsFile, console, say, settings_of
+from .output import MOST, AsJson, SettingsFile, a_number, console, say, settings_of
 
 if TYPE_CHECKING:
     from models.scorer.training import Report
@@ -58,8 +58,10 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="TOML file: sizes of the network in [model], options in [training].")
     ] = None,
-    minutes: Annotated[float, typer.Option(help="CPU minutes to spend.")] = 5.0,
-    seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
+    minutes: Annotated[
+        float, typer.Option(help="CPU minutes to spend.", min=0.001, max=MOST, callback=a_number)
+    ] = 5.0,
+    seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     loss: Annotated[
         Literal["softmax", "gbce"], typer.Option(help="Loss of foreseeing the next item.")

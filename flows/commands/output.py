@@ -20,12 +20,15 @@ SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="TOML file with settings; the environment wins over it.")
 ]
 
+MOST = 10_000_000
+"""The largest count, number of seconds or minutes that an option takes."""
+
 console = Console(stderr=True)
 
 
-def a_number(value: float) -> float:
+def a_number(value: float | None) -> float | None:
     """Return an option's value; refuse nan, which no `min` and no `max` refuses."""
-    if math.isnan(value):
+    if value is not None and math.isnan(value):
         raise typer.BadParameter("got nan, expected a number. Fix: give one.")
     return value
 

@@ -9,9 +9,8 @@ import orjson
 import typer
 
 from .data import read_world
-from .output import AsJson, a_number, console, say
+from .output import MOST, AsJson, a_number, console, say
 
-MOST = 10_000_000
 """Of users, ads, minutes and seconds."""
 
 
@@ -24,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def demo(
     seconds: Annotated[int, typer.Option(help="How long the live part lasts.", min=5)] = 60,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the world.")] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of the world.", min=0)] = 7,
     folder: Annotated[Path, typer.Option(help="Where model, logs and report go.")] = Path("build/demo"),
 ) -> None:
     """Show the whole loop on this machine: train, decide, learn, and how good it is."""
