@@ -136,7 +136,7 @@ def evaluate_ranking(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rank every user's last item among all items."""
+    """Rank every user's last item among all items, in the order in which decisions rank."""
     from flows.jobs import CHEAP_BASELINES, FIRST_STAGE, NEURAL_BASELINES, WITHOUT_GRAPH
     from flows.jobs import evaluate_ranking as evaluate
 
