@@ -71,7 +71,6 @@ def test_the_cold_table_is_one_command(topics):
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        (("--draws", 0), SettingError, "at least 1"),
         (("--share", 0.9), SettingError, "--share"),
         (("--encoder", "/no/such/folder"), SettingError, "no such folder"),
     ],
