@@ -236,7 +236,6 @@ def test_a_cut_log_is_refused(tmp_path):
     "words",
     [
         ("--content", "/no/such/encoder"),
-        ("--minutes", "0"),
         ("--device", "tpu"),
         ("--log", "also"),
     ],
