@@ -19,6 +19,7 @@ from models.scorer.artifact import load as load_artifact
 from models.scorer.interface import Scorer
 from models.scorer.popularity import PopularityScorer
 from models.scorer.serving import open_scorer
+from models.scorer.serving import warm_up as warm_up_models
 
 from .settings import Settings
 
@@ -83,6 +84,7 @@ class Service:
 
     def warm_up(self) -> None:
         """Compile every kernel, or load them from the cache, before the first record arrives."""
+        warm_up_models()
         warm_up(self.new_shard)
 
     @classmethod

@@ -95,9 +95,8 @@ def markov_scores(interactions: Interactions) -> ItemScores:
     graph = build(ad, steps_of(training.offsets, ad), len(interactions.item_ids) + 1)
 
     def scores(users: I64) -> F32:
-        return graph.scores(recent_events(history.offsets, history.item + 1, users, graph.options.recent))[
-            :, 1:
-        ]
+        recent = recent_events(history.offsets, history.item + 1, users, graph.options.recent)
+        return graph.scores(recent)[:, 1:]
 
     return scores
 

@@ -265,10 +265,18 @@ def popularity_of(model: artifact.Artifact) -> PopularityScorer:
 
 
 def warm_up() -> None:
-    """Compile, or load from numba's cache (NUMBA_CACHE_DIR), every kernel that a decision uses."""
+    """Compile, or load from numba's cache (NUMBA_CACHE_DIR), every kernel of a model in service.
+
+    A process that starts without a model needs them, too: a record may switch to one at any time.
+    """
     config = ModelConfig(vocabulary=1, d_model=16, heads=1, window=2, rotary_length=16, categories=2)
     dwell = DwellHead(np.zeros(config.head_width, np.float32), np.zeros(2, np.float32), 0.0)
-    scorer = TransformerScorer(config, blank_tensors(config), "warm-up", dwell=dwell, hot_users=1)
+    graph = Neighbours(
+        np.zeros((2, 1), np.int32), np.zeros((2, 1), np.float32), np.ones(1, np.float32), blend=1.0, click=1.0
+    )
+    scorer = TransformerScorer(
+        config, blank_tensors(config), "warm-up", neighbours=graph, dwell=dwell, hot_users=1
+    )
     history, rows = HistoryTable.empty(1, scorer.history_length), np.zeros(1, np.int64)
     history.count[0] = 1
     index = scorer.index(Catalogue().upsert([Ad(ad_id="a", campaign_id="c")]))

@@ -16,7 +16,7 @@ from models.scorer.config import ModelConfig
 from models.scorer.content import HashedText
 from models.scorer.interface import HistoryTable
 from models.scorer.popularity import PopularityScorer
-from models.scorer.serving import TransformerScorer, open_scorer, popularity_of, warm_up
+from models.scorer.serving import TransformerScorer, open_scorer, popularity_of
 from models.scorer.weights import blank_tensors
 
 KNOWN = 50
@@ -326,8 +326,38 @@ def test_candidates_outside_the_catalogue_are_refused():
         one.rank(table, rows, one.encode(table, rows), index, np.array([[90]], np.int32))
 
 
-def test_warming_up_compiles_without_touching_any_scorer():
-    warm_up()
+WARMED = """
+import sys
+from pathlib import Path
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from models.domain.catalogue import Ad, Catalogue
+from models.scorer import serving
+from models.scorer.interface import HistoryTable
+
+def compiled():
+    modules = [m for name, m in sys.modules.items() if name.startswith("models.")]
+    found = {d for m in modules for d in vars(m).values() if isinstance(d, Dispatcher)}
+    return {(d.py_func.__qualname__, str(s)) for d in found for s in d.signatures}
+
+serving.warm_up()
+before = compiled()
+scorer, rows = serving.open_scorer(Path(sys.argv[1])), np.arange(2)
+history = HistoryTable.empty(2, scorer.history_length)
+history.count[0] = 3
+index = scorer.index(Catalogue().upsert([Ad(ad_id=f"ad-{i}", campaign_id="c") for i in range(70)]))
+users = scorer.encode(history, rows)
+bias, words = np.zeros((1, 70), np.float32), np.full((2, 2), 63, np.uint64)
+found, _ = scorer.retrieve(users, index, bias, rows * 0, words, 5)
+scorer.rank(history, rows, users, index, found)
+assert before, "no kernel is known"
+print(*sorted(compiled() - before), sep="\\n")
+"""
+
+
+def test_a_model_that_comes_after_the_warm_up_finds_all_its_kernels_compiled(folder):
+    done = subprocess.run([sys.executable, "-c", WARMED, folder], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
 
 
 def test_serving_loads_no_torch():
