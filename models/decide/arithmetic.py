@@ -52,6 +52,8 @@ class Logits(NamedTuple):
     """The user's own adjustment for the ad's category."""
     taste_variance: F64
     learned: CandidateParts
+    slope: float
+    """Share of what is learned by segment, category and user that holds for conversions, too."""
 
 
 class Offers(NamedTuple):
@@ -165,7 +167,9 @@ def _probabilities(logits: Logits, b: int, k: int) -> tuple[float, float]:
     total += learned.campaign[b, k]
     total += learned.segment_category[b, k]
     total += logits.taste[b, k]
-    return sigmoid(total), sigmoid(float(logits.conversion[b, k]) + learned.conversion[b, k])
+    conversion = float(logits.conversion[b, k]) + learned.conversion[b, k]
+    conversion += logits.slope * (learned.segment_category[b, k] + logits.taste[b, k])
+    return sigmoid(total), sigmoid(conversion)
 
 
 @njit(cache=True)

@@ -27,7 +27,7 @@ from models.scorer.features import category_rows
 from models.scorer.interface import AdIndex
 from models.scorer.simd import TILE
 
-from .arithmetic import Ads
+from .arithmetic import Ads, sigmoid
 from .view import DAY_MS, PacingTable, View
 
 F32 = NDArray[np.float32]
@@ -35,11 +35,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 TYPICAL_PCTR = 0.05
-TYPICAL_PCVR = 0.1
-"""Rates by which bids of different types are compared in retrieval; ranking uses the predicted ones.
-
-They are those of ads worth retrieving, not of all: a pcvr too low keeps out bids per conversion for good.
-"""
+"""Rate by which bids per impression are compared with others in retrieval; ranking uses the predicted one."""
 
 _SEGMENTS_KEPT = 4096
 """Names of segments whose rows are kept; a request may name anything."""
@@ -118,7 +114,8 @@ class CompiledView:
     def value_bias(self) -> F32:
         """`[A]` log of what an ad's impression is worth at typical rates, for retrieval."""
         catalogue = self.view.catalogue
-        return log_worth(catalogue.bid_micros, catalogue.bid_type, catalogue.quality, self.mu)
+        pcvr_logit = self.index.conversion + self.weights.conversion[catalogue.campaign]
+        return log_worth(catalogue.bid_micros, catalogue.bid_type, catalogue.quality, self.mu, pcvr_logit)
 
     @cached_property
     def model_category(self) -> I64:
@@ -191,7 +188,7 @@ def pacing_of(catalogue: Catalogue, pacing: PacingTable) -> F64:
 
 
 @njit(cache=True)
-def log_worth(bid_micros: I64, bid_type: NDArray[np.int8], quality: F64, mu: F64) -> F32:
+def log_worth(bid_micros: I64, bid_type: NDArray[np.int8], quality: F64, mu: F64, pcvr_logit: F64) -> F32:
     """Return log(bid per click or its like * quality / (1 + mu)) `[A]`; -inf for a bid of 0."""
     out = np.empty(len(bid_micros), np.float32)
     for a in range(len(bid_micros)):
@@ -199,6 +196,6 @@ def log_worth(bid_micros: I64, bid_type: NDArray[np.int8], quality: F64, mu: F64
         if bid_type[a] == CPM:
             worth = worth / 1000.0 / TYPICAL_PCTR
         elif bid_type[a] == CPA:
-            worth = worth * TYPICAL_PCVR
+            worth = worth * sigmoid(pcvr_logit[a])
         out[a] = np.log(worth * quality[a] / (1.0 + mu[a])) if worth > 0.0 else -np.inf
     return out

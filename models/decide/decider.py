@@ -165,10 +165,12 @@ def score_candidates(
     if terms.owes_new.any():
         found, is_new = _with_new_ads(compiled, askers.times, users, at, eligibility, terms.owes_new, found)
     click, conversion = askers.rank(scorer, users, compiled.index, found)
-    add_segments(click, found, scorer.segments.logits, at.model_row, compiled.model_category)
+    slope = scorer.conversion_slope
+    segment_logits, category = scorer.segments.logits, compiled.model_category
+    add_segments(click, conversion, found, segment_logits, slope, at.model_row, category)
     taste, taste_variance = askers.tastes(gathered(view.catalogue.category_keys, found))
     learned = compiled.weights.parts(found, at.weight_row)
-    logits = Logits(click, conversion, compiled.weights.bias[0], taste, taste_variance, learned)
+    logits = Logits(click, conversion, compiled.weights.bias[0], taste, taste_variance, learned, slope)
     nu, reserve = view.policy.exploration.thompson_nu, view.policy.reserve_micros
     offers = appraise(found, logits, compiled.ads, nu, reserve, terms.least_micros)
     return Scored(found, logits, offers, is_new)

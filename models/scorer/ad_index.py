@@ -36,6 +36,8 @@ class AdRows(NamedTuple):
     """`[R, M + 1]` the ad's own part of the second stage's first layer, and of the conversion logit."""
     known: I64
     """`[R]` rows of the model's ad table, 0 for an unknown ad."""
+    conversion: F32
+    """`[R]` logit of a click's conversion, for users to whom the ad is likely to be shown."""
 
 
 Tower = Callable[[Sequence[Ad]], AdRows]
@@ -57,6 +59,8 @@ class CatalogueIndex:
     """`[A, M + 1]`"""
     known: I64
     """`[A]` row of the model's ad table."""
+    conversion: F32
+    """`[A]`"""
     scan: ScanIndex
     owner: str
     """Hash of the model that computed the rows."""
@@ -98,6 +102,7 @@ def _assembled(catalogue: Catalogue, owner: str, rows: AdRows, scan: ScanIndex) 
         queries=rows.queries,
         halves=rows.halves,
         known=rows.known,
+        conversion=rows.conversion,
         scan=scan,
         owner=owner,
         _ads=catalogue.ads,
@@ -119,7 +124,8 @@ def _updated(previous: CatalogueIndex, catalogue: Catalogue, tower: Tower, chang
     queries = _merged(previous.queries, fresh.queries, len(catalogue), changed)
     halves = _merged(previous.halves, fresh.halves, len(catalogue), changed)
     known = _merged(previous.known, fresh.known, len(catalogue), changed)
-    rows = AdRows(fresh.vectors, fresh.bias, queries, halves, known)
+    conversion = _merged(previous.conversion, fresh.conversion, len(catalogue), changed)
+    rows = AdRows(fresh.vectors, fresh.bias, queries, halves, known, conversion)
     return _assembled(catalogue, previous.owner, rows, scan)
 
 

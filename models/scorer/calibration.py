@@ -1,88 +1,208 @@
-"""Click logits brought to scale on held-out impressions (Platt 1999), folded into the network's last layer.
+"""What held-out impressions say of a trained network's logits, folded into its last layer.
 
-A network that has read its clicks several times is surer than later clicks bear out. A slope, a level and a
-share of the item graph's score are fitted on impressions that neither network nor graph has read, all held to
-"nothing to correct" by a Gaussian prior, so that a few clicks change little. Legend: I impressions.
+A network that has read its clicks several times is surer than later clicks bear out (Platt 1999), and its
+first stage learned from what users did of their own accord, too. Logistic regressions on impressions that
+neither network nor graph has read bring three things to scale, each held by a Gaussian prior to what the
+network says already, so that a few clicks change little:
+
+- click logits: slopes of the network's part and the segments', a level, a share of the item graph;
+- queries of retrieval: how far to go by a user's own vector, how far by ``start``, which is everyone;
+- conversion logits: a level, and ``conversion_slope``: how much of a click logit holds for the conversion,
+  too. Conversions are few, so that one is fitted on the clicks that were learned from.
+
+Legend: I impressions, P parts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from .cooccurrence import ItemGraph, shown_scores
-from .datasets import Holdout
+from .datasets import Split
+from .sequences import Dataset, Labels
 from .transformer import Transformer
-from .validation import impression_logits, slot_bias
+from .validation import impression_logits, query_parts, segment_logits, slot_bias
 
 F64 = NDArray[np.float64]
 
-SLOPE_SD, LEVEL_SD, SHARE_SD = 0.15, 0.3, 16.0
+SLOPE_SD, LEVEL_SD, SHARE_SD = 0.3, 0.3, 16.0
+QUERY_SD = 0.5
+CONVERSION_SD = 0.3
 NEWTON_STEPS = 20
+WORTH_RETRIEVING = 0.9
+"""Quantile of the conversion logits of clicks that stands for ads worth retrieving."""
+
+
+class Belief(NamedTuple):
+    """A Gaussian prior of one weight."""
+
+    mean: float
+    sd: float
 
 
 class Scale(NamedTuple):
-    """``slope * logit + level + share * score``."""
+    """``slope * network + segments * segment + level + share * score``."""
 
     slope: float
+    segments: float
     level: float
     share: float
 
 
-def fit_scale(logit: F64, score: F64, offset: F64, click: NDArray[np.bool_]) -> Scale:
-    """Return what fits clicks best under P = sigmoid(slope * logit + level + share * score + offset).
+NO_SCALE = Scale(1.0, 1.0, 0.0, 0.0)
 
-    All arguments are `[I]`; ``score`` is the item graph's, ``offset`` what is known of the slots. The priors
-    are N(1, SLOPE_SD²), N(0, LEVEL_SD²) and N(0, SHARE_SD²). A share below 0 is none.
+
+def fit_scale(network: F64, segment: F64, score: F64, offset: F64, click: NDArray[np.bool_]) -> Scale:
+    """Return what fits clicks best; all arguments are `[I]`.
+
+    ``network`` and ``segment`` are the parts of the click logit, ``score`` is the item graph's, ``offset``
+    what is known of the slots. No weight is below 0.
     """
-    scale = _fitted(logit, score, offset, click)
-    return scale if scale.share >= 0 else _fitted(logit, np.zeros(len(score)), offset, click)
+    slope, segments, share, level = fit_weights(
+        (network, segment, score), offset, click,
+        (Belief(1.0, SLOPE_SD), Belief(1.0, SLOPE_SD), Belief(0.0, SHARE_SD)),
+    )  # fmt: skip
+    return Scale(slope, segments, level, share)
 
 
-def _fitted(logit: F64, score: F64, offset: F64, click: NDArray[np.bool_]) -> Scale:
-    centre = float(np.mean(logit)) if len(logit) else 0.0
-    design = np.stack((logit - centre, np.ones(len(logit)), score), 1)  # [I, 3]
-    prior, precision = np.array([1.0, centre, 0.0]), np.diag((SLOPE_SD**-2, LEVEL_SD**-2, SHARE_SD**-2))
+def fit_weights(
+    parts: Sequence[F64], offset: F64, click: NDArray[np.bool_], beliefs: Sequence[Belief]
+) -> list[float]:
+    """Return the weights of ``parts``, `[I]` each, and a level, the most likely after the clicks.
+
+    P(click) = sigmoid(sum of weight * part + level + offset). A weight that would be below 0 is 0. The prior
+    of the level holds the mean logit to what it is at the beliefs' means.
+    """
+    used = list(range(len(parts)))
+    while True:
+        weights, level = _newton([parts[p] for p in used], offset, click, [beliefs[p] for p in used])
+        negative = [p for p, weight in zip(used, weights, strict=True) if weight < 0]
+        if not negative:
+            found = dict(zip(used, weights, strict=True))
+            return [*(found.get(p, 0.0) for p in range(len(parts))), level]
+        used = [p for p in used if p not in negative]
+
+
+def _newton(
+    parts: Sequence[F64], offset: F64, click: NDArray[np.bool_], beliefs: Sequence[Belief]
+) -> tuple[list[float], float]:
+    count = len(click)
+    centres = np.array([float(np.mean(part)) if count else 0.0 for part in parts])
+    centred = [part - centre for part, centre in zip(parts, centres, strict=True)]
+    design = np.stack([*centred, np.ones(count)], 1)  # [I, P + 1]
+    means = np.array([belief.mean for belief in beliefs])
+    prior = np.append(means, means @ centres)
+    precision = np.diag([*(belief.sd**-2 for belief in beliefs), LEVEL_SD**-2])
     weights = prior.copy()
     for _ in range(NEWTON_STEPS):
         p = 1 / (1 + np.exp(-np.clip(design @ weights + offset, -30, 30)))
         gradient = design.T @ (p - click) + precision @ (weights - prior)
         hessian = (design * (p * (1 - p))[:, None]).T @ design + precision
         weights = weights - np.linalg.solve(hessian, gradient)
-    slope, level, share = (float(w) for w in weights)
-    return Scale(slope, level - slope * centre, share)
+    return weights[:-1].tolist(), float(weights[-1] - weights[:-1] @ centres)
 
 
-def calibrate(model: Transformer, graph: ItemGraph, holdout: Holdout) -> tuple[Scale, ItemGraph]:
-    """Fit the scale on held-out impressions and fold it into the network and the graph, which is returned.
+class ConversionScale(NamedTuple):
+    """``conversion logit + slope * click logit + level``."""
+
+    slope: float
+    level: float
+
+
+def fit_conversions(
+    conversion: F64, click: F64, arrived: F64, converted: NDArray[np.bool_]
+) -> ConversionScale:
+    """Return what fits the conversions of clicks best; all arguments are `[I]`, of clicked impressions.
+
+    ``conversion`` and ``click`` are logits; a click's conversion has been seen with probability ``arrived``
+    times the sigmoid of the scaled logit. A slope below 0 is none.
+    """
+    if not converted.any():
+        return ConversionScale(0.0, 0.0)
+    centre = float(click.mean())
+
+    def loss(weights: F64) -> float:
+        slope, level = weights
+        logit = np.clip(conversion + slope * (click - centre) + level, -30, 30)
+        p = np.clip(arrived / (1 + np.exp(-logit)), 1e-12, 1 - 1e-12)
+        held = 0.5 * (slope / CONVERSION_SD) ** 2 + 0.5 * (level / LEVEL_SD) ** 2
+        return float(held - np.where(converted, np.log(p), np.log1p(-p)).sum())
+
+    free = [(0.0, None), (None, None)]
+    slope, level = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=free).x.tolist()
+    return ConversionScale(slope, level - slope * centre)
+
+
+def calibrate(model: Transformer, graph: ItemGraph, split: Split) -> tuple[dict[str, list[float]], ItemGraph]:
+    """Fit all scales and fold them into network and graph; return them, by name, and the graph.
 
     Without impressions nothing changes.
     """
-    history = holdout.labels_history
+    history = split.holdout.labels_history
     if history is None or len(history.labels) == 0:
-        return Scale(1.0, 0.0, 0.0), graph
+        return {}, graph
+    scale = _scale_clicks(model, graph, history)
+    mix = _mix_queries(model, history)
+    conversions = _scale_conversions(model, split.train)
+    told = {"clicks": [*scale], "queries": mix, "conversions": [*conversions]}
+    return told, replace(graph, click=scale.share)
+
+
+def _scale_clicks(model: Transformer, graph: ItemGraph, history: Dataset) -> Scale:
     labels = history.labels
-    logit = impression_logits(model, history, labels)[:, 0].astype(np.float64)
-    offset = slot_bias(model, labels).astype(np.float64)
-    scale = fit_scale(logit, shown_scores(graph, history, labels), offset, labels.click)
+    segment = segment_logits(model, labels).astype(np.float64)
+    network = impression_logits(model, history, labels)[:, 0].astype(np.float64) - segment
+    score = shown_scores(graph, history, labels)
+    scale = fit_scale(network, segment, score, slot_bias(model, labels).astype(np.float64), labels.click)
     rescale_clicks(model, scale.slope, scale.level)
-    return scale, replace(graph, click=scale.share)
+    if model.config.segments:
+        model.segment_logits *= scale.segments
+    return scale
+
+
+def _mix_queries(model: Transformer, history: Dataset) -> list[float]:
+    """Set the mix of queries; what bids and adjustments are added to in retrieval is a click logit then."""
+    labels = history.labels
+    common, own, bias = query_parts(model, history, labels).astype(np.float64).T
+    offset = slot_bias(model, labels) + segment_logits(model, labels) + bias
+    believed = Belief(1.0, QUERY_SD)
+    shares = fit_weights((common, own), offset.astype(np.float64), labels.click, (believed, believed))[:2]
+    model.query_mix.copy_(torch.tensor(shares))
+    return shares
+
+
+def _scale_conversions(model: Transformer, train: Dataset) -> ConversionScale:
+    clicked: Labels = train.labels.take(np.flatnonzero(train.labels.click))
+    logits = impression_logits(model, train, clicked).astype(np.float64)
+    arrived = clicked.maturity.astype(np.float64)
+    scale = fit_conversions(logits[:, 1], logits[:, 0], arrived, clicked.conversion)
+    with torch.no_grad():
+        for parameter in _last_layer(model):
+            parameter[1] += scale.slope * parameter[0]
+        model.shortcut_offset[1] += scale.level
+        model.conversion_slope.fill_(scale.slope)
+        if len(clicked):
+            own = model.conversion_bias[torch.from_numpy(clicked.ad)].cpu().numpy()
+            likely = logits[:, 1] + scale.slope * logits[:, 0] + scale.level - own
+            model.typical_conversion.fill_(float(np.quantile(likely, WORTH_RETRIEVING)))
+    return scale
 
 
 @torch.no_grad()
 def rescale_clicks(model: Transformer, slope: float, level: float) -> None:
-    """Make the network's click logit ``slope`` times what it was, plus ``level``."""
-    for parameter in (
-        model.head_out.weight,
-        model.head_out.bias,
-        model.shortcut_scale,
-        model.shortcut_offset,
-    ):
+    """Make the network's click logit ``slope`` times what it was, plus ``level``; segments' stay."""
+    for parameter in _last_layer(model):
         parameter[0] *= slope
     model.shortcut_offset[0] += level
-    if model.config.segments:
-        model.segment_logits *= slope
+
+
+def _last_layer(model: Transformer) -> tuple[torch.Tensor, ...]:
+    """Return what makes the logits; row 0 of each is of the click, row 1 of the conversion."""
+    return model.head_out.weight, model.head_out.bias, model.shortcut_scale, model.shortcut_offset

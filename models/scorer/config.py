@@ -9,6 +9,9 @@ from typing import Any
 from models.domain.errors import ArtifactError, SettingError
 from models.domain.events import KINDS
 
+TYPICAL_PCVR = 0.1
+"""Conversions per click of an ad worth retrieving, until a log has told."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:

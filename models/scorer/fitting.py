@@ -146,7 +146,7 @@ def _fit(
         spent_s=clock() - started,
     )
     started = clock() - trained.cpu_s
-    scale, graph = calibrate(trained.model, graph, split.holdout)
+    scales, graph = calibrate(trained.model, graph, split)
     sample = split.holdout.sample(VALIDATION_USERS)
     graph, metrics = blend_and_measure(trained.model, graph, sample)
     if not len(split.train.labels):
@@ -164,7 +164,7 @@ def _fit(
         "parameters": parameter_count(trained.model),
         "options": options.to_dict() | options.pace(bool(config.slots)).to_dict(),
         "curve": trained.curve,
-        "calibration": list(scale),
+        "calibration": scales,
         "cpu_minutes": (clock() - started) / 60,
     }
     return Model(

@@ -47,6 +47,13 @@ def shown_logits(model: Transformer, shown: Shown, ads: Ads) -> Tensor:
     return logits + model.ad_rates(ads) + torch.stack((of_segment, torch.zeros_like(of_segment)), -1)
 
 
+def shown_query_parts(model: Transformer, shown: Shown, ads: Ads) -> Tensor:
+    """Return `[I, 3]`: what everyone, the user besides and the ad alone add to retrieval logits."""
+    v = model.ad_vectors(ads)  # [I, D]
+    common = v @ model.start  # [I]
+    return torch.stack((common, (shown.u * v).sum(-1) - common, model.ad_bias(ads)), -1)
+
+
 def shown_inner(model: Transformer, shown: Shown, ads: Ads) -> Tensor:
     """Return the second stage's inner layer `[I, M]` of impressions, one ad each."""
     v = model.ad_vectors(ads)  # [I, D]

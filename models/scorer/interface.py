@@ -70,6 +70,8 @@ class AdIndex(Protocol):
     """`[A, D]`"""
     bias: F32
     """`[A]` log-popularity bias of each ad."""
+    conversion: F32
+    """`[A]` logit of a click's conversion, for users to whom the ad is likely to be shown."""
 
 
 class Scorer(Protocol):
@@ -80,6 +82,8 @@ class Scorer(Protocol):
     """L that `encode` needs for an exact rebuild."""
     segments: SegmentTable
     """What the model adds to click logits by the request's segment; it is no part of `rank`."""
+    conversion_slope: float
+    """How much of what is known of a click by segment, category and user holds for its conversion, too."""
 
     def index(self, catalogue: Catalogue, previous: Any = None) -> Any:
         """Return the AdIndex of a catalogue, reusing the rows of ``previous`` that did not change."""
@@ -92,7 +96,9 @@ class Scorer(Protocol):
     def retrieve(
         self, users: F32, ads: Any, bias: F32, bias_row: I64, eligible: U64, k: int
     ) -> tuple[I32, F32]:
-        """Return the exact top ``k`` of ``u.v + index bias + bias[bias_row]`` among eligible ads.
+        """Return the exact top ``k`` of ``q.v + index bias + bias[bias_row]`` among eligible ads.
+
+        The query q is the user's vector or, by what impressions have told, a mix of it and everyone's.
 
         Parameters
         ----------

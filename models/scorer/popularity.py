@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from models.domain.catalogue import Ad, Catalogue
 from models.domain.ids import content_hash, key64
 
 from .ad_index import AdRows, CatalogueIndex, catalogue_index
+from .config import TYPICAL_PCVR
 from .features import vocabulary_rows
 from .interface import HistoryTable
 from .retrieval import top_k
@@ -42,6 +44,7 @@ class PopularityScorer:
 
     history_length = 1
     segments = no_segments()
+    conversion_slope = 0.0
 
     def __init__(
         self, keys: U64 | None = None, log_popularity: F32 | None = None, base_logit: float = -4.0
@@ -61,7 +64,8 @@ class PopularityScorer:
         known = vocabulary_rows(self._keys, keys)
         bias = self._log_popularity[known].astype(np.float32)
         none = np.zeros((len(ads), 0), np.float32)
-        return AdRows(none, bias, none, none, known)
+        typical = np.full(len(ads), logit(TYPICAL_PCVR), np.float32)
+        return AdRows(none, bias, none, none, known, typical)
 
     def encode(self, history: HistoryTable, rows: I64) -> F32:
         """Return empty vectors `[B, 0]`."""

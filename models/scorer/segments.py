@@ -78,9 +78,16 @@ def stored_segments(tensors: Mapping[str, NDArray[Any]], categories: int) -> Seg
 
 
 @njit(cache=True)
-def add_segments(click: F32, candidates: I32, logits: F32, row: I64, category: I64) -> None:
-    """Add what the segments in ``row`` `[B]` say of the candidates' categories to click logits `[B, K]`."""
+def add_segments(
+    click: F32, conversion: F32, candidates: I32, logits: F32, slope: float, row: I64, category: I64
+) -> None:
+    """Add what the segments in ``row`` `[B]` say of the candidates' categories to logits `[B, K]`.
+
+    Conversions take ``slope`` times what clicks do.
+    """
     for b in range(candidates.shape[0]):
         for k in range(candidates.shape[1]):
             if candidates[b, k] >= 0:
-                click[b, k] += logits[row[b], category[candidates[b, k]]]
+                told = logits[row[b], category[candidates[b, k]]]
+                click[b, k] += told
+                conversion[b, k] += np.float32(slope) * told

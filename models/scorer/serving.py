@@ -40,6 +40,7 @@ from .weights import (
     dwell_weights,
     encoder_weights,
     head_weights,
+    rates,
     tower_weights,
 )
 
@@ -103,6 +104,8 @@ class TransformerScorer:
         self._head = head_weights(config, tensors)
         self._dwell = dwell
         self._towers = tower_weights(config, tensors)
+        self._rates = rates(config, tensors)
+        self.conversion_slope = self._rates.conversion_slope
         seats = hot_users if hot_users is not None else max(64, HOT_USERS_BYTES // seat_bytes(config))
         self._hot = HotUsers(config, encoder_weights(config, tensors), self._keys, seats)
 
@@ -121,7 +124,8 @@ class TransformerScorer:
         vectors, queries, halves = _tower_rows(self._towers, *shown)
         halves[:, -1] += self._campaigns.of_new(ads, rows)
         width = self.config.d_model
-        return AdRows(vectors[:, :width], self._towers.bias[rows], queries, halves, rows)
+        conversion = halves[:, -1] + self._rates.typical_conversion
+        return AdRows(vectors[:, :width], self._towers.bias[rows], queries, halves, rows, conversion)
 
     def encode(self, history: HistoryTable, rows: I64) -> F32:
         """Return the users' vectors `[B, D]`; see `models.scorer.interface.Scorer.encode`."""
@@ -140,7 +144,8 @@ class TransformerScorer:
         """Return the exact top ``k``; see `models.scorer.interface.Scorer.retrieve`."""
         graph = self._neighbours
         added = None if graph is None or graph.blend == 0 else self._boosts(graph, graph.blend, users, ads)
-        return top_k(users[:, : self.config.d_model], ads.scan, bias, bias_row, eligible, k, added)
+        queries = self._rates.own * users[:, : self.config.d_model] + self._rates.common
+        return top_k(queries, ads.scan, bias, bias_row, eligible, k, added)
 
     def rank(
         self, history: HistoryTable, rows: I64, users: F32, ads: CatalogueIndex, candidates: I32

@@ -33,6 +33,8 @@ State dict (float32; biases and tables exist only where their switch is on)
 | shortcut_scale, shortcut_offset        | [2]          | logits += scale * (u . v + b) + offset             |
 | conversion_bias                        | [V+1]        | slots S > 0: buffer, added to the conversion logit |
 | slot_logits, organic_scale             | [S], []      | slots S > 0: training only                         |
+| query_mix                              | [2]          | slots S > 0: buffer, see `queries`                 |
+| conversion_slope, typical_conversion   | [], []       | slots S > 0: buffers, see calibration.py           |
 
 Maths: x = sqrt(D) * sum of the event's embeddings. Rotary: pair (i, i + E/2) of each head is rotated by
 2 pi k_i p / length at absolute position p (`ModelConfig.cycles`): (a, b) -> (a cos - b sin, b cos + a sin).
@@ -52,7 +54,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
-from .config import MODEL_KINDS, ModelConfig
+from .config import MODEL_KINDS, TYPICAL_PCVR, ModelConfig
 from .fused import rotate, row_dropout
 
 EPS = 1e-6
@@ -168,6 +170,9 @@ class Transformer(nn.Module):
     log_popularity: Tensor
     segment_logits: Tensor
     conversion_bias: Tensor
+    query_mix: Tensor
+    conversion_slope: Tensor
+    typical_conversion: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -208,6 +213,9 @@ class Transformer(nn.Module):
             self.slot_logits = nn.Parameter(torch.zeros(config.slots))
             self.organic_scale = nn.Parameter(torch.ones(()))
             self.register_buffer("conversion_bias", torch.zeros(config.vocabulary + 1))
+            self.register_buffer("query_mix", torch.ones(2))
+            self.register_buffer("conversion_slope", torch.zeros(()))
+            self.register_buffer("typical_conversion", torch.tensor(TYPICAL_PCVR).logit())
         if config.segments:
             self.register_buffer("segment_logits", torch.zeros(config.segments + 1, config.categories))
 
@@ -236,6 +244,13 @@ class Transformer(nn.Module):
         for block in self.blocks:
             x = block(x, cos, sin)
         return self.final_norm(x)
+
+    def queries(self, u: Tensor) -> Tensor:
+        """Return retrieval's queries `[..., D]`: a mix of ``start``, which is everyone, and of users."""
+        if not self.config.slots:
+            return u
+        of_all, own = self.query_mix
+        return own * u + (of_all - own) * self.start
 
     def ad_vectors(self, ads: Ads) -> Tensor:
         """Return the ads' vectors v `[A, D]`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from . import batches
 from .cooccurrence import ItemGraph, recent_events, shown_scores
 from .datasets import Holdout
-from .impressions import Shown, label_ads, shown_inner, shown_logits
+from .impressions import Shown, label_ads, shown_inner, shown_logits, shown_query_parts
 from .metrics import auc, calibration_error, grouped_auc, logloss, ndcg, target_ranks
 from .sequences import F32, I64, Dataset, Labels
 from .transformer import Ads, Events, Transformer
@@ -55,7 +55,7 @@ def all_scores(model: Transformer, dataset: Dataset, users: I64, ads: Ads | None
     ads = catalogue_of(dataset, model.start.device) if ads is None else ads
     v, bias = model.ad_vectors(ads), model.ad_bias(ads)
     chunks = [users[i : i + CHUNK] for i in range(0, len(users), CHUNK)]
-    scores = torch.cat([user_vectors(model, dataset, chunk) @ v.T + bias for chunk in chunks])
+    scores = torch.cat([model.queries(user_vectors(model, dataset, chunk)) @ v.T + bias for chunk in chunks])
     model.train(training)
     return scores.float().cpu().numpy()
 
@@ -81,7 +81,8 @@ def scores_along(
     events = batches.gather(dataset, at, np.ones(at.shape, np.bool_))
     h = model.hidden(type(events)(*(column.to(device) for column in events)))[0]  # [T, D]
     v, bias = tower
-    logits: F32 = (h[torch.from_numpy(places - start - 1).to(device)] @ v.T + bias).float().cpu().numpy()
+    queries = model.queries(h[torch.from_numpy(places - start - 1).to(device)])
+    logits: F32 = (queries @ v.T + bias).float().cpu().numpy()
     return logits
 
 
@@ -136,6 +137,11 @@ def impression_logits(model: Transformer, dataset: Dataset, labels: Labels) -> F
     return _of_impressions(shown_logits, 2, model, dataset, labels)
 
 
+def query_parts(model: Transformer, dataset: Dataset, labels: Labels) -> F32:
+    """Return `[I, 3]`: ``start . v``, ``(u - start) . v`` and the bias of shown ads: retrieval's parts."""
+    return _of_impressions(shown_query_parts, 3, model, dataset, labels)
+
+
 def impression_inner(model: Transformer, dataset: Dataset, labels: Labels) -> F32:
     """Return the second stage's inner layer `[I, M]` of shown ads, each from the history at its decision."""
     return _of_impressions(shown_inner, model.config.head_width, model, dataset, labels)
@@ -186,6 +192,14 @@ def shown_windows(
         position = labels.position[rows]
         end = np.where(position > 0, position - 1 - start[pick][row], -1)
         yield rows, events, torch.from_numpy(row), torch.from_numpy(end)
+
+
+@torch.no_grad()
+def segment_logits(model: Transformer, labels: Labels) -> F32:
+    """Return what the requests' segments say of impressions, logits `[I]`."""
+    device = model.start.device
+    rows, category = (torch.from_numpy(x).to(device) for x in (labels.segment, labels.category))
+    return model.segment_bias(rows, Ads(rows, category, torch.zeros(0))).float().cpu().numpy()
 
 
 @torch.no_grad()

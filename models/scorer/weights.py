@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.domain.errors import ArtifactError
 
-from .config import MODEL_KINDS, ModelConfig
+from .config import MODEL_KINDS, TYPICAL_PCVR, ModelConfig
 from .simd import padded
 
 F32 = NDArray[np.float32]
@@ -71,6 +71,17 @@ class Head(NamedTuple):
     """`[2]`, the shortcut's offset included."""
     shortcut: F32
     """`[2]`"""
+
+
+class Rates(NamedTuple):
+    """What calibration tells beside the network (calibration.py)."""
+
+    own: np.float32
+    """Share of a user's own vector in the query of retrieval,"""
+    common: F32
+    """and what is added to it, `[D]`."""
+    conversion_slope: float
+    typical_conversion: np.float32
 
 
 class Towers(NamedTuple):
@@ -168,6 +179,19 @@ def tower_weights(config: ModelConfig, tensors: Tensors) -> Towers:
         half_bias=_pad(_tensor(tensors, "head_in.bias", (config.head_width,)), width),
         conversion=conversion,
     )
+
+
+def rates(config: ModelConfig, tensors: Tensors) -> Rates:
+    """Return what calibration told; where there were no impressions, nothing."""
+    if not config.slots:
+        guess = np.float32(math.log(TYPICAL_PCVR / (1 - TYPICAL_PCVR)))
+        return Rates(np.float32(1), np.zeros(config.d_model, np.float32), 0.0, guess)
+    mix = _tensor(tensors, "query_mix", (2,))
+    start = _tensor(tensors, "start", (config.d_model,))
+    slope, typical = (
+        float(_tensor(tensors, name, ())) for name in ("conversion_slope", "typical_conversion")
+    )
+    return Rates(mix[1], (mix[0] - mix[1]) * start, slope, np.float32(typical))
 
 
 def blank_tensors(config: ModelConfig) -> dict[str, NDArray[Any]]:

@@ -33,7 +33,7 @@ def some_logits(rng: np.random.Generator, rows: np.ndarray) -> Logits:
     click = np.where(rows >= 0, rng.normal(-3, 2, rows.shape), -np.inf).astype(np.float32)
     conversion = np.where(rows >= 0, rng.normal(-3, 2, rows.shape), -np.inf).astype(np.float32)
     learned = CandidateParts(part(), part(), part(), part() ** 2, part())
-    return Logits(click, conversion, 0.3, part(), part() ** 2, learned)
+    return Logits(click, conversion, 0.3, part(), part() ** 2, learned, 0.4)
 
 
 def some_batch(seed: int, decisions: int = 5) -> tuple[np.ndarray, Logits, Ads]:
@@ -84,6 +84,15 @@ def test_the_click_probability_is_the_sigmoid_of_the_sum_of_the_parts():
     np.testing.assert_allclose(offers.pctr[rows >= 0], expected[rows >= 0], rtol=1e-12)
 
 
+def test_the_conversion_probability_takes_its_share_of_what_segment_and_user_say_of_clicks():
+    rows, logits, ads = some_batch(1)
+    learned = logits.learned
+    told = logits.slope * (learned.segment_category + logits.taste)
+    expected = 1 / (1 + np.exp(-np.clip(logits.conversion + learned.conversion + told, -30, 30)))
+    offers = appraised(rows, logits, ads, 0)
+    np.testing.assert_allclose(offers.pcvr[rows >= 0], expected[rows >= 0], rtol=1e-12)
+
+
 def test_log_ranks_are_minus_infinity_for_what_earns_nothing_or_is_not_admitted():
     rows, logits, ads = some_batch(2)
     free = ads._replace(bid_micros=np.zeros(ADS, np.int64), floor_micros=np.zeros(ADS, np.int64))
@@ -115,6 +124,7 @@ def test_an_offer_does_not_depend_on_the_other_rows_of_the_batch():
             logits.taste[one],
             logits.taste_variance[one],
             learned,
+            logits.slope,
         )
         alone = appraised(rows[one], own, ads, 0)
         for one_row, all_rows in zip(alone, whole, strict=True):

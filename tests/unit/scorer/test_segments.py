@@ -59,5 +59,7 @@ def test_candidates_get_the_logit_of_their_category_and_empty_places_nothing():
     known = table("a")
     click = np.array([[0.0, 0.0, -np.inf], [0.0, 0.0, 0.0]], np.float32)
     candidates = np.array([[1, 0, -1], [0, 1, 1]], np.int32)
-    add_segments(click, candidates, known.logits, np.array([0, 1]), np.array([2, 0]))
+    conversion = np.where(candidates < 0, -np.inf, np.float32(1)).astype(np.float32)
+    add_segments(click, conversion, candidates, known.logits, 0.5, np.array([0, 1]), np.array([2, 0]))
     assert click.tolist() == [[1.0, 3.0, -np.inf], [0.0, 0.0, 0.0]]
+    assert conversion.tolist() == [[1.5, 2.5, -np.inf], [1.0, 1.0, 1.0]]

@@ -64,7 +64,7 @@ def network(config, seed=0):
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         for buffer in net.buffers():
-            if buffer.shape == (config.vocabulary + 1,):
+            if buffer.shape in ((config.vocabulary + 1,), (2,), ()):
                 buffer.normal_()
     keys = np.sort(np.array([key64(ad.ad_id) for ad in ADS[: config.vocabulary]], np.uint64))
     tensors = {name: value.numpy().copy() for name, value in net.state_dict().items()}
@@ -242,9 +242,11 @@ def torch_logits(net, config, keys, sequence):
         return (logits + net.ad_rates(ads)).numpy()
 
 
-def test_retrieval_finds_the_ads_that_the_network_scores_highest():
-    net, keys, tensors = network(SMALL)
-    scorer, sequence = scorer_of(SMALL, tensors), Sequence(3, 50)
+@pytest.mark.parametrize("name", ["small", "of a log"])
+def test_retrieval_finds_the_ads_that_the_network_scores_highest(name):
+    config = CONFIGS[name]
+    net, keys, tensors = network(config)
+    scorer, sequence = scorer_of(config, tensors), Sequence(3, 50)
     history, rows = HistoryTable.empty(1, scorer.history_length), np.zeros(1, np.int64)
     for n in range(50):
         sequence.append_to(history, 0, n)
@@ -253,9 +255,9 @@ def test_retrieval_finds_the_ads_that_the_network_scores_highest():
     bias = np.zeros((1, len(ADS)), np.float32)
     _, scores = scorer.retrieve(scorer.encode(history, rows), index, bias, rows, words, 10)
     with torch.no_grad():
-        u = net.hidden(sequence.events(SMALL, keys))[0, -1]
-        ads = torch_ads(SMALL, keys, ADS)
-        expected = (net.ad_vectors(ads) @ u + net.ad_bias(ads)).topk(10).values.numpy()
+        query = net.queries(net.hidden(sequence.events(config, keys))[0, -1])
+        ads = torch_ads(config, keys, ADS)
+        expected = (net.ad_vectors(ads) @ query + net.ad_bias(ads)).topk(10).values.numpy()
     np.testing.assert_allclose(scores[0], expected, atol=LOGIT_TOLERANCE)
 
 

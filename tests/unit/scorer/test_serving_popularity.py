@@ -35,11 +35,13 @@ class RecordingTower:
         values = np.array([np.random.default_rng(s).standard_normal(41) for s in seeds], np.float32)
         values = values.reshape(len(ads), 41)
         known = np.arange(len(ads))
-        return AdRows(values[:, :16].copy(), values[:, 16], values[:, 17:33], values[:, 33:], known)
+        return AdRows(
+            values[:, :16].copy(), values[:, 16], values[:, 17:33], values[:, 33:], known, values[:, 40]
+        )
 
 
 def assert_same_rows(a, b):
-    for name in ("vectors", "bias", "queries", "halves"):
+    for name in ("vectors", "bias", "queries", "halves", "conversion"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     np.testing.assert_array_equal(a.scan.codes, b.scan.codes)
 
