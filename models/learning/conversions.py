@@ -56,6 +56,7 @@ class Conversions:
         self._settings = settings
         self._capacity = capacity
         self._campaigns: OrderedDict[str, _Campaign] = OrderedDict()
+        self._all = CampaignDelay()
         self._touched: dict[str, None] = {}
         self._evicted: dict[str, Weight] = {}
         self._again: set[str] = set()
@@ -68,7 +69,8 @@ class Conversions:
         logged = math.log(outcome.pcvr / (1.0 - outcome.pcvr))
         base = 1.0 / (1.0 + math.exp(campaign.in_force(outcome.adjustments_version) - logged))
         campaign.pcvr += 0.01 * (base - campaign.pcvr)
-        campaign.delay.click(outcome.decision_time / 1000.0, base, self._settings)
+        for delay in (campaign.delay, self._all):
+            delay.click(outcome.decision_time / 1000.0, base, self._settings)
         return True
 
     def conversion(self, outcome: Outcome) -> bool:
@@ -77,15 +79,17 @@ class Conversions:
         if outcome.through == "view" or delay_ms < 0:
             return False
         campaign = self._campaign(outcome.campaign_id)
-        campaign.delay.conversion(outcome.event_time / 1000.0, delay_ms / 1000.0, self._settings)
+        for delay in (campaign.delay, self._all):
+            delay.conversion(outcome.event_time / 1000.0, delay_ms / 1000.0, self._settings)
         return True
 
     def changed(self, time_ms: int, version: int) -> dict[str, Weight]:
         """Return the adjustments that moved, of campaigns touched since the last call, for this version."""
         out, self._evicted = self._evicted, {}
+        self._all.refit(time_ms / 1000.0, self._settings)
         for name in self._touched:
             campaign = self._campaigns[name]
-            campaign.delay.refit(time_ms / 1000.0, self._settings)
+            campaign.delay.refit(time_ms / 1000.0, self._settings, like=self._all)
             log_factor, variance = campaign.delay.log_factor
             logit = min(max(logit_change(campaign.pcvr, log_factor), -_LARGEST), _LARGEST)
             if name in self._again or abs(logit - campaign.in_force(version)) > _TOLERANCE:
@@ -124,11 +128,12 @@ class Conversions:
             [name, c.pcvr, c.first, c.before, [list(pair) for pair in c.emitted], c.delay.values()]
             for name, c in self._campaigns.items()
         ]
-        return [campaigns, list(self._touched)]
+        return [campaigns, list(self._touched), self._all.values()]
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        campaigns, touched = values
+        campaigns, touched, together = values
+        self._all = CampaignDelay(**together)
         self._campaigns, self._touched = OrderedDict(), dict.fromkeys(touched)
         for name, pcvr, first, before, emitted, delay in campaigns:
             campaign = self._campaigns[name] = _Campaign()

@@ -12,7 +12,8 @@ the expectation step for r p S(e) conversions still to come (Chapelle, KDD '14),
 
     b = (N + n0) / (sum d^k + r sum p S(e) e^k + n0 d0^k),
 
-for each k of a small grid; the k of the highest likelihood is taken. Ages count from the decision.
+for each k of a small grid; the k of the highest likelihood is taken. Ages count from the decision. The n0
+pseudo-conversions waited d0; what all campaigns together waited takes the place of n0 d0^k where it is known.
 Everything fades with the age of the click (time constant T), so the rate follows drift. Several
 conversions of one click count each; view-through ones do not count (pcvr is given a click).
 """
@@ -30,8 +31,10 @@ F64 = NDArray[np.float64]
 
 _SHAPES = (0.5, 0.7, 1.0, 1.4)
 _EXPONENTIAL = 2
-_PSEUDO_CONVERSIONS = 5.0
-_PRIOR_DELAYS = 3.0
+_PSEUDO_CONVERSIONS = 10.0
+_PRIOR_DELAYS = 1.0
+_PRIOR_DELAYS_OF_ALL = 0.2
+"""The setting's mean delay is a guess: a few conversions outweigh it."""
 _LIKELIHOOD_MARGIN = 2.0
 _BIN_GROWTH = 8
 
@@ -78,15 +81,20 @@ class CampaignDelay:
         self.sum_log_delay += weight * math.log(delay_s)
         self.sum_power = [s + weight * delay_s**k for s, k in zip(self.sum_power, _SHAPES, strict=True)]
 
-    def refit(self, time_s: float, settings: DelaySettings) -> None:
-        """Take one step of expectation maximisation for F and solve for the factor, as of ``time_s``."""
+    def refit(self, time_s: float, settings: DelaySettings, like: CampaignDelay | None = None) -> None:
+        """Take one step of expectation maximisation for F and solve for the factor, as of ``time_s``.
+
+        ``like`` is all campaigns as one, fitted: delays are like its until the campaign's own tell otherwise.
+        """
         self._fade_to(max(time_s, self.time_s), settings)
         self._merge(settings)
         age, exposure = self._ages()
+        usual = [settings.mean_delay_s**-k for k in _SHAPES] if like is None else like.rates
+        pseudo = _PRIOR_DELAYS_OF_ALL if like is None else _PRIOR_DELAYS
         if not self.rates:
-            self.rates = [settings.mean_delay_s**-k for k in _SHAPES]
-        factors = [self._maximise(i, age, exposure, settings) for i in range(len(_SHAPES))]
-        self.shape = self._best_shape(age, exposure, factors)
+            self.rates = list(usual)
+        factors = [self._maximise(i, age, exposure, pseudo, usual[i]) for i in range(len(_SHAPES))]
+        self.shape = self._best_shape(age, exposure, factors, _EXPONENTIAL if like is None else like.shape)
         self.factor = factors[self.shape]
 
     @property
@@ -124,19 +132,19 @@ class CampaignDelay:
         pairs = np.array(self.bins).reshape(-1, 2)
         return np.maximum(self.time_s - pairs[:, 0], 1e-3), pairs[:, 1]
 
-    def _maximise(self, i: int, age: F64, exposure: F64, settings: DelaySettings) -> float:
+    def _maximise(self, i: int, age: F64, exposure: F64, pseudo: float, usual_rate: float) -> float:
         power = age ** _SHAPES[i]
         surviving = np.exp(-self.rates[i] * power)
         to_come = self.factor * float(np.sum(exposure * surviving * power))
-        prior = _PRIOR_DELAYS * settings.mean_delay_s ** _SHAPES[i]
-        self.rates[i] = (self.conversions + _PRIOR_DELAYS) / (self.sum_power[i] + to_come + prior)
+        waited = self.sum_power[i] + to_come + pseudo / usual_rate
+        self.rates[i] = (self.conversions + pseudo) / waited
         mature = self.mature + float(np.sum(exposure * -np.expm1(-self.rates[i] * power)))
         return (self.conversions + _PSEUDO_CONVERSIONS) / (mature + _PSEUDO_CONVERSIONS)
 
-    def _best_shape(self, age: F64, exposure: F64, factors: list[float]) -> int:
+    def _best_shape(self, age: F64, exposure: F64, factors: list[float], usual: int) -> int:
         likelihood = [self._likelihood(i, age, exposure, factors[i]) for i in range(len(_SHAPES))]
         best = int(np.argmax(likelihood))
-        return best if likelihood[best] > likelihood[_EXPONENTIAL] + _LIKELIHOOD_MARGIN else _EXPONENTIAL
+        return best if likelihood[best] > likelihood[usual] + _LIKELIHOOD_MARGIN else usual
 
     def _likelihood(self, i: int, age: F64, exposure: F64, factor: float) -> float:
         shape, rate = _SHAPES[i], self.rates[i]

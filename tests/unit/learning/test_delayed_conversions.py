@@ -66,6 +66,29 @@ def test_an_exponential_delay_keeps_the_exponential():
     assert campaign_after(seconds=3600).shape == 2
 
 
+def test_a_campaign_of_few_conversions_waits_as_long_as_all_others_did():
+    """Six of ten conversions have come; by the guess of an hour there should be many more to come."""
+    hours = DelaySettings(mean_delay_s=3600.0)
+    together, alone, few = CampaignDelay(), CampaignDelay(), CampaignDelay()
+    rng = np.random.default_rng(0)
+    for second in range(600):
+        together.click(float(second), 0.1, hours)
+        delay = rng.exponential(60.0)
+        if rng.random() < 0.1 and second + delay < 600:
+            together.conversion(second + delay, delay, hours)
+    for campaign in (alone, few):
+        for _ in range(100):
+            campaign.click(540.0, 0.1, hours)
+        for delay in (5.0, 12.0, 21.0, 31.0, 42.0, 54.0):
+            campaign.conversion(540.0 + delay, delay, hours)
+    for _ in range(30):
+        together.refit(600.0, hours)
+        few.refit(600.0, hours, like=together)
+        alone.refit(600.0, hours)
+    assert few.matured(60.0) == pytest.approx(1 - np.exp(-1), abs=0.2) and alone.matured(60.0) < 0.25
+    assert few.factor < alone.factor - 0.1
+
+
 def test_a_new_campaign_stays_at_the_models_rate():
     campaign = CampaignDelay()
     campaign.click(0.0, 0.1, SETTINGS)
