@@ -38,6 +38,19 @@ POLICIES = ("random", "popularity", "static", *LEARNING, "vw", "oracle")
 GREEDY = Policy(exploration=Exploration(thompson_nu=0.0, randomized_share=0.0), personal_adjustments=False)
 
 
+def one_shard_for_all(config: WorldConfig) -> dict[str, int]:
+    """Return bounds under which the only shard of a simulation remembers what all shards of a flow would.
+
+    Those of a flow hold a part of the users and of the decisions each.
+    """
+    usual = load_settings()
+    shards = usual.topics.partitions * usual.bounds.slices
+    return {
+        "users_per_shard": max(usual.bounds.users_per_shard, config.sizes.users),
+        "decisions_per_shard": shards * usual.bounds.decisions_per_shard,
+    }
+
+
 class Models:
     """The model of each world, trained on first use and kept in a folder until the code changes."""
 
@@ -106,7 +119,8 @@ def makers(names: Sequence[str], models: Models) -> dict[str, MakePolicy]:
 def _core(name: str, models: Models) -> Callable[[World], CorePolicy]:
     def make(world: World) -> CorePolicy:
         model = models.of(world.config)
-        service = Service.of(load_settings(model=model, artifacts=models.artifacts))
+        bounds = one_shard_for_all(world.config)
+        service = Service.of(load_settings(model=model, artifacts=models.artifacts, bounds=bounds))
         delay_s = world.config.reactions.report_delay_s
         if name == "static":
             return CorePolicy(service.new_shard, policy=GREEDY, pacer=Pacer(), report_delay_s=delay_s)

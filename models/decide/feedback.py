@@ -85,7 +85,7 @@ class Feedback:
         if followed.shown_ms[slot] == NOT_YET:
             yield from self._impression(followed, slot, event, attribution)
         late, followed.labelled[slot] = followed.labelled[slot], True
-        followed.clicked_ms[slot] = event.event_time
+        self.ledger.mark_clicked(followed, slot, event.event_time)
         charge = charge_micros(followed, slot, "cpc")
         yield outcome(followed, slot, "click", event.id, event.event_time, charge=charge, late=late)
 

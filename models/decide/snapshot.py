@@ -8,7 +8,7 @@ import msgspec
 
 from models.domain.errors import ArtifactError
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 def pack(state: dict[str, Any]) -> bytes:

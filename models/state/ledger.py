@@ -1,7 +1,8 @@
 """Decisions that are waiting for what follows, so that feedback can be joined with them.
 
-Bounded twice: by the attribution horizon in event time and by a number of decisions; what must go,
-goes oldest first.
+Bounded twice: by the attribution horizon in event time and by a number of decisions without and as many with
+a click; what must go, goes oldest first. Few decisions are clicked and conversions come late, so that the
+clicked ones stay many times as long.
 """
 
 from __future__ import annotations
@@ -47,13 +48,14 @@ class Ledger:
         self.capacity = capacity
         self.horizon_ms = horizon_ms
         self._time_of: OrderedDict[int, int] = OrderedDict()  # a dict walks over what went to find its first
+        self._clicked: OrderedDict[int, int] = OrderedDict()
         self._followed: dict[int, Followed] = {}
         self._last_of: dict[tuple[str, str], int] = {}
         self._unlabelled: list[tuple[int, int, int]] = []
         self.overflowed = 0
 
     def __len__(self) -> int:
-        return len(self._time_of)
+        return len(self._time_of) + len(self._clicked)
 
     def reserve(self, offset: int, time_ms: int) -> None:
         """Make room for the decision that the record at this offset will get.
@@ -62,9 +64,7 @@ class Ledger:
         is settled here, in the order of the log, so that it does not depend on the batch.
         """
         self._time_of[offset] = time_ms
-        if len(self._time_of) > self.capacity:
-            self.overflowed += 1
-            self._drop(next(iter(self._time_of)))
+        self._make_room(self._time_of)
 
     def follow(self, offset: int, decision: Decision) -> None:
         """Start waiting for what follows a decision whose place was reserved."""
@@ -86,6 +86,18 @@ class Ledger:
         self._last_of[key] = max(followed.offset, self._last_of.get(key, -1))
         heapq.heappush(self._unlabelled, (label_due_ms, followed.offset, slot))
 
+    def mark_clicked(self, followed: Followed, slot: int, time_ms: int) -> None:
+        """Note that an ad was clicked; its decision is kept among the clicked ones from here on."""
+        followed.clicked_ms[slot] = time_ms
+        if followed.offset in self._time_of:
+            self._clicked[followed.offset] = self._time_of.pop(followed.offset)
+            self._make_room(self._clicked)
+
+    def _make_room(self, kept: OrderedDict[int, int]) -> None:
+        if len(kept) > self.capacity:
+            self.overflowed += 1
+            self._drop(next(iter(kept)))
+
     def next_due(self, now_ms: int) -> tuple[Followed, int, int] | None:
         """Pop the next (decision, slot, due time) shown so long ago that it counts as not clicked."""
         while self._unlabelled and self._unlabelled[0][0] <= now_ms:
@@ -100,12 +112,13 @@ class Ledger:
         return bool(self._unlabelled) and self._unlabelled[0][0] <= now_ms
 
     def expire(self, now_ms: int) -> None:
-        """Drop the decisions made before the attribution horizon."""
-        while self._time_of:
-            offset, time_ms = next(iter(self._time_of.items()))
-            if time_ms >= now_ms - self.horizon_ms:
-                return
-            self._drop(offset)
+        """Drop the decisions made before the attribution horizon; a clicked one once no earlier click stays."""
+        for kept in (self._time_of, self._clicked):
+            while kept:
+                offset, time_ms = next(iter(kept.items()))
+                if time_ms >= now_ms - self.horizon_ms:
+                    break
+                self._drop(offset)
 
     def erase(self, user_id: str) -> None:
         """Forget all decisions of a user."""
@@ -116,6 +129,7 @@ class Ledger:
         """Return the ledger as plain data and structs for a snapshot."""
         return {
             "followed": list(self._followed.values()),
+            "clicked": list(self._clicked),
             "unlabelled": self._unlabelled,
             "overflowed": self.overflowed,
         }
@@ -124,7 +138,9 @@ class Ledger:
         """Take over what `dump` returned, decoded again."""
         followed = msgspec.convert(data["followed"], list[Followed])
         self._followed = {f.offset: f for f in followed}
-        self._time_of = OrderedDict((f.offset, f.decision.event_time) for f in followed)
+        time_of = {f.offset: f.decision.event_time for f in followed}
+        self._clicked = OrderedDict((offset, time_of.pop(offset)) for offset in data["clicked"])
+        self._time_of = OrderedDict(time_of)
         self._unlabelled = [(due, offset, slot) for due, offset, slot in data["unlabelled"]]
         self.overflowed = data["overflowed"]
         self._last_of = {
@@ -135,7 +151,7 @@ class Ledger:
         }
 
     def _drop(self, offset: int) -> None:
-        del self._time_of[offset]
+        del (self._time_of if offset in self._time_of else self._clicked)[offset]
         followed = self._followed.pop(offset, None)
         if followed is None:
             return
