@@ -112,7 +112,7 @@ class Ledger:
         return bool(self._unlabelled) and self._unlabelled[0][0] <= now_ms
 
     def expire(self, now_ms: int) -> None:
-        """Drop the decisions made before the attribution horizon; a clicked one once no earlier click stays."""
+        """Drop the decisions made before the attribution horizon, clicked ones in the order of the clicks."""
         for kept in (self._time_of, self._clicked):
             while kept:
                 offset, time_ms = next(iter(kept.items()))
