@@ -31,7 +31,7 @@ F64 = NDArray[np.float64]
 
 _SHAPES = (0.5, 0.7, 1.0, 1.4)
 _EXPONENTIAL = 2
-_PSEUDO_CONVERSIONS = 10.0
+_PSEUDO_CONVERSIONS = 5.0
 _PRIOR_DELAYS = 1.0
 _PRIOR_DELAYS_OF_ALL = 0.2
 """The setting's mean delay is a guess: a few conversions outweigh it."""
