@@ -1,9 +1,10 @@
-"""Commands that run on Kafka: run, learn, ingest, rollup, topics, record, settings."""
+"""Commands that run on Kafka: run, learn, ingest, rollup, ads, topics, record, settings."""
 
 from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ import typer
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
+from connectors.broadcast import Broadcaster
 from connectors.consumer import ReadSettings, list_partitions
 from connectors.mapping import read_mappings
 from connectors.recorder import record as record_topics
@@ -24,10 +26,11 @@ from flows import ingest as ingesting
 from flows import learn as learning
 from flows import personalize
 from flows import rollup as rolling_up
+from flows.catalogue import checked_ads, records_of
 from flows.settings import Settings
 from models.domain.errors import SettingError
 
-from .output import AsJson, SettingsFile, say, settings_of
+from .output import AsJson, SettingsFile, console, say, settings_of
 
 _NO_RECOVERY = timedelta(hours=1)
 """Epoch of a flow without a recovery store."""
@@ -35,7 +38,7 @@ _NO_RECOVERY = timedelta(hours=1)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (run, learn, rollup, ingest, topics, record, settings):
+    for command in (run, learn, rollup, ingest, ads, topics, record, settings):
         app.command()(command)
 
 
@@ -47,7 +50,13 @@ def run(settings_file: SettingsFile = None) -> None:
     names = chosen.topics
     written = (names.decisions, names.outcomes, names.interests, names.dead_letters)
     require_topics(chosen, (names.events, *written))
-    run_flow(personalize.flow(chosen, stop), chosen)
+    dataflow = personalize.flow(chosen, stop)
+    partitions = chosen.partitions or list_partitions(chosen.kafka.config(), names.events)
+    model = "popularity" if chosen.model is None else f"model {chosen.model}"
+    tell_ready(
+        f"deciding {len(partitions)} partitions of {names.events} into {names.decisions}, first by {model}"
+    )
+    run_flow(dataflow, chosen)
 
 
 def learn(settings_file: SettingsFile = None) -> None:
@@ -57,7 +66,9 @@ def learn(settings_file: SettingsFile = None) -> None:
     stop_on_signals(stop)
     names = chosen.topics
     require_topics(chosen, (names.outcomes, names.interests, names.events, names.dead_letters))
-    run_flow(learning.flow(chosen, stop), chosen)
+    dataflow = learning.flow(chosen, stop)
+    tell_ready(f"learning from {names.outcomes} into {names.events}, engine {chosen.learner_engine}")
+    run_flow(dataflow, chosen)
 
 
 def rollup(settings_file: SettingsFile = None) -> None:
@@ -83,6 +94,11 @@ def ingest(
     raw = (mapping.topic for mapping in mappings)
     require_topics(chosen, (*raw, chosen.topics.events, chosen.topics.dead_letters))
     run_flow(ingesting.flow(chosen, mappings, stop), chosen)
+
+
+def tell_ready(what: str) -> None:
+    """Say on standard error that kernels are compiled and reading begins."""
+    console.print(f"ready: {what}", highlight=False, soft_wrap=True)
 
 
 def require_topics(chosen: Settings, names: Iterable[str]) -> None:
@@ -134,6 +150,25 @@ def specs_of(chosen: Settings) -> list[TopicSpec]:
         retention_days=names.retention_days,
     )
     return [replace(spec, replication=names.replication) for spec in specs]
+
+
+def ads(
+    file: Annotated[Path | None, typer.Argument(help="File of ads, one as JSON per line.")] = None,
+    settings_file: SettingsFile = None,
+    replace_all: Annotated[
+        bool, typer.Option("--replace", help="These are the whole catalogue: others are shown no more.")
+    ] = False,
+    withdraw: Annotated[list[str] | None, typer.Option(help="Repeatable: an ad to stop.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send ads into the log, which adds them or replaces them whole; or withdraw some."""
+    chosen, stopped = settings_of(settings_file), withdraw or []
+    sent = [] if file is None else checked_ads(file)
+    folder = chosen.artifacts if replace_all else None
+    records = records_of(sent, stopped, folder, int(time.time() * 1000))
+    Broadcaster(chosen.kafka.config(), chosen.topics.events).send(records)
+    figures = {"ads": len(sent), "withdrawn": len(stopped), "records": len(records), "replaced": replace_all}
+    say(figures, as_json, "sent")
 
 
 def topics(
