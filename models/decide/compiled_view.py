@@ -23,6 +23,7 @@ from models.policy.eligibility import Rules
 from models.policy.new_ads import NewAds, new_ads_of
 from models.policy.placements import PlacementRules, places_of
 from models.policy.similarity import Facets
+from models.scorer.config import TYPICAL_PCTR
 from models.scorer.features import category_rows
 from models.scorer.interface import AdIndex
 from models.scorer.simd import TILE
@@ -33,9 +34,6 @@ from .view import DAY_MS, PacingTable, View
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-
-TYPICAL_PCTR = 0.05
-"""Rate by which bids per impression are compared with others in retrieval; ranking uses the predicted one."""
 
 _SEGMENTS_KEPT = 4096
 """Names of segments whose rows are kept; a request may name anything."""

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from .config import TYPICAL_PCVR
 from .cooccurrence import ItemGraph, shown_scores
 from .datasets import Split
 from .sequences import Dataset, Labels
@@ -193,6 +194,14 @@ def _scale_conversions(model: Transformer, train: Dataset) -> ConversionScale:
             likely = logits[:, 1] + scale.slope * logits[:, 0] + scale.level - own
             model.typical_conversion.fill_(float(np.quantile(likely, WORTH_RETRIEVING)))
     return scale
+
+
+@torch.no_grad()
+def assume_conversions(model: Transformer) -> None:
+    """Let every click convert at the typical rate: of conversions, no impressions have told."""
+    for parameter in _last_layer(model):
+        parameter[1] = 0.0
+    model.shortcut_offset[1] = torch.tensor(TYPICAL_PCVR).logit()
 
 
 @torch.no_grad()

@@ -9,8 +9,8 @@ from typing import Any
 from models.domain.errors import ArtifactError, SettingError
 from models.domain.events import KINDS
 
-TYPICAL_PCVR = 0.1
-"""Conversions per click of an ad worth retrieving, until a log has told."""
+TYPICAL_PCTR, TYPICAL_PCVR = 0.05, 0.1
+"""Clicks per impression and conversions per click of ads worth showing, until a log has told."""
 
 
 @dataclass(frozen=True)
