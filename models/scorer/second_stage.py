@@ -97,7 +97,7 @@ def order(model: Transformer, graph: ItemGraph, holdout: Holdout) -> tuple[ItemG
 
     The second stage's logit l becomes ``(l + mix * retrieval + share * score) / (1 + mix)``; mix and share
     are those of MIXES and BLENDS with the best NDCG@10 on the held-out targets. How often ads are clicked or
-    bought is not known: the first SHOWN of all users are clicked at a typical rate, and so do clicks convert.
+    bought is not known: the first SHOWN of each user are clicked, and clicks convert, at typical rates.
     No click logit changes where there are no targets. The figures are those of the order of decisions.
     """
     assume_conversions(model)
