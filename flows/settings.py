@@ -82,7 +82,9 @@ class Bounds(_Section):
 
     slices: int = Field(4, ge=1, le=256, description="shards per partition")
     users_per_shard: int = Field(8192, ge=1, description="the least recently seen user is forgotten beyond")
-    decisions_per_shard: int = Field(4096, ge=1, description="decisions that feedback can still join")
+    decisions_per_shard: int = Field(
+        4096, ge=1, description="decisions without a click that feedback can still join, and as many with one"
+    )
     seen_ids_per_shard: int = Field(16384, ge=1, description="event ids remembered for removing repeats")
     history_length: int = Field(160, ge=1, description="events kept per user for the Transformer")
     kv_cache_users: int = Field(

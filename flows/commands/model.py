@@ -20,6 +20,7 @@ from flows.service import publish_model
 from models.decide.examples import ExampleCollector
 from models.domain.errors import SettingError
 from models.domain.events import ModelSwitch
+from models.evaluation.ranking_page import BREAKDOWNS, ranking_page
 from models.evaluation.tables import breakdown_table, plot_ranking, ranking_table
 from models.scorer.artifact import read_manifest
 from models.scorer.options import TrainOptions
@@ -29,8 +30,6 @@ from .output import MOST, AsJson, SettingsFile, a_number, console, say, settings
 
 if TYPE_CHECKING:
     from models.scorer.training import Report
-
-BREAKDOWNS = ("by_history_length", "by_target_training_count")
 
 Format = Literal["pairs", "sequences", "recbole"]
 
@@ -134,6 +133,7 @@ def evaluate_ranking(
         bool,
         typer.Option("--table", help="All baselines, each trained as long; ranking.png beside the model."),
     ] = False,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank every user's last item among all items, in the order in which decisions rank."""
@@ -141,13 +141,16 @@ def evaluate_ranking(
     from flows.jobs import evaluate_ranking as evaluate
 
     names: tuple[str, ...] = CHEAP_BASELINES if baselines or table else ()
-    minutes = 1.0
+    training = read_manifest(model)["training"]
+    minutes = float(training.get("cpu_minutes") or 1.0)
     if table:
         names = (*names, FIRST_STAGE, WITHOUT_GRAPH, *NEURAL_BASELINES)
-        minutes = float(read_manifest(model)["training"].get("cpu_minutes") or minutes)
     figures: dict[str, Any] = evaluate(
         model, interactions, format, seen=seen, baselines=names, items=items, baseline_minutes=minutes
     )
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(ranking_page(figures, f"Ranking {interactions.name}", training.get("curve", [])))
     if not table or as_json:
         say(figures, as_json, "ranking")
         return

@@ -66,7 +66,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     folder = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     base = resized(WorldConfig(), users=options.users, ads=options.ads, seed=options.seed)
-    with baseline_ledgers(base, options.seconds) as ledgers:
+    with baseline_ledgers(base, options.seconds, folder) as ledgers:
         trained, training_s = _train(base, options)
         shard, decisions = _rehearse(folder)
         live = _live(base, options, ledgers)
@@ -81,10 +81,16 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
 
 
 @contextmanager
-def baseline_ledgers(base: WorldConfig, seconds: int) -> Iterator[dict[str, Future[Ledger]]]:
-    """Let the other policies live through the same world, in a process beside."""
+def baseline_ledgers(base: WorldConfig, seconds: int, folder: Path) -> Iterator[dict[str, Future[Ledger]]]:
+    """Let the other policies live through the same world, in a process beside, which compiles first."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(_compile, folder)
         yield {name: pool.submit(_baseline, name, base, seconds) for name in COMPARED}
+
+
+def _compile(folder: Path) -> None:
+    """Put the kernels into numba's cache, while another core records and trains."""
+    Service.of(load_settings(artifacts=folder / "artifacts")).warm_up()
 
 
 def _baseline(name: str, base: WorldConfig, seconds: int) -> Ledger:
@@ -106,8 +112,8 @@ def _train(base: WorldConfig, options: DemoOptions) -> tuple[dict[str, Any], flo
 
 
 def _rehearse(folder: Path) -> tuple[Shard, list[Decision]]:
-    """Replay the head of the log in this process: compiles every kernel once, and shows what is decided."""
-    console.print("[bold]3/4[/] compiling the kernels on the head of the log")
+    """Replay the head of the log in this process: shows what is decided, with what else must be compiled."""
+    console.print("[bold]3/4[/] rehearsing on the head of the log, as soon as the kernels are compiled")
     service = Service.of(_settings(folder))
     shard = service.new_shard(Place("ads.events.v1", 0, 0))
     decisions: list[Decision] = []

@@ -30,19 +30,24 @@ def ranking_rows(report: Mapping[str, Any], model: str = "Impulse") -> list[tupl
 
 
 def ranking_table(report: Mapping[str, Any], model: str = "Impulse") -> str:
-    """Return a Markdown table: figures with standard errors, the model's lead over each row, CPU minutes.
+    """Return `ranking_cells` as a Markdown table."""
+    head, *rows = ranking_cells(report, model)
+    return _told(report, [head, ["---"] * len(head), *rows])
+
+
+def ranking_cells(report: Mapping[str, Any], model: str = "Impulse") -> list[list[str]]:
+    """Return a table, head first: figures with standard errors, the model's lead over each row, minutes.
 
     The lead is the mean of the users' differences with its paired error, and `n.s.` where it is less than two
     of them.
     """
-    head = ["", *COLUMNS, *(f"{model} - row, {name}" for name in COMPARED), "CPU min"]
-    lines = [head, ["---"] * len(head)]
+    lines = [["", *COLUMNS, *(f"{model} - row, {name}" for name in COMPARED), "CPU min"]]
     for name, figures in ranking_rows(report, model):
         minutes = figures.get("cpu_minutes")
         spent = "" if minutes is None else f"{minutes:.1f}"
         leads = (_lead(figures.get("difference"), column) for column in COMPARED)
         lines.append([name, *(_cell(figures, column) for column in COLUMNS), *leads, spent])
-    return _told(report, lines)
+    return lines
 
 
 def _lead(difference: Mapping[str, Any] | None, column: str) -> str:
@@ -71,17 +76,24 @@ def _markdown(lines: list[list[str]]) -> str:
 
 
 def breakdown_table(report: Mapping[str, Any], by: str, model: str = "Impulse") -> str:
-    """Return a Markdown table of NDCG@10 per range of ``by_history_length`` or ``by_target_training_count``.
+    """Return `breakdown_cells` as a Markdown table."""
+    head, *rows = breakdown_cells(report, by, model)
+    return _markdown([head, ["---"] * len(head), *rows])
+
+
+def breakdown_cells(report: Mapping[str, Any], by: str, model: str = "Impulse") -> list[list[str]]:
+    """Return a table of NDCG@10 per range of ``by_history_length`` or ``by_target_training_count``.
 
     Ranges without users are left out; small ranges are noisy, so their users are counted and standard errors
     stand beside the figures.
     """
-    ranges = [_range(row) for row in report[by]]
-    users = [str(row["users"]) for row in report[by]]
-    lines = [["", *ranges], ["---"] * (len(ranges) + 1), ["users", *users]]
+    lines = [
+        ["", *(_range(row) for row in report[by])],
+        ["users", *(str(row["users"]) for row in report[by])],
+    ]
     for name, figures in ranking_rows(report, model):
         lines.append([name, *(_cell(row, "ndcg@10", digits=3) for row in figures[by])])
-    return _markdown(lines)
+    return lines
 
 
 def plot_ranking(report: Mapping[str, Any], file: Path, model: str = "Impulse") -> None:

@@ -54,6 +54,22 @@ def test_all_baselines_stand_in_one_object_with_the_model(trained):
     assert min(*learned.values(), told["hr@10"]) > told["baselines"]["popularity"]["hr@10"] + 0.2
 
 
+def test_the_report_holds_the_tables_the_plots_and_the_training_curve(trained):
+    words = ("--model", trained / "model", "--interactions", trained / "ring", "--baselines")
+    impulse("evaluate", "ranking", *words, "--report", trained / "made" / "report.html", "--json")
+    page = (trained / "made" / "report.html").read_text()
+    for told in (
+        "Ranking ring",
+        "markov",
+        "popularity",
+        "60",
+        "NDCG@10 by the length of the user",
+        "leave-one-out",
+    ):
+        assert told in page
+    assert page.count("<svg") == 3, "training, HR@10 and NDCG@10"
+
+
 def test_people_get_tables_and_a_plot_beside_the_model(trained):
     out = impulse(
         "evaluate", "ranking", "--model", trained / "model", "--interactions", trained / "ring", "--table"
