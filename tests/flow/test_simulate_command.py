@@ -6,8 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.simulated import installed_policies
+from flows.settings import load_settings
+from flows.simulated import installed_policies, one_shard_for_all
 from models.domain.errors import SettingError
+from models.evaluation.world_config import WorldConfig, resized
 
 WORLD = """
 [sizes]
@@ -91,3 +93,11 @@ def test_a_comma_at_the_end_names_nobody(tmp_path):
     words = ["simulate", "--world", str(tmp_path / "world.toml"), "--seconds", "1", "--history", "0"]
     done = CliRunner().invoke(app, [*words, "--policies", "random,", "--json"], catch_exceptions=False)
     assert set(json.loads(done.stdout)["policies"]) == {"random", "oracle"}
+
+
+def test_the_only_shard_of_a_simulation_remembers_what_all_shards_of_a_flow_would():
+    usual = load_settings()
+    shards = usual.topics.partitions * usual.bounds.slices
+    few, many = (one_shard_for_all(resized(WorldConfig(), users=users)) for users in (10, 20_000))
+    assert few["decisions_per_shard"] == many["decisions_per_shard"] == 4096 * shards
+    assert few["users_per_shard"] == 8192 and many["users_per_shard"] == 20_000
