@@ -151,10 +151,11 @@ def evaluate_ranking(
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(ranking_page(figures, f"Ranking {interactions.name}", training.get("curve", [])))
-    if not table or as_json:
-        say(figures, as_json, "ranking")
+    if as_json:
+        say(figures, as_json)
         return
-    plot_ranking(figures, model / "ranking.png")
+    if table:
+        plot_ranking(figures, model / "ranking.png")
     for text in (ranking_table(figures), *(breakdown_table(figures, by) for by in BREAKDOWNS)):
         typer.echo(text + "\n")
 
