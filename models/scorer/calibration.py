@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from .config import TYPICAL_PCVR
 from .cooccurrence import ItemGraph, shown_scores
@@ -36,7 +37,6 @@ F64 = NDArray[np.float64]
 SLOPE_SD, LEVEL_SD, SHARE_SD = 0.3, 0.3, 16.0
 QUERY_SD = 0.5
 CONVERSION_SD = 0.3
-NEWTON_STEPS = 20
 WORTH_RETRIEVING = 0.9
 """Quantile of the conversion logits of clicks that stands for ads worth retrieving."""
 
@@ -78,36 +78,26 @@ def fit_weights(
 ) -> list[float]:
     """Return the weights of ``parts``, `[I]` each, and a level, the most likely after the clicks.
 
-    P(click) = sigmoid(sum of weight * part + level + offset). A weight that would be below 0 is 0. The prior
-    of the level holds the mean logit to what it is at the beliefs' means.
+    P(click) = sigmoid(sum of weight * part + level + offset). No weight is below 0. The prior of the level
+    holds the mean logit to what it is at the beliefs' means.
     """
-    used = list(range(len(parts)))
-    while True:
-        weights, level = _newton([parts[p] for p in used], offset, click, [beliefs[p] for p in used])
-        negative = [p for p, weight in zip(used, weights, strict=True) if weight < 0]
-        if not negative:
-            found = dict(zip(used, weights, strict=True))
-            return [*(found.get(p, 0.0) for p in range(len(parts))), level]
-        used = [p for p in used if p not in negative]
-
-
-def _newton(
-    parts: Sequence[F64], offset: F64, click: NDArray[np.bool_], beliefs: Sequence[Belief]
-) -> tuple[list[float], float]:
     count = len(click)
     centres = np.array([float(np.mean(part)) if count else 0.0 for part in parts])
     centred = [part - centre for part, centre in zip(parts, centres, strict=True)]
     design = np.stack([*centred, np.ones(count)], 1)  # [I, P + 1]
     means = np.array([belief.mean for belief in beliefs])
     prior = np.append(means, means @ centres)
-    precision = np.diag([*(belief.sd**-2 for belief in beliefs), LEVEL_SD**-2])
-    weights = prior.copy()
-    for _ in range(NEWTON_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(design @ weights + offset, -30, 30)))
-        gradient = design.T @ (p - click) + precision @ (weights - prior)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + precision
-        weights = weights - np.linalg.solve(hessian, gradient)
-    return weights[:-1].tolist(), float(weights[-1] - weights[:-1] @ centres)
+    precision = np.array([*(belief.sd**-2 for belief in beliefs), LEVEL_SD**-2])
+
+    def loss(weights: F64) -> tuple[float, F64]:
+        logit, off = design @ weights + offset, weights - prior
+        value = np.logaddexp(0, logit).sum() - logit[click].sum() + 0.5 * precision @ off**2
+        return float(value), design.T @ (expit(logit) - click) + precision * off
+
+    free = [*[(0.0, None)] * len(parts), (None, None)]
+    exact = {"ftol": 1e-14, "gtol": 1e-8}
+    weights = minimize(loss, prior, jac=True, method="L-BFGS-B", bounds=free, options=exact).x
+    return [*weights[:-1].tolist(), float(weights[-1] - weights[:-1] @ centres)]
 
 
 class ConversionScale(NamedTuple):
