@@ -71,7 +71,7 @@ def _creative(slot: Slot) -> dict[str, Any] | None:
 def logit_of(parts: Parts) -> float:
     """Return the click logit without exploration: pctr is its sigmoid."""
     learned = parts.bias + parts.ad + parts.campaign + parts.segment_category
-    return parts.base + learned + parts.user_category + parts.creative
+    return parts.base + learned + parts.user_category + parts.creative + parts.calibration
 
 
 def flip(slot: Slot, above: Slot) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Logits(NamedTuple):
     learned: CandidateParts
     slope: float
     """Share of what is learned by segment, category and user that holds for conversions, too."""
+    calibration: tuple[float, float]
+    """Slope and centre of the click logits' sums."""
 
 
 class Offers(NamedTuple):
@@ -83,6 +85,13 @@ def sigmoid(logit: float) -> float:
     if not logit > -np.inf:
         return 0.0
     return 1.0 / (1.0 + math.exp(-min(max(logit, -_LIMIT), _LIMIT)))
+
+
+@njit(cache=True)
+def drawn_in(logit: float, calibration: tuple[float, float]) -> float:
+    """Return what calibration adds to a sum of the other parts: (slope - 1) * (logit - centre)."""
+    slope, centre = calibration
+    return (slope - 1.0) * (logit - centre)
 
 
 @njit(cache=True)
@@ -167,6 +176,7 @@ def _probabilities(logits: Logits, b: int, k: int) -> tuple[float, float]:
     total += learned.campaign[b, k]
     total += learned.segment_category[b, k]
     total += logits.taste[b, k]
+    total += drawn_in(total, logits.calibration)
     conversion = float(logits.conversion[b, k]) + learned.conversion[b, k]
     conversion += logits.slope * (learned.segment_category[b, k] + logits.taste[b, k])
     return sigmoid(total), sigmoid(conversion)

@@ -76,7 +76,12 @@ def choose_creative(
 
 def shown_pctr(parts: Parts) -> float:
     """Return the click probability of the creative shown: the sigmoid of the sum of the parts."""
+    return float(sigmoid(uncalibrated(parts) + parts.calibration))
+
+
+def uncalibrated(parts: Parts) -> float:
+    """Return the sum of the parts that calibration draws in."""
     total = parts.base + parts.bias
     for part in (parts.ad, parts.campaign, parts.segment_category, parts.user_category, parts.creative):
         total += part
-    return float(sigmoid(total))
+    return total

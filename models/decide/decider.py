@@ -170,7 +170,8 @@ def score_candidates(
     add_segments(click, conversion, found, segment_logits, slope, at.model_row, category)
     taste, taste_variance = askers.tastes(gathered(view.catalogue.category_keys, found))
     learned = compiled.weights.parts(found, at.weight_row)
-    logits = Logits(click, conversion, compiled.weights.bias[0], taste, taste_variance, learned, slope)
+    bias, calibration = compiled.weights.bias[0], compiled.weights.calibration
+    logits = Logits(click, conversion, bias, taste, taste_variance, learned, slope, calibration)
     nu, reserve = view.policy.exploration.thompson_nu, view.policy.reserve_micros
     offers = appraise(found, logits, compiled.ads, nu, reserve, terms.least_micros)
     return Scored(found, logits, offers, is_new)

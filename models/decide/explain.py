@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from models.domain.decision import Parts
@@ -18,7 +19,9 @@ from models.policy.eligibility import Eligibility
 from models.policy.standing import reason_of
 from models.policy.why_not import Why
 
+from .arithmetic import drawn_in
 from .asked import Asked
+from .creatives import uncalibrated
 from .decider import Scored
 from .slate_trace import Contest, Place, Slate
 
@@ -149,7 +152,7 @@ def worth_of(asked: Asked, row: int) -> Worth:
 def _parts(asked: Asked, scored: Scored) -> Parts:
     """Return the parts of the only candidate; ``creative`` is what its best one adds."""
     logits, weights, row = scored.logits, asked.compiled.weights, int(scored.rows[0, 0])
-    return Parts(
+    parts = Parts(
         base=float(logits.click[0, 0]),
         bias=weights.bias[0],
         ad=float(weights.ad[row, 0]),
@@ -158,6 +161,8 @@ def _parts(asked: Asked, scored: Scored) -> Parts:
         user_category=float(logits.taste[0, 0]),
         creative=weights.lifts.get(row, 0.0),
     )
+    added = float(drawn_in(uncalibrated(parts), weights.calibration))
+    return msgspec.structs.replace(parts, calibration=added)
 
 
 def retrieval_place(asked: Asked, eligibility: Eligibility, row: int) -> Place:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import NamedTuple
 
+import msgspec
 from msgspec import UNSET
 
 from models.domain.catalogue import Ad, Creative
@@ -14,8 +15,9 @@ from models.policy.eligibility import Eligibility
 from models.policy.standing import counts_by_name
 from models.state.windows import NAMES
 
+from .arithmetic import drawn_in
 from .compiled_view import CompiledView
-from .creatives import AS_IT_STANDS, ShownCreative, choose_creative, shown_pctr
+from .creatives import AS_IT_STANDS, ShownCreative, choose_creative, shown_pctr, uncalibrated
 from .job import Job
 from .slates import SlotFigures
 
@@ -107,6 +109,9 @@ class Writer:
             creative=shown.mean,
             exploration=figures.exploration,
         )
+        if compiled.weights.calibration[0] != 1.0:
+            added = float(drawn_in(uncalibrated(parts), compiled.weights.calibration))
+            parts = msgspec.structs.replace(parts, calibration=added)
         return Slot(
             slot=slot,
             ad_id=ad.ad_id,

@@ -20,8 +20,9 @@ class Parts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The additive parts of a slot's click logit: pctr is the sigmoid of the sum of all but the last.
 
     ``base`` is the Transformer's logit, the others are learned online. ``creative`` is what the creative
-    shown adds to its ad. ``exploration`` is the shift that a Thompson draw made: it moves the ad in the
-    ranking and leaves pctr alone.
+    shown adds to its ad. ``calibration`` draws the sum of those before it towards the mean of all, as far as
+    shifts and chance have shown predictions to be too sure. ``exploration`` is the shift that a Thompson draw
+    made: it moves the ad in the ranking and leaves pctr alone.
     """
 
     base: float
@@ -31,6 +32,7 @@ class Parts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     segment_category: float = 0.0
     user_category: float = 0.0
     creative: float = 0.0
+    calibration: float = 0.0
     exploration: float = 0.0
 
 

@@ -118,6 +118,7 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
     ``segment|category``, those of ``creatives`` ``ad|creative`` (relative to the ad's weight).
     ``conversions`` are per campaign and add to the logit of conversion given click.
     ``position_logits`` are the log examination of each slot, slot 0 first.
+    ``calibration`` is (slope, centre): click logits z become ``centre + slope * (z - centre)``.
     ``reset`` forgets all earlier weights and users' own tastes first (a roll-back to the frozen model);
     ``reason`` says why.
     """
@@ -133,6 +134,7 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
     conversions: dict[str, Weight] = {}
     creatives: dict[str, Weight] = {}
     position_logits: tuple[float, ...] | None = None
+    calibration: tuple[float, float] | None = None
 
 
 class Pacing(_Record, frozen=True, gc=False, kw_only=True, tag="pacing"):

@@ -101,6 +101,11 @@ class CompiledWeights:
         """Mean and variance of the one bias."""
         return self.table.bias or (0.0, self.priors.bias)
 
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """Slope and centre of the click logits."""
+        return self.table.calibration
+
     def segment_rows(self, segments: Sequence[str]) -> I64:
         """Return the row `[B]` of each segment, S for those that no weight knows."""
         unknown = len(self.segments)

@@ -22,6 +22,7 @@ logged logit (`position`), since those of the randomised bucket alone are some f
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -46,9 +47,10 @@ from .position import PositionBias, examination_of, examination_shift
 from .protocol import Changed
 from .sample import BIAS, Sampler, adjusted_logit, frozen_logit, refusal
 from .settings import LearnerSettings
+from .slope import CalibrationSlope
 from .vocabulary import Vocabulary
 
-_SNAPSHOT = "learner/3"
+_SNAPSHOT = "learner/4"
 _MOST_PENDING = 4096
 _CONVERSIONS_EVERY = 5
 _POSITION_TOLERANCE = 0.02
@@ -80,6 +82,8 @@ class Learner:
         self._position_logits: tuple[float, ...] = ()
         self._positions_again = False
         self._conversions = Conversions(self.settings.delay)
+        self._slope = CalibrationSlope()
+        self._slope_again = False
         self._guard = self._fresh_guard()
         self._drift = DriftWatch(self.settings.drift_delta)
         self._patience = Patience()
@@ -144,7 +148,7 @@ class Learner:
         self.version = max(self.version, first_version - 1)
         self._engine.announce_again()
         self._conversions.announce_again()
-        self._positions_again = True
+        self._positions_again = self._slope_again = True
 
     def _fresh_guard(self) -> Guard:
         s = self.settings
@@ -207,6 +211,7 @@ class Learner:
         frozen, adjusted = self._predictions(outcome)
         if outcome.adjustments_version >= self._reset_version:
             self._guard.add(frozen, adjusted, label > 0.0, frozen_weight(outcome))
+            self._slope.learn(adjusted_logit(outcome), self._examination(outcome), label, outcome.event_time)
         return self._watch(outcome, label - sigmoid(frozen))
 
     def _answered(self, outcome: Outcome) -> DriftAlarm | None:
@@ -224,12 +229,13 @@ class Learner:
         self._position.correct(outcome.slot, adjusted_logit(outcome))
         if outcome.adjustments_version >= self._reset_version:
             self._guard.correct(*self._predictions(outcome), frozen_weight(outcome))
+            self._slope.correct(adjusted_logit(outcome), self._examination(outcome))
 
     def _watch(self, outcome: Outcome, residual: float) -> DriftAlarm | None:
         return self._drift.add(outcome.segment, outcome.category, residual, outcome.event_time)
 
     def _predictions(self, outcome: Outcome) -> tuple[float, float]:
-        frozen, adjusted = frozen_logit(outcome), adjusted_logit(outcome)
+        frozen, adjusted = frozen_logit(outcome), adjusted_logit(outcome) + outcome.parts.calibration
         return frozen + self._shift(outcome.slot, frozen), adjusted + self._shift(outcome.slot, adjusted)
 
     def _offset(self, outcome: Outcome) -> float:
@@ -238,6 +244,9 @@ class Learner:
 
     def _shift(self, slot: int, logit: float) -> float:
         return examination_shift(logit, examination_of(self._position_logits, slot))
+
+    def _examination(self, outcome: Outcome) -> float:
+        return min(math.exp(examination_of(self._position_logits, outcome.slot)), 1.0)
 
     def _due(self) -> list[Adjustments]:
         now = self._clock.now_ms
@@ -262,6 +271,8 @@ class Learner:
         if self._ticks % _CONVERSIONS_EVERY == 0:
             fields["conversions"] = self._conversions.changed(time_ms, version)
             fields["position_logits"] = self._changed_positions()
+            fields["calibration"] = self._slope.changed(again=self._slope_again)
+            self._slope_again = False
         fields = {name: value for name, value in fields.items() if value}
         if not fields:
             return None
@@ -276,7 +287,7 @@ class Learner:
         self._interests.rolled_back()
         self._returned = {}
         self._conversions.rolled_back(version)
-        self._guard = self._fresh_guard()
+        self._guard, self._slope = self._fresh_guard(), CalibrationSlope()
         self._reset_version = self.version = version
         return self._adjustments(time_ms, reset=True, reason=reason)
 
@@ -345,6 +356,7 @@ class Learner:
             "position_logits": self._position_logits,
             "conversions": self._conversions.values(),
             "guard": self._guard.values(),
+            "slope": self._slope.values(),
             "counts": dict(sorted((+self.counts).items())),
             "patience": self._patience.values(),
             "rates": self._rates,
@@ -373,6 +385,7 @@ class Learner:
         learner._position_logits = tuple(values["position_logits"])
         learner._conversions.restore(values["conversions"])
         learner._guard = replace(learner._guard, **values["guard"])
+        learner._slope.restore(values["slope"])
         learner._interests.restore(values["interests"])
         learner._patience.restore(values["patience"])
         learner.counts.update(values["counts"])

@@ -20,6 +20,7 @@ from .priors import DEFAULT_PRIORS, Priors
 
 _SCHEMA = 1
 _LARGEST = 50.0
+_STEEPEST = 4.0
 """Logits beyond this are not adjustments but an accident upstream."""
 
 
@@ -52,6 +53,8 @@ class WeightTable:
     conversions: Mapping[str, Weight] = field(default_factory=dict)
     position_logits: tuple[float, ...] = ()
     creatives: Mapping[str, Weight] = field(default_factory=dict)
+    calibration: tuple[float, float] = (1.0, 0.0)
+    """Slope and centre of the click logits."""
 
     def apply(self, record: Adjustments, priors: Priors = DEFAULT_PRIORS) -> Applied:
         """Return the table with this record's weights laid over this one's.
@@ -84,6 +87,7 @@ class WeightTable:
             conversions=_overlay(old.conversions, record.conversions, 0.0),
             position_logits=old.position_logits if record.position_logits is None else record.position_logits,
             creatives=_overlay(old.creatives, record.creatives, priors.creative),
+            calibration=old.calibration if record.calibration is None else record.calibration,
         )
         return Applied(table, False)
 
@@ -119,6 +123,7 @@ class _Stored(msgspec.Struct):
     conversions: Mapping[str, Weight]
     position_logits: tuple[float, ...]
     creatives: Mapping[str, Weight] = {}
+    calibration: tuple[float, float] = (1.0, 0.0)
 
 
 def _overlay(
@@ -154,6 +159,13 @@ def _check(record: Adjustments) -> None:
                 f"adjustment of {key!r}: got {(mean, variance)}, expected a finite mean within ±50 logits "
                 "and a variance of 0 or more. Fix: roll the learner back.",
             )
+    slope, centre = record.calibration or (1.0, 0.0)
+    if not (0.0 <= slope <= _STEEPEST and abs(centre) <= _LARGEST):
+        raise BadRecord(
+            "bad_value",
+            f"calibration: got {(slope, centre)}, expected a slope within 0..{_STEEPEST:g} and a centre "
+            "within ±50 logits. Fix: roll the learner back.",
+        )
     if not all(abs(logit) <= _LARGEST for logit in record.position_logits or ()):
         raise BadRecord(
             "bad_value",

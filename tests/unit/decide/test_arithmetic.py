@@ -33,7 +33,7 @@ def some_logits(rng: np.random.Generator, rows: np.ndarray) -> Logits:
     click = np.where(rows >= 0, rng.normal(-3, 2, rows.shape), -np.inf).astype(np.float32)
     conversion = np.where(rows >= 0, rng.normal(-3, 2, rows.shape), -np.inf).astype(np.float32)
     learned = CandidateParts(part(), part(), part(), part() ** 2, part())
-    return Logits(click, conversion, 0.3, part(), part() ** 2, learned, 0.4)
+    return Logits(click, conversion, 0.3, part(), part() ** 2, learned, 0.4, (0.9, -2.0))
 
 
 def some_batch(seed: int, decisions: int = 5) -> tuple[np.ndarray, Logits, Ads]:
@@ -80,6 +80,7 @@ def test_the_click_probability_is_the_sigmoid_of_the_sum_of_the_parts():
     learned = logits.learned
     total = logits.click.astype(np.float64) + logits.bias + learned.ad + learned.campaign
     total += learned.segment_category + logits.taste
+    total = -2.0 + 0.9 * (total + 2.0)
     expected = 1 / (1 + np.exp(-np.clip(total, -30, 30)))
     np.testing.assert_allclose(offers.pctr[rows >= 0], expected[rows >= 0], rtol=1e-12)
 
@@ -125,6 +126,7 @@ def test_an_offer_does_not_depend_on_the_other_rows_of_the_batch():
             logits.taste_variance[one],
             learned,
             logits.slope,
+            logits.calibration,
         )
         alone = appraised(rows[one], own, ads, 0)
         for one_row, all_rows in zip(alone, whole, strict=True):

@@ -1,5 +1,7 @@
 """What became of an ad in a decision, held to the decision itself."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -186,3 +188,14 @@ def test_distributions_leave_out_what_may_not_be_taken_and_sum_to_one():
     assert mixed[2] / mixed[3] == pytest.approx(1.0)
     assert plackett_luce(np.full(2, -np.inf), 0.5, 0.1).tolist() == [0, 0]
     assert greedy(np.full(2, -np.inf)).tolist() == [0, 0]
+
+
+def test_calibration_is_a_part_of_its_own_and_the_parts_still_add_up(bench, log):
+    log.ads(2)
+    log.add(events.Adjustments, version=1, ads={"a0": (1.5, 0.1)}, calibration=(0.8, -3.0))
+    log.request()
+    (decision,) = bodies(run(bench.shard(), log.records), Decision)
+    for slot in decision.ads:
+        before = slot.parts.base + slot.parts.ad
+        assert slot.parts.calibration == pytest.approx(-0.2 * (before + 3.0), abs=1e-12)
+        assert slot.pctr == pytest.approx(1 / (1 + math.exp(-before - slot.parts.calibration)), rel=1e-12)
