@@ -16,8 +16,9 @@ swipe/hide preference, less k clicks
 conversion count of the campaign's conversions, corrected for delay (`delay`)
 ========== ========================================================================================
 
-Labels also feed the guard, the drift alarms and the position bias: all labels, compared within bins of the
-logged logit (`position`), since those of the randomised bucket alone are some fifty times fewer.
+Labels also feed the guard, the drift alarms, the calibration slope, and the position bias: all labels,
+compared within bins of the logged logit (`position`), since those of the randomised bucket alone are some
+fifty times fewer.
 """
 
 from __future__ import annotations

@@ -339,6 +339,22 @@ def test_adjustments_that_lose_against_the_frozen_model_are_rolled_back_and_lear
     assert any(r.version > resets[0].version and r.ads for r in records)
 
 
+def test_predictions_that_are_too_sure_are_drawn_in_and_a_restart_says_so_again():
+    rng, told = np.random.default_rng(0), []
+    for n, base in enumerate(rng.normal(-1.0, 1.5, 9000).tolist()):
+        common = {"decision_id": f"d{n}", "decision_time": START + 5 * n, "parts": Parts(base=base)}
+        told.append(outcome("impression", 5 * n, **common))
+        if rng.random() < 1 / (1 + np.exp(1.0 - 0.7 * (base + 1.0))):
+            told.append(outcome("click", event_time=START + 5 * n + 1000, **common))
+    learner = Learner()
+    learner.learn(sorted(told, key=lambda o: o.event_time))
+    learner = Learner.from_bytes(learner.to_bytes())
+    learner.announce_again(learner.version + 1)
+    later = [outcome("dwell", 60_000 + 1000 * n, dwell_ms=0) for n in range(10)]
+    slope, centre = table_after(learner.learn(later).adjustments).calibration
+    assert 0.65 < slope < 0.9 and centre == pytest.approx(-1.0, abs=0.2)
+
+
 def test_decisions_made_before_a_roll_back_do_not_count_against_what_is_in_force_after():
     learner = Learner(LearnerSettings(guard_least_labels=500))
     learner.learn(stream(6000, 0.12, parts=Parts(base=-2.0, ad=3.0), gap_ms=5))
