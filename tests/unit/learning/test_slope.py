@@ -34,7 +34,16 @@ def told(slope: CalibrationSlope) -> tuple[float, float]:
 def test_the_slope_of_the_truth_is_found_in_every_slot(truth, examination):
     mean, centre = told(fed(truth, examination=examination))
     assert mean == pytest.approx(truth, abs=0.1)
-    assert centre == pytest.approx(-2.0, abs=0.05)
+    p = 1 / (1 + np.exp(2.0 - np.random.default_rng(1).normal(0.0, 1.0, 100_000)))
+    held = (p * (1 - p) * np.log(p / (1 - p))).sum() / (p * (1 - p)).sum()
+    assert centre == pytest.approx(held, abs=0.05)
+
+
+def test_the_mean_prediction_stays_what_it_is():
+    logits = np.random.default_rng(2).normal(-2.0, 1.0, 100_000)
+    mean, centre = told(fed(0.85))
+    before, after = (1 / (1 + np.exp(-z)) for z in (logits, centre + mean * (logits - centre)))
+    assert after.mean() == pytest.approx(before.mean(), rel=0.01)
 
 
 def test_predictions_that_are_right_stay_as_they_are_and_few_labels_say_nothing():
