@@ -45,7 +45,6 @@ from .interest_follower import InterestFollower
 from .packing import pack, unpack
 from .patience import NOTHING_DUE, Patience
 from .position import PositionBias, examination_of, examination_shift
-from .protocol import Changed
 from .sample import BIAS, Sampler, adjusted_logit, frozen_logit, refusal
 from .settings import LearnerSettings
 from .slope import CalibrationSlope
@@ -84,7 +83,6 @@ class Learner:
         self._positions_again = False
         self._conversions = Conversions(self.settings.delay)
         self._slope = CalibrationSlope()
-        self._slope_again = False
         self._guard = self._fresh_guard()
         self._drift = DriftWatch(self.settings.drift_delta)
         self._patience = Patience()
@@ -149,7 +147,8 @@ class Learner:
         self.version = max(self.version, first_version - 1)
         self._engine.announce_again()
         self._conversions.announce_again()
-        self._positions_again = self._slope_again = True
+        self._slope.announce_again()
+        self._positions_again = True
 
     def _fresh_guard(self) -> Guard:
         s = self.settings
@@ -272,8 +271,7 @@ class Learner:
         if self._ticks % _CONVERSIONS_EVERY == 0:
             fields["conversions"] = self._conversions.changed(time_ms, version)
             fields["position_logits"] = self._changed_positions()
-            fields["calibration"] = self._slope.changed(again=self._slope_again)
-            self._slope_again = False
+            fields["calibration"] = self._slope.changed()
         fields = {name: value for name, value in fields.items() if value}
         if not fields:
             return None
@@ -302,7 +300,7 @@ class Learner:
         )
 
     def _changed_weights(self, time_ms: int) -> dict[str, Any]:
-        changed = _rounded(self._engine.changed(time_ms, self.settings.most_weights))
+        changed = self._engine.changed(time_ms, self.settings.most_weights).rounded()
         names = ("", "ads", "campaigns", "segment_categories", "creatives")
         groups: dict[str, dict[str, Weight]] = {name: {} for name in names[1:]}
         fields: dict[str, Any] = {**groups}
@@ -400,12 +398,3 @@ class Learner:
 
 def _weights_of(returned: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, Weight]]:
     return {f: {n: (w[0], w[1]) for n, w in weights.items()} for f, weights in returned.items()}
-
-
-def _rounded(changed: Changed) -> tuple[list[int], list[float], list[float]]:
-    """Five decimals are a hundredth of the tolerance and make records a third shorter."""
-    return (
-        changed.slot.tolist(),
-        np.round(changed.mean, 5).tolist(),
-        np.round(changed.variance, 6).tolist(),
-    )

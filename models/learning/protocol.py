@@ -77,6 +77,10 @@ class Changed(NamedTuple):
     mean: F64
     variance: F64
 
+    def rounded(self) -> tuple[list[int], list[float], list[float]]:
+        """Return plain lists; five decimals are a hundredth of the tolerance and keep records short."""
+        return self.slot.tolist(), np.round(self.mean, 5).tolist(), np.round(self.variance, 6).tolist()
+
 
 class Engine(Protocol):
     """One way to learn the adjustments. All of them pass `tests/unit/learning/test_engines.py`."""

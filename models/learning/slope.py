@@ -35,6 +35,7 @@ class CalibrationSlope:
         self._labels, self._weight, self._sum = 0.0, 0.0, 0.0
         self._time_ms: int | None = None
         self._told: Calibration = (1.0, 0.0)
+        self._again = False
 
     def learn(self, logit: float, examination: float, label: float, time_ms: int) -> None:
         """Learn one label of an ad with this adjusted logit, in a slot of this examination."""
@@ -51,8 +52,13 @@ class CalibrationSlope:
         x, p, steep = self._at(logit, examination)
         self._move(steep * x / ((1.0 - p) if p < 1.0 else 1.0))
 
-    def changed(self, *, again: bool = False) -> Calibration | None:
+    def announce_again(self) -> None:
+        """Let `changed` return slope and centre once more though they did not move."""
+        self._again = True
+
+    def changed(self) -> Calibration | None:
         """Return slope and centre where predictions would move by it since they were last returned."""
+        again, self._again = self._again, False
         if self._labels < _LEAST_LABELS or self._weight <= 0.0:
             return self._told if again and self._told[0] != 1.0 else None
         centre = self._sum / self._weight

@@ -24,7 +24,8 @@ def fed(truth: float, labels: int = 60_000, examination: float = 1.0, seed: int 
 
 
 def told(slope: CalibrationSlope) -> tuple[float, float]:
-    found = slope.changed(again=True)
+    slope.announce_again()
+    found = slope.changed()
     assert found is not None
     return found
 
@@ -56,7 +57,8 @@ def test_what_did_not_move_is_not_told_again_unless_asked_for():
     slope = fed(0.8)
     first = slope.changed()
     assert first is not None and slope.changed() is None
-    assert slope.changed(again=True) == first
+    slope.announce_again()
+    assert slope.changed() == first
 
 
 def test_a_late_click_counts_as_if_it_had_been_known():
