@@ -109,8 +109,7 @@ class TestWithATinyClip:
         np.testing.assert_allclose(content[0], vector, atol=1e-6)
 
     def test_a_model_that_encodes_no_images_is_refused(self, tmp_path):
-        import transformers
-
+        transformers = pytest.importorskip("transformers", reason="needs the extra `content`")
         size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
         transformers.BertModel(transformers.BertConfig(vocab_size=20, **size)).save_pretrained(tmp_path)
         with pytest.raises(SettingError, match="CLIP-like"):

@@ -69,5 +69,6 @@ class TestWithWeights:
             restore(manifest, {})
 
     def test_a_folder_without_a_model_is_refused(self, tmp_path):
+        pytest.importorskip("sentence_transformers", reason="needs the extra `content`")
         with pytest.raises(SettingError, match="a model folder or hub name"):
             SentenceEncoder.open(str(tmp_path))
