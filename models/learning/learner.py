@@ -6,7 +6,7 @@ order, and a record is due when the stream's clock passes a multiple of ``emit_e
 What an outcome teaches (k: settings):
 
 ========== ========================================================================================
-impression label 0 after the mean delay of clicks (negatives="impression", see `patience`), and the
+impression label 0 when a click should have come (negatives="impression", see `patience`), and the
            centring of swipes and hides
 click      where a 0 is learned too (of the impression, or late after no_click) the correction +1, else
            label 1. Exposure of a conversion.
@@ -50,7 +50,7 @@ from .settings import LearnerSettings
 from .slope import CalibrationSlope
 from .vocabulary import Vocabulary
 
-_SNAPSHOT = "learner/4"
+_SNAPSHOT = "learner/5"
 _MOST_PENDING = 4096
 _CONVERSIONS_EVERY = 5
 _POSITION_TOLERANCE = 0.02

@@ -1,29 +1,34 @@
-"""When an impression counts as unanswered: after the mean delay of clicks, not after the whole window.
+"""When an impression counts as unanswered: after a delay drawn from the law of clicks' delays.
 
-Learned at once, negatives run ahead of their clicks and the learner chases its own echo; learned when
-the attribution window ends, they trail a minute behind and it overshoots at every change. With the same
-mean delay, negatives and clicks of one cohort balance at every moment, whatever the rate does, and
-clicks need no look-up: each is a correction of +1, before or after its 0.
+Learned at once, negatives run ahead of their clicks and the learner chases its own echo; learned when the
+attribution window ends, they trail a minute behind and it overshoots at every change. Delayed as clicks are,
+the negatives of a cohort come when its clicks come, so both balance at every moment, whatever the rate and
+the traffic do. (After the mean delay, all at once, they balanced in steady traffic only: where traffic
+jumped, clicks came three seconds ahead of the first negatives, and weights swung, one of them to +10.) Delays
+are taken for exponential; the draw is a hash of the decision and the slot.
+
+Clicks need no look-up: each is a correction of +1, before or after its 0.
 
 A start is no such balance: the first clicks come before any negative, and the first delays that can be seen
 are short. So for the first `WARM_UP` mean delays nothing is learned; then what has come is learned at once,
 each impression with the label that is known by then.
 
-What waits goes by the time of its decision, not in the order in which it came: partitions of outcomes are
-read one ahead of the other, and an impression of one that lags must not wait for the clock to pass those
-that came before it while its clicks are learned.
+The delay counts from the decision, not from when its impression came: partitions of outcomes are read one
+ahead of the other, and an impression of one that lags must not wait for the clock to pass those that came
+before it while its clicks are learned.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 import msgspec
 
 from models.domain.decision import Outcome
+from models.domain.ids import key64
 
 _LONGEST_MS = 60_000.0
 _FIRST_GUESS_MS = 3_000.0
@@ -31,6 +36,7 @@ _FIRST_WEIGHT = 10.0
 _MEMORY = 1000.0
 _CERTAIN = 50.0
 _GUESSED = 100.0
+_KEYS = 2.0**64
 
 
 WARM_UP = 3.0
@@ -53,8 +59,14 @@ def _shown(outcome: Outcome) -> tuple[str, int]:
     return outcome.decision_id, outcome.slot
 
 
+def _draw(impression: Outcome) -> float:
+    """Return a draw from the exponential law of mean 1."""
+    key = key64(f"{impression.decision_id}/{impression.slot}")
+    return -math.log((key + 1) / _KEYS)
+
+
 class Patience:
-    """Impressions that wait for the mean delay of clicks, at most ``capacity`` of them."""
+    """Impressions that wait for their clicks, at most ``capacity`` of them."""
 
     def __init__(self, capacity: int = 100_000) -> None:
         self.mean_delay_ms = _FIRST_GUESS_MS
@@ -65,8 +77,8 @@ class Patience:
         self._warm = False
         self._early: dict[tuple[str, int], Outcome] = {}
         self._came = 0
-        self._waiting: list[tuple[int, int, Outcome]] = []
-        """A heap by the decision's time, then by when it came."""
+        self._waiting: list[tuple[float, int, Outcome]] = []
+        """A heap by when it is due, then by when it came."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -74,7 +86,8 @@ class Patience:
     def wait(self, impression: Outcome) -> None:
         """Let an impression wait for its click."""
         self._hear(impression.decision_time)
-        heappush(self._waiting, (impression.decision_time, self._came, impression))
+        due_ms = impression.decision_time + self.mean_delay_ms * _draw(impression)
+        heappush(self._waiting, (due_ms, self._came, impression))
         self._came += 1
 
     def note_click(self, click: Outcome) -> None:
@@ -107,9 +120,7 @@ class Patience:
         if not self._is_warm(now_ms):
             return NOTHING_DUE
         labels = []
-        while self._waiting and (
-            len(self._waiting) > self._capacity or self._waiting[0][0] + self.mean_delay_ms <= now_ms
-        ):
+        while self._waiting and (len(self._waiting) > self._capacity or self._waiting[0][0] <= now_ms):
             impression = heappop(self._waiting)[2]
             clicked = bool(self._early) and self._early.pop(_shown(impression), None) is not None
             labels.append((impression, 1.0 if clicked else 0.0))
@@ -125,15 +136,15 @@ class Patience:
 
     def values(self) -> list[Any]:
         """Return the state as plain values."""
-        waiting = [impression for _, _, impression in sorted(self._waiting, key=lambda one: one[:2])]
-        outcomes = msgspec.msgpack.encode([waiting, list(self._early.values())])
-        return [self.mean_delay_ms, self._clicks, self._first_ms, self._warm, outcomes]
+        waiting = sorted(self._waiting, key=lambda one: one[:2])
+        outcomes = msgspec.msgpack.encode([[one[2] for one in waiting], list(self._early.values())])
+        due_ms = [one[0] for one in waiting]
+        return [self.mean_delay_ms, self._clicks, self._first_ms, self._warm, due_ms, outcomes]
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        self.mean_delay_ms, self._clicks, self._first_ms, self._warm, packed = values
+        self.mean_delay_ms, self._clicks, self._first_ms, self._warm, due_ms, packed = values
         waiting, early = msgspec.msgpack.decode(packed, type=tuple[list[Outcome], list[Outcome]])
         self._early = {_shown(click): click for click in early}
         self._came = len(waiting)
-        self._waiting = [(impression.decision_time, n, impression) for n, impression in enumerate(waiting)]
-        heapify(self._waiting)
+        self._waiting = list(zip(due_ms, range(self._came), waiting, strict=True))  # sorted, so a heap

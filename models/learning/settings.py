@@ -25,9 +25,9 @@ class LearnerSettings:
     priors
         Prior variances and the time constant of forgetting; the decision path must use the same.
     negatives
-        ``impression``: an impression is learned as unanswered after the mean delay of clicks, and a click
-        corrects it, so nothing waits for the attribution window (`patience`). ``no_click``: labels alone,
-        negatives come when the window ends; only where clicks take as long.
+        ``impression``: an impression is learned as unanswered after a delay like those of clicks, and a click
+        corrects it, so nothing waits for the attribution window (`patience`). ``no_click``: labels
+        alone, negatives come when the window ends; only where clicks take as long.
     emit_every_ms
         Least event time between two records.
     most_weights

@@ -83,7 +83,7 @@ def tail(at=100_000) -> list[Outcome]:
 @pytest.mark.parametrize("negatives", ["impression", "no_click"])
 def test_a_better_ad_than_the_base_thought_gets_a_positive_adjustment(engine, negatives):
     learner = Learner(LearnerSettings(engine=engine, negatives=negatives))
-    table = table_after(learner.learn([*stream(2000, window_ms=1000), *tail(41_500)]).adjustments)
+    table = table_after(learner.learn([*stream(2000, window_ms=1000), *tail(50_000)]).adjustments)
     assert 1 / (1 + np.exp(-logit(table))) == pytest.approx(0.4, abs=0.15)
     assert table.engine == engine
 
@@ -92,7 +92,7 @@ def test_a_better_ad_than_the_base_thought_gets_a_positive_adjustment(engine, ne
 def test_an_ad_as_good_as_the_base_says_gets_next_to_none(negatives):
     learner = Learner(LearnerSettings(negatives=negatives))
     rate = 1 / (1 + np.exp(2.0))
-    table = table_after(learner.learn([*stream(3000, rate, window_ms=1000), *tail(62_000)]).adjustments)
+    table = table_after(learner.learn([*stream(3000, rate, window_ms=1000), *tail(70_000)]).adjustments)
     assert logit(table) == pytest.approx(-2.0, abs=0.3)
 
 
@@ -118,6 +118,32 @@ def test_negatives_that_wait_for_the_window_overshoot_and_those_of_patience_do_n
     patient = table_after(Learner().learn(early).adjustments)
     waiting = table_after(Learner(LABELS_ONLY).learn(early).adjustments)
     assert abs(logit(patient) + 2.0) < 0.5 and logit(waiting) > 0.0
+
+
+def jump(per_second: int, rate: float, seed: int) -> list[Outcome]:
+    """Two impressions in three seconds for a minute; then so many a second, clicked at another rate."""
+    rng, told = np.random.default_rng(seed), []
+    shown = [(at, 0.1) for at in range(0, 60_000, 1500)]
+    shown += [(60_000 + 1000 * n // per_second, rate) for n in range(20 * per_second)]
+    for n, (at, p) in enumerate(shown):
+        common = {"decision_id": f"d{n}", "ad_id": f"a{n % 50}", "decision_time": START + at}
+        told.append(outcome("impression", at, **common))
+        if rng.random() < p:
+            told.append(outcome("click", event_time=START + at + int(rng.exponential(3000)), **common))
+    return sorted(told, key=lambda one: one.event_time)
+
+
+@pytest.mark.parametrize("prior", [0.09, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_where_traffic_and_rate_jump_the_weights_go_straight_to_the_new_rate(prior, seed):
+    learner = Learner(LearnerSettings(priors=Priors(segment_category=prior)))
+    table, path = WeightTable(), []
+    for record in learner.learn(jump(200, 0.5, seed)).adjustments:
+        table = table.apply(record).table
+        path += [logit(table)] if START + 60_000 < record.event_time <= START + 80_000 else []
+    falls = np.maximum.accumulate(path) - path
+    assert max(falls) < 0.7 and max(path) < 0.5, "the logit of the rate is 0"
+    assert np.mean(path[-5:]) == pytest.approx(0.0, abs=0.2)
 
 
 def test_patience_follows_the_mean_delay_of_clicks():
@@ -431,7 +457,7 @@ def test_after_a_quiet_night_a_second_user_makes_the_clock_jump():
     learner, day = Learner(), 86_400_000
     learner.learn(stream(50))
     learner.learn([outcome("impression", day), outcome("impression", day + 10, user_id="v")])
-    records = learner.learn(tail(day + 5000)).adjustments
+    records = learner.learn(tail(day + 60_000)).adjustments
     assert learner.counts["refused_future"] == 1 and records[-1].event_time >= START + day
 
 

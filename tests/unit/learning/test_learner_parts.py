@@ -84,12 +84,23 @@ def warm() -> Patience:
     return patience
 
 
-def test_impressions_wait_in_order_for_the_mean_delay(warm):
-    for n in range(3):
-        warm.wait(outcome(at=1000 * n, ad_id=f"a{n}"))
-    start = outcome().event_time
-    assert names(warm.due(start + 2999)) == []
-    assert names(warm.due(start + 4000)) == ["a0", "a1"] and len(warm) == 1
+def test_impressions_wait_as_long_as_clicks_do(warm):
+    for n in range(4000):
+        warm.wait(outcome(decision_id=f"d{n}"))
+    for delays in (0.1, 0.5, 1, 2, 4):
+        warm.due(outcome().event_time + round(delays * warm.mean_delay_ms))
+        assert len(warm) / 4000 == pytest.approx(math.exp(-delays), abs=0.02)
+
+
+def test_however_fast_traffic_grows_as_large_a_share_of_clicks_has_come_as_of_negatives(warm):
+    rng, start = np.random.default_rng(0), outcome().event_time
+    shown = np.repeat(np.arange(12) * 1000, 20 * 2 ** np.arange(12))  # twice as many every second
+    for n, at in enumerate(shown.tolist()):
+        warm.wait(outcome(at=at, decision_id=f"d{n}"))
+    clicks = shown + rng.exponential(warm.mean_delay_ms, len(shown))
+    for now in range(8000, 16_000, 1000):
+        warm.due(start + now)
+        assert len(shown) - len(warm) == pytest.approx((clicks <= now).sum(), rel=0.06)
 
 
 def test_an_impression_of_a_partition_that_lags_does_not_wait_behind_those_of_others(warm):
@@ -124,19 +135,22 @@ def started(**kwargs) -> Patience:
     return patience
 
 
+def first_lesson(patience: Patience) -> int:
+    return outcome().event_time + math.ceil(WARM_UP * patience.mean_delay_ms)
+
+
 def test_at_the_start_nothing_is_learned_for_three_mean_delays():
-    patience, start = started(), outcome().event_time
-    first = start + math.ceil(WARM_UP * patience.mean_delay_ms)
-    assert patience.due(first - 1) == NOTHING_DUE
-    assert names(patience.due(first)) == ["a0", "a1"]
+    patience = started()
+    assert patience.due(first_lesson(patience) - 1) == NOTHING_DUE
+    assert patience.due(first_lesson(patience)) != NOTHING_DUE
 
 
 def test_then_each_impression_is_learned_with_the_label_that_is_known():
     patience = started()
-    due = patience.due(outcome().event_time + math.ceil(WARM_UP * patience.mean_delay_ms))
-    assert names(due) == ["a0", "a1"]
-    assert [label for _, label in due.labels] == [0.0, 1.0]
-    assert [click.ad_id for click in due.clicks] == ["a3"], "its impression is not yet due"
+    due = patience.due(first_lesson(patience))
+    learned = {impression.ad_id: label for impression, label in due.labels}
+    assert learned == {name: float(name in ("a1", "a3")) for name in learned} and learned
+    assert {click.ad_id for click in due.clicks} == {"a1", "a3"} - set(learned), "those not yet due"
 
 
 def test_once_learning_has_begun_clicks_are_not_held():
