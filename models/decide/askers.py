@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.policy.caps import BlockedKeys, CompiledCaps, blocked_keys
+from models.policy.caps import BlockedKeys, CompiledCaps, blocked_keys, end_to_end
 from models.scorer.interface import F32, I32, I64, U64, AdIndex, Scorer
 
 from .profiles import Profiles
@@ -57,8 +57,8 @@ class Askers:
 
     def blocked(self, caps: CompiledCaps) -> BlockedKeys:
         """Return what each user may not be shown now."""
-        found = [blocked_keys(p.profiles.caps, p.rows, self.times[p.of], caps) for p in self.parts]
-        return found[0] if len(found) == 1 else BlockedKeys(*map(np.concatenate, zip(*found, strict=True)))
+        found = [blocked_keys(p.profiles.shown, p.rows, self.times[p.of], caps) for p in self.parts]
+        return found[0] if len(found) == 1 else end_to_end(found)
 
     def encode(self, scorer: Scorer) -> F32:
         """Return the users' vectors `[B, D]`."""

@@ -31,16 +31,15 @@ from models.domain.ids import NO_KEY, known_key64, label_key
 from models.learning.position import examination_of, examination_shift
 from models.learning.user_category import UserCategoryTable
 from models.learning.weights import WeightTable
-from models.policy.caps import CapRing, append_hidden, append_impressions
 from models.scorer.interface import HistoryTable
 from models.state import windows
 from models.state.sequence import IN_SEQUENCE, KIND_CODE, append
+from models.state.shown import Impressions, Shown
 from models.state.table import Table
 from models.state.windows import WindowTable
 
 I64 = NDArray[np.int64]
 
-IMPRESSIONS_KEPT = 64
 _FIRST_ROWS = 32
 _GENERATIONS = count(1)
 
@@ -83,19 +82,20 @@ class Profiles:
         self._given = 0  # rows from here on are still as blank as they were made
         self._history = Table(lambda users: HistoryTable.empty(users, history_length), self.rows)
         self._windows = Table(WindowTable.empty, self.rows)
-        self._caps = Table(lambda users: CapRing.empty(users, IMPRESSIONS_KEPT), self.rows)
+        self.shown = Shown(self.rows)
+        """The users' impressions and hidden ads."""
         self._tastes = Table(UserCategoryTable.empty, self.rows)
         self._moments = Table(Moments.empty, self.rows)
-        self._tables: dict[str, Table[Any]] = {
+        self._tables: dict[str, Table[Any] | Shown] = {
             "history": self._history,
             "windows": self._windows,
-            "caps": self._caps,
+            "shown": self.shown,
             "tastes": self._tastes,
             "moments": self._moments,
         }
         self._events: list[tuple[int, int, int, float]] = []
         self._sequence: list[tuple[int, int, int, int, int, int]] = []
-        self._impressions: list[tuple[int, int, int, int, int]] = []
+        self._impressions: list[tuple[int, int, int, int, int, int]] = []
         self._answers: list[tuple[int, int, bool, float, int]] = []
 
     @property
@@ -107,11 +107,6 @@ class Profiles:
     def windows(self) -> WindowTable:
         """The users' sliding windows."""
         return self._windows.columns
-
-    @property
-    def caps(self) -> CapRing:
-        """The users' impressions and hidden ads."""
-        return self._caps.columns
 
     @property
     def tastes(self) -> UserCategoryTable:
@@ -134,8 +129,11 @@ class Profiles:
         for table in self._tables.values():
             table.clear(row)
 
-    def collect(self, row: int, event: UserEvent, ad: Ad | None) -> None:
-        """Take an event to be applied by the next `apply`."""
+    def collect(self, row: int, event: UserEvent, ad: Ad | None, keep_ms: int) -> None:
+        """Take an event to be applied by the next `apply`.
+
+        ``keep_ms`` is how far back the caps in force look.
+        """
         kind = type(event)
         amount = event.dwell_ms / 1000 if isinstance(event, Dwell) else 1.0
         self._events.append((row, event.event_time, _MEASURES.get(kind, -1), amount))
@@ -148,9 +146,9 @@ class Profiles:
             ad_key = known_key64(event.ad_id)
             campaign = label_key(ad.campaign_id) if ad is not None else NO_KEY
             advertiser = label_key(ad.advertiser_id) if ad is not None else NO_KEY
-            self._impressions.append((row, ad_key, campaign, advertiser, event.event_time))
+            self._impressions.append((row, ad_key, campaign, advertiser, event.event_time, keep_ms))
         elif kind is Hide:
-            append_hidden(self.caps, row, known_key64(event.ad_id))
+            self.shown.hide(row, known_key64(event.ad_id))
 
     @property
     def collected(self) -> int:
@@ -166,8 +164,9 @@ class Profiles:
         if self._sequence:
             self._append_sequence()
         if self._impressions:
-            row, ad, campaign, advertiser, time = zip(*self._impressions, strict=True)
-            append_impressions(self.caps, _i64(row), _u64(ad), _u64(campaign), _u64(advertiser), _i64(time))
+            row, ad, campaign, advertiser, time, keep = zip(*self._impressions, strict=True)
+            keys = _u64(ad), _u64(campaign), _u64(advertiser)
+            self.shown.append(Impressions(_i64(row), *keys, _i64(time), _i64(keep)))
             self._impressions.clear()
         if self._answers:
             row, key, clicked, offset, time = zip(*self._answers, strict=True)

@@ -40,6 +40,7 @@ from models.domain.events import (
 from models.domain.ids import decision_id
 from models.domain.log import Emission, LogRecord, Received, Rejected
 from models.domain.policy import Policy
+from models.policy.caps import widest_window_ms
 from models.state.ledger import Ledger
 from models.state.seen import SeenIds
 from models.state.users import UserRows
@@ -108,6 +109,7 @@ class Shard:
         self.ledger = Ledger(bounds.decisions, _horizon_ms(self.view))
         self.feedback = Feedback(self.ledger, decision_id(place.topic, place.partition, 0)[:-1])
         self.interests = Interests(place.key)
+        self._look_back()
         self._jobs: dict[int, Job] = {}
         self._older: list[tuple[View, int]] = []  # views that the first so many jobs came under
         self._out: list[Emission] = []
@@ -201,7 +203,7 @@ class Shard:
         self.seen.load(state["seen"])
         self.watermark.time_ms = state["watermark"]
         self.ledger.load(state["ledger"])
-        self.ledger.horizon_ms = _horizon_ms(self.view)
+        self._look_back()
         self.interests.load(state["interests"])
         self.counts, self.feedback.counts = (Counter(counts) for counts in state["counts"])
 
@@ -238,7 +240,7 @@ class Shard:
         if late:
             self.counts["late"] += 1
         else:
-            self.profiles.collect(row, event, ad)
+            self.profiles.collect(row, event, ad, self._caps_window_ms)
             if ad is not None and type(event) is events.View:
                 self.interests.look(row, ad.category)
         if not isinstance(event, Request):
@@ -324,7 +326,12 @@ class Shard:
         if self._jobs and view is not self.view:
             self._older.append((self.view, len(self._jobs)))
         self.view = view
-        self.ledger.horizon_ms = _horizon_ms(view)
+        self._look_back()
+
+    def _look_back(self) -> None:
+        """Note how far back the view in force looks."""
+        self.ledger.horizon_ms = _horizon_ms(self.view)
+        self._caps_window_ms = widest_window_ms(self.view.policy)
 
     def _erase(self, user_id: str) -> None:
         self.profiles.apply()

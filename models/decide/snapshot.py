@@ -8,7 +8,7 @@ import msgspec
 
 from models.domain.errors import ArtifactError
 
-SCHEMA = 5
+SCHEMA = 6
 
 
 def pack(state: dict[str, Any]) -> bytes:

@@ -35,7 +35,6 @@ from models.scorer.interface import AdIndex, Scorer
 
 from .compiled_view import CompiledView
 from .kept_views import KeptViews
-from .profiles import IMPRESSIONS_KEPT
 from .validated import split_valid
 from .view import PacingTable, View
 
@@ -278,7 +277,7 @@ def _with_valid(catalogue: Catalogue, event: AdUpsert) -> tuple[Catalogue, BadRe
 
 def _checked(policy: Policy) -> Policy:
     try:
-        check_policy(policy, IMPRESSIONS_KEPT)
+        check_policy(policy)
     except SettingError as error:
         raise BadRecord("bad_policy", str(error)) from error
     return policy

@@ -1,24 +1,20 @@
 """Frequency caps, no repeats and hidden ads: what one user may not be shown now.
 
-Each user has a ring of their last C impressions and a ring of the last H ads they hid. A key (ad,
-campaign or advertiser) is blocked at ``now`` when at least ``impressions`` entries of it have
-``time_ms > now - window``; an ad is blocked as a repeat when its last entry is younger than
-``no_repeat_s``. Entries that lie ahead of ``now`` (records out of order) count: they did happen.
+A key (ad, campaign or advertiser) is blocked at ``now`` when at least ``impressions`` of the user's
+impressions of it have ``time_ms > now - window``; an ad is blocked as a repeat when its last one is younger
+than ``no_repeat_s``. Impressions that lie ahead of ``now`` (records out of order) count: they did happen.
 
-The guarantee, and its bound. What the ring holds is counted exactly, so **no cap is exceeded by what
-was appended before the decision, for every user with at most C impressions inside the cap's window**.
-Beyond that the oldest entries are forgotten and a cap may be exceeded by those alone; ``forgotten_ms``
-keeps the time of the youngest forgotten entry, so `is_exact` says of any decision whether this could
-have happened. `check_policy` refuses caps that the ring can never count (more impressions than C).
-Impressions still under way between a decision and its record are not in the ring: append at decision
-time where that matters.
+**No cap is exceeded by what was appended before the decision**, but for users with more impressions inside
+the window than are kept (`models.state.shown`): there the oldest are forgotten, and `is_exact` says so of any
+decision. `check_policy` refuses caps that could never be reached. Impressions still under way between a
+decision and its record are not known yet: append at decision time where that matters.
 
-Legend: U users (rows), C impressions kept, H hidden ads kept, B decisions, N caps, M = H + C * (1 + N).
+Legend: U users (rows), H hidden ads kept, B decisions, N caps, M blocked keys at most.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,52 +23,15 @@ from numpy.typing import NDArray
 
 from models.domain.errors import SettingError
 from models.domain.policy import Policy
+from models.state.shown import IMPRESSIONS_KEPT, PAGE, Pages, Shown
 
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
-
-IMPRESSIONS_KEPT = 128
-HIDDEN_KEPT = 32
 
 SCOPES = ("hidden", "no_repeat", "ad", "campaign", "advertiser")
 """What a blocked key is; the index is its code. The last three are caps, and name what the key is of."""
 HIDDEN, NO_REPEAT, AD, CAMPAIGN, ADVERTISER = range(5)
-
-
-@dataclass(frozen=True, eq=False)
-class CapRing:
-    """Impressions and hidden ads of the users of one shard, rings in the order of the log."""
-
-    ad_key: U64
-    """`[U, C]` stable key of the ad; entry n stands at ``n % C``."""
-    campaign_key: U64
-    """`[U, C]`"""
-    advertiser_key: U64
-    """`[U, C]` NO_KEY for ads without an advertiser, which no cap counts."""
-    time_ms: I64
-    """`[U, C]` event time of the impression."""
-    count: I64
-    """`[U]` impressions ever appended."""
-    forgotten_ms: I64
-    """`[U]` time of the youngest impression that the ring has dropped, -1 for none."""
-    hidden_key: U64
-    """`[U, H]` stable key of an ad that the user does not want to see."""
-    hidden_count: I64
-    """`[U]` ads ever hidden."""
-
-    @classmethod
-    def empty(cls, users: int, kept: int = IMPRESSIONS_KEPT, hidden: int = HIDDEN_KEPT) -> CapRing:
-        """Return rings for `users` rows that hold nothing: 32 bytes an impression, 8 a hidden ad."""
-        return cls(
-            ad_key=np.zeros((users, kept), np.uint64),
-            campaign_key=np.zeros((users, kept), np.uint64),
-            advertiser_key=np.zeros((users, kept), np.uint64),
-            time_ms=np.zeros((users, kept), np.int64),
-            count=np.zeros(users, np.int64),
-            forgotten_ms=np.full(users, -1, np.int64),
-            hidden_key=np.zeros((users, hidden), np.uint64),
-            hidden_count=np.zeros(users, np.int64),
-        )
 
 
 class CompiledCaps(NamedTuple):
@@ -95,14 +54,12 @@ class BlockedKeys(NamedTuple):
     """`[B]`"""
 
 
-class _Impressions(NamedTuple):
-    """The ring of impressions, as kernels take it."""
+class _Counts(NamedTuple):
+    """A hash table of counts; a place is in use when its stamp is that of the present count."""
 
-    ads: U64
-    campaigns: U64
-    advertisers: U64
-    times: I64
-    appended: I64
+    key: U64
+    seen: I32
+    stamp: I32
 
 
 def compile_caps(policy: Policy) -> CompiledCaps:
@@ -116,13 +73,18 @@ def compile_caps(policy: Policy) -> CompiledCaps:
     )
 
 
+def widest_window_ms(policy: Policy) -> int:
+    """Return how far back the policy's caps look."""
+    return 1000 * max([policy.no_repeat_s, *(cap.window_s for cap in policy.caps)])
+
+
 def check_policy(policy: Policy, kept: int = IMPRESSIONS_KEPT) -> None:
-    """Refuse caps that a ring of ``kept`` impressions can never reach.
+    """Refuse caps that ``kept`` impressions of a user can never reach.
 
     Raises
     ------
     SettingError
-        naming the cap and the ring size that it needs.
+        naming the cap and how many are kept.
 
     """
     for cap in policy.caps:
@@ -131,26 +93,11 @@ def check_policy(policy: Policy, kept: int = IMPRESSIONS_KEPT) -> None:
                 f"cap of {cap.impressions} impressions per {cap.scope} in {cap.window_s} s",
                 got=cap.impressions,
                 expected=f"at most the {kept} impressions kept per user",
-                fix="lower the cap, or keep more impressions per user",
+                fix="lower the cap",
             )
 
 
-def append_impressions(
-    ring: CapRing, rows: I64, ad_key: U64, campaign_key: U64, advertiser_key: U64, time_ms: I64
-) -> None:
-    """Append impressions to the users' rings, in the order given; all arrays are `[n]`."""
-    _append(_impressions(ring), ring.forgotten_ms, rows, ad_key, campaign_key, advertiser_key, time_ms)
-
-
-def append_hidden(ring: CapRing, row: int, ad_key: int) -> None:
-    """Remember that the user hid this ad; hiding it again moves nothing."""
-    key = np.uint64(ad_key)
-    if not (ring.hidden_key[row] == key).any():
-        ring.hidden_key[row, ring.hidden_count[row] % ring.hidden_key.shape[1]] = key
-        ring.hidden_count[row] += 1
-
-
-def blocked_keys(ring: CapRing, rows: I64, now_ms: I64, caps: CompiledCaps) -> BlockedKeys:
+def blocked_keys(shown: Shown, rows: I64, now_ms: I64, caps: CompiledCaps) -> BlockedKeys:
     """Return what each user may not be shown now.
 
     Parameters
@@ -161,60 +108,63 @@ def blocked_keys(ring: CapRing, rows: I64, now_ms: I64, caps: CompiledCaps) -> B
         `[B]` event time of each decision.
 
     """
-    width = ring.hidden_key.shape[1] + ring.ad_key.shape[1] * (1 + len(caps.scope))
+    users, pages = shown.users, shown.pages
+    most = _most_impressions(pages.older, users.newest, rows)
+    width = users.hidden_key.shape[1] + most * (1 + len(caps.scope))
     keys = np.empty((len(rows), width), np.uint64)
     scope = np.empty((len(rows), width), np.int8)
     length = np.zeros(len(rows), np.int64)
-    _block(_impressions(ring), ring.hidden_key, ring.hidden_count, rows, now_ms, caps, keys, scope, length)
+    places = 1 << (2 * most).bit_length()
+    counts = _Counts(np.empty(places, np.uint64), np.empty(places, np.int32), np.zeros(places, np.int32))
+    _block(
+        pages, users.newest, users.filled, users.hidden_key, users.hidden_count, rows, now_ms, caps, counts,
+        keys, scope, length,
+    )  # fmt: skip
     return BlockedKeys(keys, scope, length)
 
 
-def is_exact(ring: CapRing, row: int, now_ms: int, caps: CompiledCaps) -> bool:
-    """Return whether the ring still holds every impression inside the widest window."""
-    widest = max([caps.no_repeat_ms, *caps.window_ms.tolist()])
-    forgotten = int(ring.forgotten_ms[row])
-    return forgotten < 0 or forgotten <= now_ms - widest
+def end_to_end(parts: Sequence[BlockedKeys]) -> BlockedKeys:
+    """Return the rows of all parts, as wide as the widest."""
+    width = max(part.keys.shape[1] for part in parts)
+    padded = [np.pad(part.keys, ((0, 0), (0, width - part.keys.shape[1]))) for part in parts]
+    scopes = [np.pad(part.scope, ((0, 0), (0, width - part.scope.shape[1]))) for part in parts]
+    return BlockedKeys(
+        np.concatenate(padded), np.concatenate(scopes), np.concatenate([part.length for part in parts])
+    )
 
 
-def _impressions(ring: CapRing) -> _Impressions:
-    return _Impressions(ring.ad_key, ring.campaign_key, ring.advertiser_key, ring.time_ms, ring.count)
+def is_exact(shown: Shown, row: int, now_ms: int, caps: CompiledCaps) -> bool:
+    """Return whether every impression of the user inside the widest window is known."""
+    return shown.is_exact(row, now_ms - max([caps.no_repeat_ms, *caps.window_ms.tolist()]))
 
 
 @njit(cache=True)
-def _append(
-    ring: _Impressions,
-    forgotten: I64,
-    rows: I64,
-    ad_key: U64,
-    campaign_key: U64,
-    advertiser_key: U64,
-    time_ms: I64,
-) -> None:
-    ads, campaigns, advertisers, times, count = ring
-    kept = ads.shape[1]
-    for n in range(rows.shape[0]):
-        u = rows[n]
-        at = count[u] % kept
-        if count[u] >= kept:
-            forgotten[u] = max(forgotten[u], times[u, at])
-        ads[u, at], campaigns[u, at], advertisers[u, at] = ad_key[n], campaign_key[n], advertiser_key[n]
-        times[u, at] = time_ms[n]
-        count[u] += 1
+def _most_impressions(older: I32, newest: I32, rows: I64) -> int:
+    most = 0
+    for b in range(rows.shape[0]):
+        page, count = newest[rows[b]] if rows[b] >= 0 else np.int32(-1), 0
+        while page >= 0:
+            page, count = older[page], count + PAGE
+        most = max(most, count)
+    return most
 
 
 @njit(cache=True)
 def _block(
-    ring: _Impressions,
+    pages: Pages,
+    newest: I32,
+    filled: I32,
     hidden: U64,
     hidden_count: I64,
     rows: I64,
     now_ms: I64,
     caps: CompiledCaps,
+    counts: _Counts,
     keys: U64,
     scope: NDArray[np.int8],
     length: I64,
 ) -> None:
-    ads, campaigns, advertisers, times, count = ring
+    stamp = 0
     for b in range(rows.shape[0]):
         u, n = rows[b], 0
         if u < 0:
@@ -222,37 +172,50 @@ def _block(
         for h in range(min(hidden_count[u], hidden.shape[1])):
             keys[b, n], scope[b, n] = hidden[u, h], HIDDEN
             n += 1
-        held = min(count[u], ads.shape[1])
+        head = newest[u], filled[u]
         if caps.no_repeat_ms > 0:
-            since = now_ms[b] - caps.no_repeat_ms
-            n = _over(ads[u, :held], times[u, :held], since, 1, NO_REPEAT, keys[b], scope[b], n)
+            since, stamp = now_ms[b] - caps.no_repeat_ms, stamp + 1
+            n = _over(pages, pages.ad_key, head, since, 1, counts, stamp, NO_REPEAT, keys[b], scope[b], n)
         for c in range(caps.scope.shape[0]):
-            since, limit, of = now_ms[b] - caps.window_ms[c], caps.impressions[c], caps.scope[c]
-            of_scope = ads if of == AD else campaigns if of == CAMPAIGN else advertisers
-            n = _over(of_scope[u, :held], times[u, :held], since, limit, of, keys[b], scope[b], n)
+            since, stamp, of = now_ms[b] - caps.window_ms[c], stamp + 1, caps.scope[c]
+            field = (
+                pages.ad_key if of == AD else pages.campaign_key if of == CAMPAIGN else pages.advertiser_key
+            )
+            limit = caps.impressions[c]
+            n = _over(pages, field, head, since, limit, counts, stamp, of, keys[b], scope[b], n)
         length[b] = n
 
 
 @njit(cache=True)
 def _over(
-    entries: U64,
-    times: I64,
-    since: int,
+    pages: Pages,
+    field: U64,
+    head: tuple[int, int],
+    since_ms: int,
     limit: int,
+    counts: _Counts,
+    stamp: int,
     of: int,
     keys: U64,
     scope: NDArray[np.int8],
     n: int,
 ) -> int:
-    """Write, once each, the keys with at least ``limit`` entries after ``since``; return the new length."""
-    for i in range(entries.shape[0]):
-        if times[i] <= since or entries[i] == 0:
-            continue
-        seen = 1
-        for j in range(i):
-            if entries[j] == entries[i] and times[j] > since:
-                seen += 1
-        if seen == limit:
-            keys[n], scope[n] = entries[i], of
-            n += 1
+    """Write, once each, the keys with at least ``limit`` impressions after a time; return the new length."""
+    last = np.uint64(counts.key.shape[0] - 1)
+    page, count = head
+    while page >= 0:
+        for i in range(count - 1, -1, -1):
+            key = field[page, i]
+            if pages.time_ms[page, i] <= since_ms or key == 0:
+                continue
+            at = key & last
+            while counts.stamp[at] == stamp and counts.key[at] != key:
+                at = (at + np.uint64(1)) & last
+            if counts.stamp[at] != stamp:
+                counts.stamp[at], counts.key[at], counts.seen[at] = stamp, key, 0
+            counts.seen[at] += 1
+            if counts.seen[at] == limit:
+                keys[n], scope[n] = key, of
+                n += 1
+        page, count = pages.older[page], PAGE
     return n

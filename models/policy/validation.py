@@ -12,7 +12,6 @@ from models.domain.policy import Policy
 from models.domain.templates import SLOTS, slot_problem
 
 from .auction import MAX_BID_MICROS
-from .caps import IMPRESSIONS_KEPT
 from .caps import check_policy as check_caps
 from .columns import MAX_SEPARATIONS, SEPARATE
 from .targeting import compile_expression
@@ -85,8 +84,8 @@ def usable_ads(ads: Iterable[Ad]) -> tuple[tuple[Ad, ...], tuple[tuple[str, BadR
     return tuple(good), tuple(bad)
 
 
-def check_policy(policy: Policy, kept: int = IMPRESSIONS_KEPT) -> None:
-    """Refuse a policy that cannot be carried out with ``kept`` impressions per user.
+def check_policy(policy: Policy) -> None:
+    """Refuse a policy that cannot be carried out.
 
     Raises
     ------
@@ -94,7 +93,7 @@ def check_policy(policy: Policy, kept: int = IMPRESSIONS_KEPT) -> None:
         naming the field and the fix.
 
     """
-    check_caps(policy, kept)
+    check_caps(policy)
     exploration = policy.exploration
     numbers = {
         "exploration.thompson_nu": exploration.thompson_nu,

@@ -9,7 +9,7 @@ from models.domain.events import Click, Impression
 def filled(profiles: Profiles, row: int) -> None:
     profiles.open(row)
     for kind in (Impression, Click):
-        profiles.collect(row, kind(id="e", event_time=1000, user_id="u", ad_id="a"), None)
+        profiles.collect(row, kind(id="e", event_time=1000, user_id="u", ad_id="a"), None, 0)
     profiles.apply()
 
 

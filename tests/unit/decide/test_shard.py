@@ -1,6 +1,7 @@
 """The decision core gives the same results, to the last bit, however the log is cut into batches."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -302,6 +303,27 @@ def test_a_policy_that_cannot_be_kept_is_refused(bench, log):
     log.add(events.PolicyChange, policy=Policy(version=9, caps=(Cap(impressions=10_000),)))
     (refused,) = bodies(run(bench.shard(), log.records), Rejected)
     assert refused.error.reason == "bad_policy"
+
+
+def test_no_cap_is_exceeded_for_a_user_who_sees_a_thousand_ads_an_hour():
+    """Of 70 ads with 3 impressions an hour each, none is left after 210; the next hour brings them back."""
+    bench, log, served = Bench(), LogBuilder(), Counter()
+    log.ads(70)
+    log.add(events.PolicyChange, policy=Policy(no_repeat_s=0, caps=(Cap(impressions=3, window_s=3600),)))
+    shard, taken = bench.shard(), 0
+    for turn in range(300):
+        log.request()
+        emissions = run(shard, log.records[taken:])
+        taken = len(log.records)
+        for slot in bodies(emissions, Decision)[0].ads:
+            served[slot.ad_id] += 1
+            log.add(events.Impression, user_id="u", ad_id=slot.ad_id, after_s=0.0)
+        if turn == 30:
+            dumped, shard = shard.dump(), bench.shard()
+            shard.load(dumped)
+    assert set(served.values()) == {3} and len(served) == 70
+    log.request(after_s=3600.0)
+    assert len(bodies(run(shard, log.records[taken:]), Decision)[0].ads) == 5
 
 
 def test_unlabelled_impressions_become_negatives_in_event_time():

@@ -12,11 +12,12 @@ from models.domain.events import Context
 from models.domain.ids import key64
 from models.domain.policy import Cap, Policy
 from models.policy.bitsets import members, popcount
-from models.policy.caps import CapRing, append_hidden, append_impressions, blocked_keys, compile_caps
+from models.policy.caps import blocked_keys, compile_caps
 from models.policy.columns import keys_of
 from models.policy.eligibility import REASONS, Rules, Situation
 from models.policy.keys import rows_of
 from models.policy.why_not import why_not
+from models.state.shown import Impressions, Shown
 
 PLAIN = Policy()
 HERE = Situation("home", Context(country="de"), 1_000)
@@ -33,16 +34,16 @@ def ad(ad_id="a", campaign_id="c", **fields):
     return Ad(ad_id=ad_id, campaign_id=campaign_id, **fields)
 
 
-def seen(catalogue, shown, hidden=(), now_ms=1_000, policy=ALL_CAPS):
+def seen(catalogue, rows, hidden=(), now_ms=1_000, policy=ALL_CAPS):
     """Return the blocked keys of one user who was shown, and hid, the ads of these rows."""
-    ring = CapRing.empty(1)
-    for row in shown:
+    shown = Shown(1)
+    for row in rows:
         found = catalogue.ads[row]
         keys = [keys_of([name]) for name in (found.ad_id, found.campaign_id, found.advertiser_id)]
-        append_impressions(ring, np.array([0]), *keys, np.array([now_ms - 1]))
+        shown.append(Impressions(np.array([0]), *keys, np.array([now_ms - 1]), np.array([0])))
     for row in hidden:
-        append_hidden(ring, 0, key64(catalogue.ads[row].ad_id))
-    return blocked_keys(ring, np.array([0]), np.array([now_ms]), compile_caps(policy))
+        shown.hide(0, key64(catalogue.ads[row].ad_id))
+    return blocked_keys(shown, np.array([0]), np.array([now_ms]), compile_caps(policy))
 
 
 def test_an_ad_without_conditions_may_be_shown_anywhere():
@@ -110,7 +111,7 @@ def test_why_not_names_the_condition_that_fails_and_what_it_read():
 
 def test_the_users_own_caps_are_counted_after_all_other_rules():
     rules = rules_for(*(ad(f"a{n}", f"c{n}", advertiser_id=f"v{n // 3}") for n in range(6)))
-    blocked = seen(rules.catalogue, shown=[0, 0, 1, 5], hidden=[3])
+    blocked = seen(rules.catalogue, rows=[0, 0, 1, 5], hidden=[3])
     words, filtered = rules.eligible(HERE, blocked)
     assert members(words).tolist() == [4]
     assert filtered == {"hidden": 1, "no_repeat": 3, "frequency_cap": 1}
@@ -120,7 +121,7 @@ def test_the_users_own_caps_are_counted_after_all_other_rules():
 
 def test_blocked_keys_of_ads_that_have_left_the_catalogue_block_nothing():
     other = Catalogue().upsert([ad("gone", "gone", advertiser_id="gone")])
-    assert rules_for(ad()).eligible(HERE, seen(other, shown=[0, 0], hidden=[0]))[1] == {}
+    assert rules_for(ad()).eligible(HERE, seen(other, rows=[0, 0], hidden=[0]))[1] == {}
 
 
 def test_an_empty_catalogue_answers_with_nothing():

@@ -89,7 +89,7 @@ def test_the_default_policy_passes():
 @pytest.mark.parametrize(
     ("policy", "hint"),
     [
-        (Policy(caps=(Cap(impressions=200),)), "at most the 128 impressions kept per user"),
+        (Policy(caps=(Cap(impressions=5000),)), "at most the 4096 impressions kept per user"),
         (Policy(slots=10, candidates=9), "at least slots=10"),
         (Policy(reserve_micros=10**16), "check the unit"),
         (
