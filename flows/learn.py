@@ -46,6 +46,7 @@ from models.learning.settings import LearnerSettings
 from models.policy.pacing import Pacer, PacingSettings
 from models.state.repeats import Repeats
 
+from .metrics import LagMetrics, LearnMetrics, serve_metrics
 from .offers import AdsOf, AdsOnly, Offered, no_artifacts
 from .operators import Keyed
 from .settings import Settings, load_settings
@@ -81,7 +82,10 @@ def flow(settings: Settings | None = None, stop: threading.Event | None = None) 
     partitions = list_partitions(config, topics.events)
     store = ArtifactStore(settings.artifacts)
     options = LearnOptions(settings.learner_engine, settings.pacing_plan, partial(stored_ads, store))
-    return learn(outcomes, interests, log, sink, partitions, options)
+    metrics = LearnMetrics()
+    lags = {"outcomes": outcomes.lag, "interests": interests.lag, "events": log.lag}
+    serve_metrics(settings, (metrics, LagMetrics(lags)))
+    return learn(outcomes, interests, log, sink, partitions, options, metrics)
 
 
 def learn(
@@ -91,6 +95,7 @@ def learn(
     sink: Sink[Keyed],
     partitions: Sequence[int],
     options: LearnOptions = DEFAULT_OPTIONS,
+    metrics: LearnMetrics | None = None,
 ) -> Dataflow:
     """Return the dataflow between any sources of what there is to learn from and any sink."""
     dataflow = Dataflow("learn")
@@ -103,9 +108,14 @@ def learn(
     lessons = op.merge("merge", followed, interested, ads)
     keyed = op.key_on("one_learner", lessons, lambda _: KEY)
     versions = int(time.time() * 1000)  # above every version of an earlier run that left no snapshot
-    out = op.stateful_batch(
-        "learn", keyed, lambda state: LearnLogic(state, partitions, options, versions)
-    )  # (key, [Output])
+
+    def logic(state: dict[str, bytes] | None) -> LearnLogic:
+        made = LearnLogic(state, partitions, options, versions)
+        if metrics is not None:
+            metrics.follow(made.learner, made.pacer)
+        return made
+
+    out = op.stateful_batch("learn", keyed, logic)  # (key, [Output])
     op.output("out", out, sink)
     return dataflow
 
@@ -170,12 +180,12 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         pacing = PacingSettings(first_version=first_version, plan=options.plan)
         self._repeats, self._clock = Repeats(), EventClock()
         if state is None:
-            self._learner, self._pacer = Learner(settings), Pacer(pacing)
+            self.learner, self.pacer = Learner(settings), Pacer(pacing)
         else:
-            self._learner = Learner.from_bytes(state["learner"], settings)
-            self._pacer = Pacer.restore(state["pacer"], pacing)
-            self._learner.announce_again(first_version)
-            self._pacer.announce_again(first_version)
+            self.learner = Learner.from_bytes(state["learner"], settings)
+            self.pacer = Pacer.restore(state["pacer"], pacing)
+            self.learner.announce_again(first_version)
+            self.pacer.announce_again(first_version)
             self._repeats.load(state.get("repeats", b""))
             if "clock" in state:
                 self._clock.restore(msgspec.msgpack.decode(state["clock"]))
@@ -186,11 +196,11 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         outcomes = [outcome for outcome in told if self._repeats.first_time(outcome)]
         for value in values:
             if isinstance(value, Offered):
-                (self._pacer.replace if value.whole else self._pacer.follow)(value.ads)
-        self._learner.follow(value for value in values if isinstance(value, Interest))
-        learned = self._learner.learn(outcomes)
+                (self.pacer.replace if value.whole else self.pacer.follow)(value.ads)
+        self.learner.follow(value for value in values if isinstance(value, Interest))
+        learned = self.learner.learn(outcomes)
         control: list[Control] = list(learned.adjustments)
-        control += paced(self._pacer, outcomes, self._clock)
+        control += paced(self.pacer, outcomes, self._clock)
         out = [output for change in control for output in copies(encode(change), self._partitions)]
         for alarm in learned.alarms:
             out += copies(encode(notice_of(alarm)), self._partitions[:1])
@@ -200,8 +210,8 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
     def snapshot(self) -> dict[str, bytes]:
         """Return the states as bytes of plain data."""
         return {
-            "learner": self._learner.to_bytes(),
-            "pacer": self._pacer.snapshot(),
+            "learner": self.learner.to_bytes(),
+            "pacer": self.pacer.snapshot(),
             "repeats": self._repeats.dump(),
             "clock": msgspec.msgpack.encode(self._clock.values()),
         }

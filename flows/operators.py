@@ -114,9 +114,17 @@ class ShardLogic(StatefulBatchLogic[Chunk, Turn, bytes]):
 
 
 @operator
-def encode_outputs(step_id: str, up: KeyedStream[list[Emission]]) -> KeyedStream[Sequence[Output]]:
-    """Encode what the core says into records of the output topics, still grouped by shard."""
-    return op.map_value("map_value", up, lambda emissions: [encode_emission(e) for e in emissions])
+def encode_outputs(
+    step_id: str, up: KeyedStream[list[Emission]], note: Callable[[Sequence[Emission]], None] | None = None
+) -> KeyedStream[Sequence[Output]]:
+    """Encode what the core says into records of the output topics, still by shard; ``note`` sees it."""
+
+    def encoded(emissions: list[Emission]) -> list[Output]:
+        if note is not None:
+            note(emissions)
+        return [encode_emission(emission) for emission in emissions]
+
+    return op.map_value("map_value", up, encoded)
 
 
 def encode_emission(emission: Emission) -> Output:

@@ -20,6 +20,7 @@ from connectors.consumer import ReadSettings
 from connectors.kafka import KafkaLogSource, KafkaSink
 from models.domain.log import LogRecord
 
+from .metrics import LagMetrics, RunMetrics, serve_metrics
 from .operators import Keyed, chunk, decide, decode, encode_outputs
 from .service import Service
 from .settings import Settings, load_settings
@@ -39,16 +40,23 @@ def flow(settings: Settings | None = None, stop: threading.Event | None = None) 
     sink = KafkaSink(config, settings.topics.by_stream(), linger_ms=settings.linger_ms)
     service = Service.of(settings)
     service.warm_up()
-    return personalize(source, sink, service)
+    if settings.metrics_port is None:
+        return personalize(source, sink, service)
+    metrics = RunMetrics()
+    serve_metrics(settings, (metrics, LagMetrics({"events": source.lag})))
+    return personalize(source, sink, service, metrics)
 
 
-def personalize(source: Source[LogRecord], sink: Sink[Keyed], service: Service) -> Dataflow:
+def personalize(
+    source: Source[LogRecord], sink: Sink[Keyed], service: Service, metrics: RunMetrics | None = None
+) -> Dataflow:
     """Return the dataflow between any source of log records and any sink of outputs."""
+    new_shard = metrics.following(service.new_shard) if metrics else service.new_shard
     dataflow = Dataflow("personalize")
     records: Stream[LogRecord] = op.input("log", dataflow, source)
     items = decode("decode", records, service.codec)  # Received | Rejected
     shards = chunk("chunk", items, service.slices)  # (shard key, Chunk)
-    emissions = decide("decide", shards, service.new_shard)  # (shard key, [Emission])
-    outputs = encode_outputs("encode", emissions)  # (shard key, [Output])
+    emissions = decide("decide", shards, new_shard)  # (shard key, [Emission])
+    outputs = encode_outputs("encode", emissions, metrics.note if metrics else None)  # (shard key, [Output])
     op.output("out", outputs, sink)
     return dataflow

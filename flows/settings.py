@@ -117,6 +117,10 @@ class Settings(BaseSettings):
         (), description="known traffic of a day's 24 hours or 96 quarters (UTC); none: learned from flat"
     )
     recovery: Path | None = Field(None, description="folder of Bytewax's recovery store; none: no recovery")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port of Prometheus's `/metrics`, one per process; none: no metrics"
+    )
+    metrics_host: str = Field("127.0.0.1", description="address on which metrics are served")
     rollup_lateness_s: int = Field(60, ge=0, description="how long a campaign's minute waits for stragglers")
     epoch_ms: int = Field(10_000, ge=10, description="time between two snapshots, with recovery")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
+from prometheus_client.parser import text_string_to_metric_families
 from support.kafka_io import read_all
-from support.processes import Process, Processes
+from support.processes import Process, Processes, free_port
 from support.small_models import random_model
 
 from connectors.client import KafkaConfig
@@ -103,7 +105,8 @@ def test_events_become_decisions_outcomes_and_adjustments_that_the_next_decision
         pytest.skip("IMPULSE_TEST_KAFKA names a plaintext listener only")
     loop = loop(config)
     loop.create_topics()
-    run, learn = loop.processes.impulse("run"), loop.processes.impulse("learn")
+    ports = {"run": free_port(), "learn": free_port()}
+    run, learn = (loop.processes.impulse(n, IMPULSE_METRICS_PORT=str(port)) for n, port in ports.items())
     loop.ads()
     loop.request()
     loop.flush()
@@ -116,7 +119,17 @@ def test_events_become_decisions_outcomes_and_adjustments_that_the_next_decision
     run.wait_until(lambda: len(loop.read("outcomes")) == 2 * len(world.clicked))
     assert {(o["decision_id"], o["slot"]) for o in loop.read("outcomes")} == world.clicked
     assert loop.read("dead_letters") == []
+    run.wait_until(lambda: told(ports["run"], "impulse_lag_records") == 0.0)
+    assert told(ports["run"], "impulse_decisions_total") == len(loop.read("decisions"))
+    assert told(ports["learn"], "impulse_outcomes_total") >= len(world.clicked)
     assert (run.end(), learn.end()) == (0, 0)
+
+
+def told(port: int, name: str) -> float:
+    """Return the sum of a metric's samples over its labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+        families = text_string_to_metric_families(page.read().decode())
+        return sum(s.value for family in families for s in family.samples if s.name == name)
 
 
 class World:

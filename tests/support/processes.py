@@ -81,3 +81,9 @@ def free_addresses(count: int) -> str:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return ";".join(f"127.0.0.1:{s.getsockname()[1]}" for s in sockets)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])

@@ -26,6 +26,16 @@ def test_it_runs_a_kafka_and_every_part_of_the_loop():
     assert {"topics", "run", "learn", "rollup", "ingest"} == OURS.keys()
 
 
+def test_prometheus_asks_the_services_that_serve_metrics():
+    (job,) = yaml.safe_load((DOCKER / "prometheus.yml").read_text())["scrape_configs"]
+    (targets,) = (group["targets"] for group in job["static_configs"])
+    assert targets == [
+        f"{name}:{OURS[name]['environment']['IMPULSE_METRICS_PORT']}" for name in ("run", "learn")
+    ]
+    mounted = COMPOSE["services"]["prometheus"]["volumes"]
+    assert "./prometheus.yml:/etc/prometheus/prometheus.yml:ro" in mounted
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_runs_a_command_of_the_command_line_with_options_that_it_has(name):
     command, *arguments = OURS[name]["command"]
