@@ -113,7 +113,8 @@ class Shown:
 
     def append(self, impressions: Impressions) -> None:
         """Append impressions in the order given."""
-        self._provide(len(impressions.row))
+        count = len(impressions.row)
+        self._provide(count if count <= PAGE else len(np.unique(impressions.row)) + count // PAGE)
         users = self.users
         _append(
             self.pages, self._free, users.newest, users.filled, users.forgotten_ms, impressions,

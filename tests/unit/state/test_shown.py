@@ -71,6 +71,16 @@ def test_steady_traffic_takes_a_steady_number_of_pages():
     assert max(most[20_000:]) == max(most[5_000:10_000]) < 40
 
 
+def test_many_impressions_at_once_take_no_more_room_than_one_by_one():
+    at_once, one_by_one = Shown(2), Shown(2)
+    for row in (0, 1):
+        show(at_once, row, list(range(100 * PAGE)))
+        for n in range(100 * PAGE):
+            show(one_by_one, row, [n])
+    assert pages_in_use(at_once) == pages_in_use(one_by_one) == 200
+    assert len(at_once.pages.older) < 2 * 200
+
+
 def test_of_a_robot_the_oldest_impressions_go():
     shown = Shown(1, kept=3 * PAGE)
     for n in range(1000):
