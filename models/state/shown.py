@@ -149,13 +149,10 @@ class Shown:
         newest, filled = self.users.newest[:used], self.users.filled
         length = _lengths(newest, filled, self.pages.older)
         fields = {
-            "ad_key": _flat(self.pages.ad_key, self.pages.older, newest, filled, length),
-            "campaign_key": _flat(self.pages.campaign_key, self.pages.older, newest, filled, length),
-            "advertiser_key": _flat(self.pages.advertiser_key, self.pages.older, newest, filled, length),
-            "time_ms": _flat(self.pages.time_ms, self.pages.older, newest, filled, length),
-            "length": length,
+            name: plain(_flat(getattr(self.pages, name), self.pages.older, newest, filled, length))
+            for name in ("ad_key", "campaign_key", "advertiser_key", "time_ms")
         }
-        return {"users": columns, "impressions": {name: plain(field) for name, field in fields.items()}}
+        return {"users": columns, "impressions": {**fields, "length": plain(length)}}
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what `dump` returned; call `grow` first."""
