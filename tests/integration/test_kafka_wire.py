@@ -10,7 +10,7 @@ import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, run_main
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from support.kafka_io import produce, read_all
 
@@ -150,6 +150,16 @@ def test_an_offset_that_expires_while_the_flow_reads_is_loud(kafka):
     reader.close(0)
 
 
+def wait_for_markers(kafka, topic: str, stable: int) -> None:
+    """Brokers write the markers of transactions after they have said that these are over."""
+    reader = Consumer(kafka.config.consumer("test-markers") | {"isolation.level": "read_committed"})
+    deadline = time.monotonic() + 30
+    while reader.get_watermark_offsets(TopicPartition(topic, 0), 15)[1] < stable:
+        assert time.monotonic() < deadline, "the markers never came"
+        time.sleep(0.05)
+    reader.close()
+
+
 def test_aborted_transactions_are_not_read_and_their_markers_do_not_hold_up_the_end(kafka):
     topic = kafka.new_topic(1)
     producer = Producer(kafka.config.producer(delivery_timeout_s=30) | {"transactional.id": topic})
@@ -158,6 +168,7 @@ def test_aborted_transactions_are_not_read_and_their_markers_do_not_hold_up_the_
         producer.begin_transaction()
         producer.produce(topic, value, b"k")
         producer.commit_transaction(30) if keep else producer.abort_transaction(30)
+    wait_for_markers(kafka, topic, stable=4)
     assert [r.value for r in read(kafka.config, topic)] == [b"kept"]
 
 
