@@ -167,6 +167,7 @@ def test_aborted_transactions_are_not_read_and_their_markers_do_not_hold_up_the_
     for value, keep in ((b"kept", True), (b"aborted", False)):
         producer.begin_transaction()
         producer.produce(topic, value, b"k")
+        assert producer.flush(30) == 0, "an abort would take back what was not sent yet"
         producer.commit_transaction(30) if keep else producer.abort_transaction(30)
     wait_for_markers(kafka, topic, stable=4)
     assert [r.value for r in read(kafka.config, topic)] == [b"kept"]
