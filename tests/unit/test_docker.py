@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def test_prometheus_asks_the_services_that_serve_metrics():
     ]
     mounted = COMPOSE["services"]["prometheus"]["volumes"]
     assert "./prometheus.yml:/etc/prometheus/prometheus.yml:ro" in mounted
+
+
+def test_grafana_draws_metrics_that_exist_from_the_prometheus_beside_it():
+    board = json.loads((DOCKER / "grafana" / "impulse.json").read_text())
+    drawn = set(re.findall(r"impulse_\w+", json.dumps(board)))
+    kinds = r"(?:_total|_bucket)?$"
+    assert drawn and {re.sub(kinds, "", name) for name in drawn} <= set(
+        re.findall(r'"(impulse_\w+)"', (ROOT / "flows" / "metrics.py").read_text())
+    )
+    (source,) = yaml.safe_load((DOCKER / "grafana" / "datasource.yml").read_text())["datasources"]
+    assert {target["datasource"]["uid"] for panel in board["panels"] for target in panel["targets"]} == {
+        source["uid"]
+    }
+    for mount in COMPOSE["services"]["grafana"]["volumes"]:
+        assert (DOCKER / mount.partition(":")[0]).is_file()
 
 
 @pytest.mark.parametrize("name", OURS)
