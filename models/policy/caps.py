@@ -125,12 +125,16 @@ def blocked_keys(shown: Shown, rows: I64, now_ms: I64, caps: CompiledCaps) -> Bl
 
 def end_to_end(parts: Sequence[BlockedKeys]) -> BlockedKeys:
     """Return the rows of all parts, as wide as the widest."""
-    width = max(part.keys.shape[1] for part in parts)
-    padded = [np.pad(part.keys, ((0, 0), (0, width - part.keys.shape[1]))) for part in parts]
-    scopes = [np.pad(part.scope, ((0, 0), (0, width - part.scope.shape[1]))) for part in parts]
-    return BlockedKeys(
-        np.concatenate(padded), np.concatenate(scopes), np.concatenate([part.length for part in parts])
-    )
+    length = np.concatenate([part.length for part in parts])
+    shape = len(length), max(part.keys.shape[1] for part in parts)
+    keys, scope = np.empty(shape, np.uint64), np.empty(shape, np.int8)
+    begin = 0
+    for part in parts:
+        rows, width = part.keys.shape
+        keys[begin : begin + rows, :width] = part.keys
+        scope[begin : begin + rows, :width] = part.scope
+        begin += rows
+    return BlockedKeys(keys, scope, length)
 
 
 def is_exact(shown: Shown, row: int, now_ms: int, caps: CompiledCaps) -> bool:
