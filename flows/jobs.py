@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHEAP_BASELINES = ("popularity", "markov")
 FIRST_STAGE = "first_stage"
-WITHOUT_GRAPH, WITH_GRAPH = "without_graph", "_with_graph"
+WITHOUT_GRAPH, WITH_GRAPH, WITHOUT_TIME = "without_graph", "_with_graph", "without_time"
 NEURAL_BASELINES = ("mlp", "gru", "sasrec", "sasrec" + WITH_GRAPH)
 
 
@@ -103,9 +103,9 @@ def evaluate_ranking(
 
     The model ranks as its decisions do: the candidates of the first stage by click logits, the others after
     them. ``baselines`` names any of popularity, markov, first_stage (what the model retrieves by),
-    without_graph (its network alone), mlp, gru, sasrec and sasrec_with_graph; the last four have the model's
-    sizes and options, and train for ``baseline_minutes`` each (or as many steps, where the model was given
-    steps).
+    without_graph (its network alone), without_time (for a model that is told when the target came: the same,
+    untold), mlp, gru, sasrec and sasrec_with_graph; the last five have the model's sizes and options, and
+    train for ``baseline_minutes`` each (or as many steps, where the model was given steps).
     """
     from models.scorer.model import Model
 
@@ -115,9 +115,15 @@ def evaluate_ranking(
     model = Model.load(model_dir)
     results = {"model": ranking.evaluate(task, _as_served(model, task, ads, seen), seen)}
     results["model"].extra["cpu_minutes"] = model.training.get("cpu_minutes")
-    trained = _trainer(interactions, _options_of(model, baseline_minutes, seed), model)
+    results["model"].extra["target_time"] = model.network.config.use_wait
+    options = _options_of(model, baseline_minutes, seed)
+    trained = _trainer(interactions, options, model)
     for name in baselines:
-        scores, minutes = _baseline(name, interactions, model, ads, trained)
+        if name == WITHOUT_TIME:
+            untold = _untold(model, interactions, options, ads)
+            scores, minutes = _as_served(untold, task, ads, seen), untold.training["cpu_minutes"]
+        else:
+            scores, minutes = _baseline(name, interactions, model, ads, trained)
         results[name] = ranking.evaluate(task, scores, seen)
         results[name].extra["cpu_minutes"] = minutes
     return ranking.report(task, results, "model")
@@ -150,6 +156,15 @@ def _trainer(interactions: Interactions, options: TrainOptions, like: Model) -> 
     return cache(lambda name: train_baseline(name, interactions, options, like.network.config))
 
 
+def _untold(model: Model, interactions: Interactions, options: TrainOptions, ads: AdTable | None) -> Model:
+    """Return a model of the same sizes and content that is not told when targets come."""
+    from models.scorer.fitting import fit_interactions
+
+    config = model.network.config.to_dict() | {"use_wait": False}
+    del config["vocabulary"]
+    return fit_interactions(interactions, options, config=config, ads=ads, encoder=model.encoder)
+
+
 def _baseline(
     name: str, interactions: Interactions, model: Model, ads: AdTable | None, trained: Trained
 ) -> tuple[ranking.ItemScores, float | None]:
@@ -163,7 +178,7 @@ def _baseline(
         make = {"popularity": baselines.popularity_scores, "markov": baselines.markov_scores}[name]
         return make(interactions), (time.process_time() - started) / 60
     if name not in NEURAL_BASELINES:
-        known = (*CHEAP_BASELINES, FIRST_STAGE, WITHOUT_GRAPH, *NEURAL_BASELINES)
+        known = (*CHEAP_BASELINES, FIRST_STAGE, WITHOUT_GRAPH, WITHOUT_TIME, *NEURAL_BASELINES)
         raise SettingError.expected("baseline", got=name, expected=f"one of {known}", fix="name one of them")
     network, spent = trained(name.removesuffix(WITH_GRAPH))
     started = time.process_time()

@@ -192,7 +192,7 @@ def frozen_logits(
         profiles.apply()
         if n >= cut:
             rows, candidate = np.array([row], np.int64), np.array([[int(data.item[n])]], np.int32)
-            users = scorer.encode(profiles.history, rows)
+            users = scorer.encode(profiles.history, rows, data.time_ms[n : n + 1])
             out[n - cut] = scorer.rank(profiles.history, rows, users, index, candidate)[0][0, 0]
         for event in _events(data, ads, clicked, n):
             ad = None if isinstance(event, Request) else ads[int(data.item[n])]

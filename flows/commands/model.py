@@ -137,14 +137,16 @@ def evaluate_ranking(
     as_json: AsJson = False,
 ) -> None:
     """Rank every user's last item among all items, in the order in which decisions rank."""
-    from flows.jobs import CHEAP_BASELINES, FIRST_STAGE, NEURAL_BASELINES, WITHOUT_GRAPH
+    from flows.jobs import CHEAP_BASELINES, FIRST_STAGE, NEURAL_BASELINES, WITHOUT_GRAPH, WITHOUT_TIME
     from flows.jobs import evaluate_ranking as evaluate
 
     names: tuple[str, ...] = CHEAP_BASELINES if baselines or table else ()
-    training = read_manifest(model)["training"]
+    manifest = read_manifest(model)
+    training, told_time = manifest["training"], manifest["config"].get("use_wait", False)
     minutes = float(training.get("cpu_minutes") or 1.0)
     if table:
-        names = (*names, FIRST_STAGE, WITHOUT_GRAPH, *NEURAL_BASELINES)
+        parts = (FIRST_STAGE, WITHOUT_GRAPH, WITHOUT_TIME) if told_time else (FIRST_STAGE, WITHOUT_GRAPH)
+        names = (*names, *parts, *NEURAL_BASELINES)
     figures: dict[str, Any] = evaluate(
         model, interactions, format, seen=seen, baselines=names, items=items, baseline_minutes=minutes
     )

@@ -55,7 +55,8 @@ def map_of(shard: Shard) -> UserMap | None:
     if not len(rows) or not index.vectors.shape[1]:
         return None
     width = index.vectors.shape[1]
-    users = view.scorer.encode(shard.profiles.history, rows)[:, :width].astype(np.float64)
+    now = np.full(len(rows), shard.watermark.time_ms)
+    users = view.scorer.encode(shard.profiles.history, rows, now)[:, :width].astype(np.float64)
     return UserMap(users, index.vectors.astype(np.float64), [ad.category for ad in view.catalogue.ads])
 
 

@@ -126,7 +126,8 @@ class Asked(NamedTuple):
 
     def scored(self, eligibility: Eligibility) -> Scored:
         """Return the candidates among eligible ads with their scores."""
-        return score_candidates(self.compiled, self.askers, eligibility, [self.segment], self.terms)
+        users = self.askers.encode(self.compiled.view.scorer)
+        return score_candidates(self.compiled, self.askers, users, eligibility, [self.segment], self.terms)
 
     def scored_alone(self, row: int) -> Scored:
         """Return the scores of one ad, eligible or not, as its only candidate."""

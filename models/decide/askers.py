@@ -62,17 +62,20 @@ class Askers:
 
     def encode(self, scorer: Scorer) -> F32:
         """Return the users' vectors `[B, D]`."""
-        return self._joined(lambda p: scorer.encode(p.profiles.history, p.rows))
+        return self._joined(lambda p: scorer.encode(p.profiles.history, p.rows, self.times[p.of]))
 
     def rank(self, scorer: Scorer, users: F32, ads: AdIndex, candidates: I32) -> tuple[F32, F32]:
-        """Return the logits of click and of conversion `[B, K]`; call `encode` first."""
+        """Return the logits of click and of conversion `[B, K]`; ``users`` is what `encode` returned."""
         return self._paired(
             lambda p: scorer.rank(p.profiles.history, p.rows, users[p.of], ads, candidates[p.of])
         )
 
-    def dwell_ms(self, scorer: Scorer, ads: AdIndex, candidates: I32) -> F64 | None:
-        """Return the expected stays `[B, K]`, None where the model does not tell; call `encode` first."""
-        told = [scorer.dwell_ms(p.profiles.history, p.rows, ads, candidates[p.of]) for p in self.parts]
+    def dwell_ms(self, scorer: Scorer, users: F32, ads: AdIndex, candidates: I32) -> F64 | None:
+        """Return the expected stays `[B, K]`, None where the model does not tell; ``users`` as for `rank`."""
+        told = [
+            scorer.dwell_ms(p.profiles.history, p.rows, users[p.of], ads, candidates[p.of])
+            for p in self.parts
+        ]
         known = [one for one in told if one is not None]
         return np.concatenate(known) if len(known) == len(told) else None
 

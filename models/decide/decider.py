@@ -107,10 +107,11 @@ class Decider:
         ]
         eligibility = find_eligible(compiled, askers, jobs, segments)
         terms = terms_of(jobs, view.policy, compiled.placements)
-        scored = score_candidates(compiled, askers, eligibility, segments, terms)
+        users = askers.encode(view.scorer)
+        scored = score_candidates(compiled, askers, users, eligibility, segments, terms)
         filled = _filled(compiled, scored, terms)
         if view.policy.expected_dwell:
-            filled = filled._replace(dwell_ms=_dwell_ms(compiled, askers, filled))
+            filled = filled._replace(dwell_ms=_dwell_ms(compiled, askers, users, filled))
         return Writer(compiled, filled).decisions(jobs, activity, segments, eligibility)
 
 
@@ -152,11 +153,15 @@ def with_segment(context: Context, segment: str) -> Context:
 
 
 def score_candidates(
-    compiled: CompiledView, askers: Askers, eligibility: Eligibility, segments: list[str], terms: Terms
+    compiled: CompiledView,
+    askers: Askers,
+    users: F32,
+    eligibility: Eligibility,
+    segments: list[str],
+    terms: Terms,
 ) -> Scored:
-    """Retrieve and rank the candidates of B users and add the adjustments up."""
+    """Retrieve and rank the candidates of B ``users`` (vectors `[B, D]`) and add the adjustments up."""
     view, scorer = compiled.view, compiled.view.scorer
-    users = askers.encode(scorer)
     at = compiled.situations(segments)
     found, _ = scorer.retrieve(
         users, compiled.index, at.bias, at.bias_row, eligibility.words, view.policy.candidates
@@ -219,8 +224,8 @@ def _frozen(compiled: CompiledView, scored: Scored, shown: I64, randomized: Flag
     ).tolist()  # fmt: skip
 
 
-def _dwell_ms(compiled: CompiledView, askers: Askers, filled: Filled) -> list[list[float]] | None:
+def _dwell_ms(compiled: CompiledView, askers: Askers, users: F32, filled: Filled) -> list[list[float]] | None:
     """Return how long users would stay after a click, by decision and slot, where the model tells."""
     shown = np.array(filled.numbers, np.int32)[:, :, 0]
-    told = askers.dwell_ms(compiled.view.scorer, compiled.index, shown)
+    told = askers.dwell_ms(compiled.view.scorer, users, compiled.index, shown)
     return None if told is None else told.tolist()

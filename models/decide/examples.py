@@ -48,6 +48,7 @@ class _Shown:
     time_ms: int
     slot: int
     segment: int
+    asked_ms: int
     clicked_ms: int = NEVER
     converted_ms: int = NEVER
     dwell_ms: int = NEVER
@@ -73,8 +74,8 @@ class ExampleCollector:
         self._partitions: dict[int, _Partition] = defaultdict(_Partition)
         self._users: dict[str, int] = {}
         self._sequences: list[list[SequenceEntry]] = []
-        self._asked: dict[str, tuple[int, int, int]] = {}
-        """Of each request: user, events before it, segment."""
+        self._asked: dict[str, tuple[int, int, int, int]] = {}
+        """Of each request: user, events before it, segment, event time."""
         self._shown: dict[tuple[str, str], _Shown] = {}
 
     def take(self, batch: Iterable[Received | Rejected]) -> None:
@@ -109,7 +110,7 @@ class ExampleCollector:
         if isinstance(event, Request):
             asked = decision_id(record.topic, record.partition, record.offset)
             segment = label_key(event.context.segment) if event.context.segment else NO_KEY
-            self._asked[asked] = (user, len(self._sequences[user]), segment)
+            self._asked[asked] = (user, len(self._sequences[user]), segment, event.event_time)
             return
         self._label(event, user)
         entry = sequence_entry(event, self._upserts.get(event.ad_id))
@@ -120,10 +121,11 @@ class ExampleCollector:
         if isinstance(event, Request) or event.decision_id is None:
             return
         key = (event.decision_id, event.ad_id)
-        asked, position, segment = self._asked.get(event.decision_id, (NEVER, 0, 0))
+        asked, position, segment, asked_ms = self._asked.get(event.decision_id, (NEVER, 0, 0, 0))
         if isinstance(event, Impression) and asked == user:  # not after an erasure, not of somebody else's
             ad_key, slot = known_key64(event.ad_id), event.slot or 0
-            self._shown.setdefault(key, _Shown(user, position, ad_key, event.event_time, slot, segment))
+            label = _Shown(user, position, ad_key, event.event_time, slot, segment, asked_ms)
+            self._shown.setdefault(key, label)
         elif isinstance(event, Click) and (shown := self._shown.get(key)) and shown.clicked_ms == NEVER:
             shown.clicked_ms = event.event_time
         elif isinstance(event, Dwell) and (shown := self._shown.get(key)) and shown.dwell_ms == NEVER:
@@ -176,6 +178,7 @@ class ExampleCollector:
             conversion_time_ms=np.array([s.converted_ms for s in shown], np.int64),
             segment_key=np.array([s.segment for s in shown], np.uint64),
             stay_ms=np.array([s.dwell_ms for s in shown], np.int64),
+            decision_time_ms=np.array([s.asked_ms for s in shown], np.int64),
         )
 
 

@@ -35,6 +35,7 @@ PROTOCOL = (
     "leave-one-out: each user's last item is the target, the one before it is in the history; all items "
     "ranked; seen items {seen}; ties in order of first appearance in the file"
 )
+TOLD_TIME = "the model and its parts are told when the target came, the others are not"
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +141,12 @@ def report(task: Task, results: dict[str, Ranking], model: str) -> dict[str, Any
     """
     ours = results[model]
     protocol = PROTOCOL.format(seen="dropped" if ours.seen == "drop" else "kept")
+    told_time = bool(ours.extra.get("target_time"))
     head = {
         "users": len(task.users),
         "items": len(task.train_counts),
         "seen": ours.seen,
-        "protocol": protocol,
+        "protocol": f"{protocol}; {TOLD_TIME}" if told_time else protocol,
     }
     others = {
         name: result.to_dict() | {"difference": difference(ours, result)}

@@ -11,13 +11,12 @@ from scipy.stats import norm
 from .bootstrap import Interval
 from .report import render_report
 from .report_data import Dots, ReportData, Table
-from .tables import breakdown_cells, ranking_cells, ranking_rows
+from .tables import breakdown_cells, model_name, ranking_cells, ranking_rows
 
 BREAKDOWNS = {
     "by_history_length": "by the length of the user's history",
     "by_target_training_count": "by how often the target was trained on",
 }
-NAME = "Impulse"
 _Z = float(norm.ppf(0.975))
 
 
@@ -48,19 +47,23 @@ def ranking_page(
 
 def _dots(report: Mapping[str, Any], column: str) -> Dots:
     values = {}
-    for name, figures in reversed(ranking_rows(report, NAME)):
+    for name, figures in reversed(ranking_rows(report)):
         half = _Z * figures["standard_errors"][column]
         values[name] = Interval(figures[column], figures[column] - half, figures[column] + half)
     return Dots(column.upper(), "Lines: 95 % intervals over users.", column.upper(), values)
 
 
 def _whole(report: Mapping[str, Any]) -> Table:
-    head, *rows = ranking_cells(report, NAME)
-    return Table("All rows", "Best NDCG@10 last; ± one standard error.", head, rows, best=NAME)
+    head, *rows = ranking_cells(report)
+    return Table("All rows", "Best NDCG@10 last; ± one standard error.", head, rows, best=model_name(report))
 
 
 def _breakdown(report: Mapping[str, Any], by: str) -> Table:
-    head, *rows = breakdown_cells(report, by, NAME)
+    head, *rows = breakdown_cells(report, by)
     return Table(
-        f"NDCG@10 {BREAKDOWNS[by]}", "Small ranges are noisy: see their errors.", head, rows, best=NAME
+        f"NDCG@10 {BREAKDOWNS[by]}",
+        "Small ranges are noisy: see their errors.",
+        head,
+        rows,
+        best=model_name(report),
     )

@@ -14,35 +14,42 @@ COLUMNS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@10", "mrr", "coverage@10")
 LABELS = {
     "first_stage": "Impulse, first stage",
     "without_graph": "Impulse, first stage without the item graph",
+    "without_time": "Impulse, not told the target's time",
     "sasrec": "SASRec-style",
     "sasrec_with_graph": "SASRec-style with the item graph",
 }
 """What baselines are called in tables, where that is not their name."""
 
+NAME, TOLD_TIME = "Impulse", "Impulse, told the target's time"
 NOT_SIGNIFICANT = "n.s."
 
 
-def ranking_rows(report: Mapping[str, Any], model: str = "Impulse") -> list[tuple[str, Mapping[str, Any]]]:
+def model_name(report: Mapping[str, Any]) -> str:
+    """Return what the model is called: one that is told when the target came is not to be mistaken."""
+    return TOLD_TIME if report.get("target_time") else NAME
+
+
+def ranking_rows(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Return (name, figures) of a report of `ranking.report`, baselines first, best NDCG@10 last."""
     others = [(LABELS.get(name, name), figures) for name, figures in report["baselines"].items()]
-    rows = [*others, (model, report)]
+    rows = [*others, (model_name(report), report)]
     return sorted(rows, key=lambda row: float(row[1]["ndcg@10"]))
 
 
-def ranking_table(report: Mapping[str, Any], model: str = "Impulse") -> str:
+def ranking_table(report: Mapping[str, Any]) -> str:
     """Return `ranking_cells` as a Markdown table."""
-    head, *rows = ranking_cells(report, model)
+    head, *rows = ranking_cells(report)
     return _told(report, [head, ["---"] * len(head), *rows])
 
 
-def ranking_cells(report: Mapping[str, Any], model: str = "Impulse") -> list[list[str]]:
+def ranking_cells(report: Mapping[str, Any]) -> list[list[str]]:
     """Return a table, head first: figures with standard errors, the model's lead over each row, minutes.
 
     The lead is the mean of the users' differences with its paired error, and `n.s.` where it is less than two
     of them.
     """
-    lines = [["", *COLUMNS, *(f"{model} - row, {name}" for name in COMPARED), "CPU min"]]
-    for name, figures in ranking_rows(report, model):
+    lines = [["", *COLUMNS, *(f"{NAME} - row, {name}" for name in COMPARED), "CPU min"]]
+    for name, figures in ranking_rows(report):
         minutes = figures.get("cpu_minutes")
         spent = "" if minutes is None else f"{minutes:.1f}"
         leads = (_lead(figures.get("difference"), column) for column in COMPARED)
@@ -75,13 +82,13 @@ def _markdown(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
-def breakdown_table(report: Mapping[str, Any], by: str, model: str = "Impulse") -> str:
+def breakdown_table(report: Mapping[str, Any], by: str) -> str:
     """Return `breakdown_cells` as a Markdown table."""
-    head, *rows = breakdown_cells(report, by, model)
+    head, *rows = breakdown_cells(report, by)
     return _markdown([head, ["---"] * len(head), *rows])
 
 
-def breakdown_cells(report: Mapping[str, Any], by: str, model: str = "Impulse") -> list[list[str]]:
+def breakdown_cells(report: Mapping[str, Any], by: str) -> list[list[str]]:
     """Return a table of NDCG@10 per range of ``by_history_length`` or ``by_target_training_count``.
 
     Ranges without users are left out; small ranges are noisy, so their users are counted and standard errors
@@ -91,21 +98,21 @@ def breakdown_cells(report: Mapping[str, Any], by: str, model: str = "Impulse") 
         ["", *(_range(row) for row in report[by])],
         ["users", *(str(row["users"]) for row in report[by])],
     ]
-    for name, figures in ranking_rows(report, model):
+    for name, figures in ranking_rows(report):
         lines.append([name, *(_cell(row, "ndcg@10", digits=3) for row in figures[by])])
     return lines
 
 
-def plot_ranking(report: Mapping[str, Any], file: Path, model: str = "Impulse") -> None:
+def plot_ranking(report: Mapping[str, Any], file: Path) -> None:
     """Draw HR@10 and NDCG@10 as bars with two standard errors; the suffix of ``file`` names the format."""
     from matplotlib.figure import Figure
 
-    rows = ranking_rows(report, model)
+    rows = ranking_rows(report)
     figure = Figure(figsize=(8, 0.5 * len(rows) + 1.5), layout="constrained")
     for axis, column in zip(figure.subplots(1, 2, sharey=True), ("hr@10", "ndcg@10"), strict=True):
         values = [figures[column] for _, figures in rows]
         errors = [2 * figures["standard_errors"][column] for _, figures in rows]
-        colours = ["#d1495b" if name == model else "#8d99ae" for name, _ in rows]
+        colours = ["#d1495b" if name == model_name(report) else "#8d99ae" for name, _ in rows]
         axis.barh([name for name, _ in rows], values, xerr=errors, color=colours, capsize=3)
         axis.set_title(column)
         axis.spines[["top", "right"]].set_visible(False)

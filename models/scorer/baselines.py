@@ -36,7 +36,7 @@ from .validation import all_scores, blend_and_measure, item_tower, scores_along
 ItemScores = Callable[[I64], F32]
 NEURAL = ("mlp", "gru", "sasrec")
 PLAIN: dict[str, Any] = {
-    "use_category": False, "use_kind": False, "use_dwell": False, "use_gap": False,
+    "use_category": False, "use_kind": False, "use_dwell": False, "use_gap": False, "use_wait": False,
     "content_dim": 0, "slots": 0, "segments": 0,
 }  # fmt: skip
 """What the neural baselines do without: they know an event by its ad alone."""

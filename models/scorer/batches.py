@@ -34,12 +34,13 @@ class Shown(NamedTuple):
 class Batch(NamedTuple):
     """Inputs and what follows each of them, padded on the right.
 
-    ``target`` `[B, T]` is the ad after each event and ``wanted`` `[B, T]` where the loss looks; ``first``
-    `[S]` are ads that came first for their user.
+    ``target`` `[B, T]` is the ad after each event, ``wait`` `[B, T]` the row of the time until then and
+    ``wanted`` `[B, T]` where the loss looks; ``first`` `[S]` are ads that came first for their user.
     """
 
     events: Events
     target: Tensor
+    wait: Tensor
     wanted: Tensor
     first: Tensor
     shown: Shown
@@ -48,8 +49,8 @@ class Batch(NamedTuple):
         """Return the batch on a device."""
         events = Events(*(column.to(device) for column in self.events))
         shown = Shown(self.shown.label, self.shown.row.to(device), self.shown.end.to(device))
-        target, wanted, first = (x.to(device) for x in (self.target, self.wanted, self.first))
-        return Batch(events, target, wanted, first, shown)
+        target, wait, wanted, first = (x.to(device) for x in self[1:5])
+        return Batch(events, target, wait, wanted, first, shown)
 
 
 class Pieces:
@@ -88,6 +89,7 @@ class Pieces:
         return Batch(
             gather(self.dataset, at, real),
             torch.from_numpy(self.next_ad[at]),
+            torch.from_numpy(self.dataset.wait[at]),
             torch.from_numpy(real & self.wanted[at]),
             torch.from_numpy(self.dataset.ad[first]),
             self._shown(start, stop, rng),
@@ -152,13 +154,28 @@ def gather(dataset: Dataset, at: I64, real: Bools) -> Events:
     return Events(*(torch.from_numpy(np.where(real, column[at], 0)) for column in columns))
 
 
-def tails(dataset: Dataset, users: I64, length: int) -> tuple[Events, Tensor]:
-    """Return the last ``length`` events of users `[B, T]`, left aligned, and how many are real `[B]`."""
+class Tails(NamedTuple):
+    """The last events of users `[B, T]`, left aligned, how many are real, and the wait after them, `[B]`."""
+
+    events: Events
+    real: Tensor
+    wait: Tensor
+
+    def to(self, device: torch.device) -> Tails:
+        """Return them on a device."""
+        events = Events(*(column.to(device) for column in self.events))
+        return Tails(events, self.real.to(device), self.wait.to(device))
+
+
+def tails(dataset: Dataset, users: I64, length: int) -> Tails:
+    """Return the last ``length`` events of users."""
     end = dataset.offsets[users + 1]
     count = np.minimum(end - dataset.offsets[users], length)
     step = np.arange(max(int(count.max(initial=0)), 1))
     if len(dataset.ad) == 0:
         zeros = torch.zeros((len(users), 1), dtype=torch.int64)
-        return Events(zeros, zeros, zeros, zeros, zeros), torch.from_numpy(count)
+        return Tails(Events(zeros, zeros, zeros, zeros, zeros), torch.from_numpy(count), zeros[:, 0])
     at = np.clip((end - count)[:, None] + step, 0, len(dataset.ad) - 1)
-    return gather(dataset, at, step < count[:, None]), torch.from_numpy(count)
+    wait = np.where(count > 0, dataset.wait[np.maximum(end - 1, 0)], 0)
+    found = (torch.from_numpy(x) for x in (count, wait))
+    return Tails(gather(dataset, at, step < count[:, None]), *found)

@@ -32,9 +32,11 @@ class ModelConfig:
     head_width
         Hidden width M of the second stage's MLP.
     categories, dwell_buckets, gap_buckets
-        Rows of the feature tables; bucket 0 of each means "none".
+        Rows of the feature tables; bucket 0 of each means "none". Gaps are those before events and requests.
     use_category, use_kind, use_dwell, use_gap
         Whether an event's embedding (and, for the category, the ad tower) has this part.
+    use_wait
+        Whether a user's vector depends on the time from the last event to the request.
     content_dim
         Length of the ads' content vectors; 0 for none.
     slots
@@ -62,6 +64,7 @@ class ModelConfig:
     use_kind: bool = True
     use_dwell: bool = True
     use_gap: bool = True
+    use_wait: bool = False
     content_dim: int = 0
     slots: int = 0
     segments: int = 0

@@ -13,7 +13,7 @@ from models.domain.errors import LogError
 from models.domain.events import KINDS
 from models.domain.ids import NO_KEY
 
-from .features import category_rows, event_rows, vocabulary_rows
+from .features import NO_TIME, category_rows, event_rows, vocabulary_rows, wait_rows
 from .rates import arrived, fit_delay
 from .sequences import (
     F32,
@@ -32,7 +32,7 @@ from .sequences import (
 
 MOST_SEGMENTS = 256
 """Segments of their own; the others count as unknown."""
-EVENT_COLUMNS = ("ad", "category", "kind", "dwell", "gap", "target")
+EVENT_COLUMNS = ("ad", "category", "kind", "dwell", "gap", "wait", "target")
 LARGEST_SCORES = 50_000_000
 """Scores of held-out users times ads that are held in memory at once."""
 
@@ -165,7 +165,19 @@ def _interaction_dataset(
     chosen = AdTable(ads.key[known], ads.category_key[known])
     category_of, vectors = table_of(vocabulary, chosen, content[known], buckets.categories)
     kind = np.full(count, KINDS.index("click"), np.int64)
-    return Dataset(interactions.offsets, ad, category, kind, dwell, gap, ad > 0, category_of, vectors)
+    wait = _waits(interactions.offsets, gap)
+    if interactions.next_ms is not None:
+        asked = np.flatnonzero((np.diff(interactions.offsets) > 0) & (interactions.next_ms != NEVER))
+        last = interactions.offsets[1:][asked] - 1
+        wait[last] = wait_rows(interactions.next_ms[asked], times[last], buckets.gap)
+    return Dataset(interactions.offsets, ad, category, kind, dwell, gap, wait, ad > 0, category_of, vectors)
+
+
+def _waits(offsets: I64, gap: I64) -> I64:
+    """Return the row `[N]` of the time from each event to its user's next, 0 where none follows."""
+    wait = np.append(gap[1:], 0)
+    wait[offsets[1:][np.diff(offsets) > 0] - 1] = 0
+    return wait
 
 
 def from_log(examples: LogExamples, content: F32, buckets: Buckets, holdout_share: float = 0.1) -> Split:
@@ -233,6 +245,7 @@ def impression_windows(dataset: Dataset, labels: Labels, length: int) -> Dataset
     offsets = np.concatenate(([0], np.cumsum(count)))
     at = np.repeat(end - count - offsets[:-1], count) + np.arange(offsets[-1])
     columns = {name: getattr(dataset, name)[at] for name in EVENT_COLUMNS}
+    columns["wait"][offsets[1:][count > 0] - 1] = labels.wait[count > 0]
     return replace(dataset, offsets=offsets, labels=Labels.none(), **columns)
 
 
@@ -265,8 +278,8 @@ def _log_dataset(
     kind = examples.kind.astype(np.int64)
     labels = _labels(examples, vocabulary, buckets, segments)
     return Dataset(
-        examples.offsets, ad, category, kind, dwell, gap, target, category_of, vectors, labels, content,
-        _campaigns(vocabulary, examples.ads),
+        examples.offsets, ad, category, kind, dwell, gap, _waits(examples.offsets, gap), target, category_of,
+        vectors, labels, content, _campaigns(vocabulary, examples.ads),
     )  # fmt: skip
 
 
@@ -321,7 +334,18 @@ def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets, segments: 
         slot=np.zeros(len(known), np.int64) if examples.slot is None else examples.slot,
         maturity=_maturity(examples),
         segment=_segment_rows(examples, segments),
+        wait=_label_waits(examples, buckets),
     )
+
+
+def _label_waits(examples: LogExamples, buckets: Buckets) -> I64:
+    """Return the row `[I]` of the time between the last event before each decision and its request."""
+    asked = examples.decision_time_ms
+    asked = examples.impression_time_ms if asked is None else asked
+    position = examples.impression_position
+    place = examples.offsets[examples.impression_user] + position - 1
+    last = np.where(position > 0, examples.time_ms[np.maximum(place, 0)], NO_TIME)
+    return wait_rows(asked, last, buckets.gap)
 
 
 def _segment_rows(examples: LogExamples, segments: U64) -> I64:

@@ -102,6 +102,15 @@ def event_rows(
 
 
 @njit(cache=True)
+def wait_rows(asked_ms: I64, last_ms: I64, gaps: int) -> I64:
+    """Return `gap_bucket` of each request, `[N]`, after a last event; ``last_ms`` is NO_TIME without one."""
+    rows = np.zeros(len(asked_ms), np.int64)
+    for i in range(len(asked_ms)):
+        rows[i] = gap_bucket(asked_ms[i], last_ms[i], gaps)
+    return rows
+
+
+@njit(cache=True)
 def category_rows(category_key: U64, categories: int) -> I64:
     """Return `category_bucket` of each key, `[A]`."""
     rows = np.zeros(len(category_key), np.int64)

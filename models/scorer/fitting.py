@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from models.domain.errors import SettingError
 from models.domain.ids import NO_KEY, key64
 
 from . import second_stage
@@ -67,6 +68,7 @@ def fit_interactions(
     """Train on interactions without each user's last two items; see `training.train` for the errors.
 
     ``config`` overrides fields of ModelConfig; ``ads`` (see `items_table`) brings categories and texts.
+    SettingError where the config needs times that the interactions do not have.
     """
     started = clock() - spent_s
     described = ads is not None
@@ -83,6 +85,11 @@ def fit_interactions(
         "dropout": default_dropout(split),
     }
     network = ModelConfig(vocabulary=len(split.vocabulary), **{**switches, **(config or {})})
+    if network.use_wait and interactions.time_ms is None:
+        raise SettingError.expected(
+            "model.use_wait", got="a file without times", expected="interactions with times",
+            fix="leave use_wait out, or give a RecBole file with timestamps",
+        )  # fmt: skip
     return _fit(split, network, encoder, options, listener, checkpoints, clock, started)
 
 

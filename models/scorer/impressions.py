@@ -32,7 +32,9 @@ class Shown(NamedTuple):
     @classmethod
     def of(cls, model: Transformer, h: Tensor, row: Tensor, end: Tensor, labels: Labels) -> Shown:
         """Gather the users' vectors from the hidden states."""
-        u = torch.where((end >= 0)[:, None], h[row, end.clamp(min=0)], model.start)  # [I, D]
+        wait = torch.from_numpy(labels.wait).to(h.device)
+        own = model.asked(h[row, end.clamp(min=0)], wait)  # [I, D]
+        u = torch.where((end >= 0)[:, None], own, model.start)  # [I, D]
         return cls(labels, h, row, end, u)
 
 

@@ -89,8 +89,8 @@ class Scorer(Protocol):
         """Return the AdIndex of a catalogue, reusing the rows of ``previous`` that did not change."""
         ...
 
-    def encode(self, history: HistoryTable, rows: I64) -> F32:
-        """Return the users' vectors `[B, D]` after all events in their rings."""
+    def encode(self, history: HistoryTable, rows: I64, times: I64) -> F32:
+        """Return the users' vectors `[B, D]` after all events in their rings, for requests at ``times``."""
         ...
 
     def retrieve(
@@ -123,14 +123,14 @@ class Scorer(Protocol):
     ) -> tuple[F32, F32]:
         """Return the logits of click given impression and of conversion given click, each `[B, K]`.
 
-        ``candidates`` `[B, K]` are rows of the catalogue, -1 for none (its logits are -inf). Call
-        after `encode` for the same rows.
+        ``candidates`` `[B, K]` are rows of the catalogue, -1 for none (its logits are -inf). ``users`` is
+        what `encode` returned for the same rows.
         """
         ...
 
-    def dwell_ms(self, history: HistoryTable, rows: I64, ads: Any, candidates: I32) -> F64 | None:
+    def dwell_ms(self, history: HistoryTable, rows: I64, users: F32, ads: Any, candidates: I32) -> F64 | None:
         """Return how many ms users are expected to stay after a click `[B, K]`, 0 for no candidate.
 
-        None where the model does not tell. Call after `encode` for the same rows.
+        None where the model does not tell. ``users`` is what `encode` returned for the same rows.
         """
         ...

@@ -145,6 +145,13 @@ class HotUsers:
         return len(self.seats.row)
 
 
+def last_times(history: HistoryTable, rows: I64) -> I64:
+    """Return the time of each row's last event `[B]`, NO_TIME where there is none."""
+    count = history.count[rows]
+    last = history.time_ms[rows, (count - 1) % history.time_ms.shape[1]]
+    return np.where(count > 0, last, NO_TIME)
+
+
 class History(NamedTuple):
     """The arrays of a HistoryTable, for the kernels."""
 

@@ -146,7 +146,8 @@ def stand_in_loss(
     v = model.ad_vectors(ads).view(len(row), -1, h.shape[-1]).detach()
     bias = model.ad_bias(ads).view(len(row), -1).detach()
     band, seen = last_band(h.detach(), row, end, model.config.window)
-    logits = model.rank(band[:, -1], band, seen, v, bias).float()  # [I, 1 + K, 2]
+    u = model.asked(band[:, -1], batch.wait[row, end])
+    logits = model.rank(u, band, seen, v, bias).float()  # [I, 1 + K, 2]
     label = torch.zeros(logits.shape[:2], device=h.device)
     label[:, 0] = 1
     click = F.binary_cross_entropy_with_logits(logits[..., 0], label)
@@ -180,7 +181,8 @@ class NextItems:
 
     def of(self, model: Transformer, h: Tensor, batch: Batch, shown: Shown) -> list[Targets]:
         """Return the targets of a batch: of the users' own accord, and clicked impressions."""
-        users = torch.cat((h[batch.wanted], model.start.expand(len(batch.first), -1)))
+        own = model.asked(h[batch.wanted], batch.wait[batch.wanted])
+        users = torch.cat((own, model.start.expand(len(batch.first), -1)))
         ad = torch.cat((batch.target[batch.wanted], batch.first))
         if not self.clicks:
             return [Targets(users, ad, lambda rows: model.bias_scale * model.log_popularity[rows])]

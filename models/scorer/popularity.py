@@ -67,7 +67,7 @@ class PopularityScorer:
         typical = np.full(len(ads), logit(TYPICAL_PCVR), np.float32)
         return AdRows(none, bias, none, none, known, typical)
 
-    def encode(self, history: HistoryTable, rows: I64) -> F32:
+    def encode(self, history: HistoryTable, rows: I64, times: I64) -> F32:
         """Return empty vectors `[B, 0]`."""
         return np.zeros((len(rows), 0), np.float32)
 
@@ -87,5 +87,7 @@ class PopularityScorer:
         conversion = np.where(none, -np.inf, self._base_logit).astype(np.float32)
         return click, conversion
 
-    def dwell_ms(self, history: HistoryTable, rows: I64, ads: CatalogueIndex, candidates: I32) -> None:
+    def dwell_ms(
+        self, history: HistoryTable, rows: I64, users: F32, ads: CatalogueIndex, candidates: I32
+    ) -> None:
         """Return None: popularity says nothing of how long users stay."""

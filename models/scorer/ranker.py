@@ -31,13 +31,14 @@ _TOGETHER = 16
 
 @njit(cache=True)
 def rank_candidates(
-    seats: Seats, shape: Shape, head: Head, taken: I64, vectors: F32, bias: F32, queries: F32, halves: F32,
-    candidates: I32,
+    seats: Seats, shape: Shape, head: Head, taken: I64, users: F32, vectors: F32, bias: F32, queries: F32,
+    halves: F32, candidates: I32,
 ) -> tuple[F32, F32]:  # fmt: skip
     """Return click and conversion logits `[B, K]` of ``candidates`` `[B, K]`, -inf where it is -1.
 
-    ``taken`` `[B]` are the users' seats, up to date. ``vectors`` `[A, Dp]`, ``bias`` `[A]`, ``queries``
-    `[A, H Ep]` and ``halves`` `[A, M + 1]` are the ads'; c_a stands last in the halves.
+    ``taken`` `[B]` are the users' seats, up to date, and ``users`` `[B, Dp]` their vectors when asked for.
+    ``vectors`` `[A, Dp]`, ``bias`` `[A]`, ``queries`` `[A, H Ep]` and ``halves`` `[A, M + 1]` are the ads';
+    c_a stands last in the halves.
     """
     click = np.full(candidates.shape, -np.inf, np.float32)
     conversion = np.full(candidates.shape, -np.inf, np.float32)
@@ -46,7 +47,7 @@ def rank_candidates(
     rows = np.zeros(_TOGETHER, np.int64)
     places = np.zeros(_TOGETHER, np.int64)
     for b in range(len(taken)):
-        multiply(seats.vector, taken[b] * width, 0, head.user, 0, width, inner, user, 0, 0, 1)
+        multiply(users, b * width, 0, head.user, 0, width, inner, user, 0, 0, 1)
         size = 0
         for k in range(candidates.shape[1]):
             if candidates[b, k] >= 0:
@@ -54,7 +55,7 @@ def rank_candidates(
                 size += 1
             if size == _TOGETHER or (size > 0 and k == candidates.shape[1] - 1):
                 logits = _rank_some(
-                    seats, shape, head, taken[b], user, vectors, bias, queries, halves, rows[:size]
+                    seats, shape, head, taken[b], users, b, user, vectors, bias, queries, halves, rows[:size]
                 )
                 for i in range(size):
                     click[b, places[i]], conversion[b, places[i]] = logits[i, 0], logits[i, 1]
@@ -64,10 +65,10 @@ def rank_candidates(
 
 @njit(cache=True)
 def _rank_some(
-    seats: Seats, shape: Shape, head: Head, seat: int, user: F32, vectors: F32, bias: F32, queries: F32,
-    halves: F32, rows: I64,
+    seats: Seats, shape: Shape, head: Head, seat: int, users: F32, b: int, user: F32, vectors: F32, bias: F32,
+    queries: F32, halves: F32, rows: I64,
 ) -> F32:  # fmt: skip
-    """Return the logits `[n, 2]` of a few ads for one user."""
+    """Return the logits `[n, 2]` of a few ads for user ``b``, whose part of the first layer is ``user``."""
     size, width, inner = len(rows), vectors.shape[1], len(user)
     heads = shape.heads * shape.head
     mixed = _attended(seats, shape, seat, queries, rows, heads + width)
@@ -75,14 +76,14 @@ def _rank_some(
     logits = np.zeros((size, 2), np.float32)
     for i in range(size):
         for d in range(width):
-            mixed[i * (heads + width) + heads + d] = seats.vector[seat, d] * vectors[rows[i], d]
+            mixed[i * (heads + width) + heads + d] = users[b, d] * vectors[rows[i], d]
     multiply(mixed, 0, heads + width, head.mixed, 0, heads + width, inner, hidden, 0, inner, size)
     for i in range(size):
         a = rows[i]
         for m in range(inner):
             first = (user[m] + halves[a, m]) + hidden[i * inner + m]
             hidden[i * inner + m] = max(first, np.float32(0.0))
-        retrieval = dot(seats.vector, seat * width, vectors, a * width, width) + bias[a]
+        retrieval = dot(users, b * width, vectors, a * width, width) + bias[a]
         for j in range(2):
             logit = dot(hidden, i * inner, head.out, j * inner, inner) + head.out_bias[j]
             logits[i, j] = logit + head.shortcut[j] * retrieval

@@ -48,11 +48,11 @@ def click_logits(
     out = np.zeros(candidates.shape, np.float32)
     for begin in range(0, len(users), CHUNK):
         part = slice(begin, begin + CHUNK)
-        events, count = batches.tails(dataset, users[part], model.config.receptive_field)
-        h = model.hidden(type(events)(*(column.to(device) for column in events)))  # [B, T, D]
-        end = count.to(device) - 1
+        events, count, wait = batches.tails(dataset, users[part], model.config.receptive_field).to(device)
+        h = model.hidden(events)  # [B, T, D]
+        end = count - 1
         band, seen = last_band(h, torch.arange(len(h), device=device), end, model.config.window)
-        u = torch.where((end >= 0)[:, None], band[:, -1], model.start)
+        u = torch.where((end >= 0)[:, None], model.asked(band[:, -1], wait), model.start)
         chosen = torch.from_numpy(candidates[part]).to(device)
         out[part] = model.rank(u, band, seen, v[chosen], bias[chosen])[..., 0].float().cpu().numpy()
     return out

@@ -34,7 +34,8 @@ POSITIVE_KINDS = ("click", "dwell", "view", "conversion")
 class Interactions:
     """Users' items in time order, as an interaction file brings them.
 
-    ``item`` `[N]` indexes ``item_ids``; ``time_ms`` is None where the file has no times.
+    ``item`` `[N]` indexes ``item_ids``; ``time_ms`` is None where the file has no times. ``next_ms`` `[U]` is
+    the time of what came after each user's last item here, NEVER where nothing did.
     """
 
     user_ids: tuple[str, ...]
@@ -43,6 +44,7 @@ class Interactions:
     item: I64
     time_ms: I64 | None = None
     data_hash: str = ""
+    next_ms: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -52,8 +54,13 @@ class Interactions:
         lengths = np.maximum(np.diff(self.offsets) - count, 0)
         keep = np.arange(len(self.item)) < np.repeat(self.offsets[:-1] + lengths, np.diff(self.offsets))
         offsets = np.concatenate(([0], np.cumsum(lengths)))
-        times = None if self.time_ms is None else self.time_ms[keep]
-        return replace(self, offsets=offsets, item=self.item[keep], time_ms=times)
+        times, later = None, None
+        if self.time_ms is not None:
+            times = self.time_ms[keep]
+            dropped = lengths < np.diff(self.offsets)
+            later = np.full(len(self), NEVER)
+            later[dropped] = self.time_ms[(self.offsets[:-1] + lengths)[dropped]]
+        return replace(self, offsets=offsets, item=self.item[keep], time_ms=times, next_ms=later)
 
     def last(self) -> I64:
         """Return each user's last item `[U]`, -1 for users without any."""
@@ -113,6 +120,8 @@ class LogExamples:
     """`[I]` stable key of the segment that the request named, NO_KEY for none."""
     stay_ms: I64 | None = None
     """`[I]` dwell that followed the click, NEVER where none is known."""
+    decision_time_ms: I64 | None = None
+    """`[I]` event time of the request behind the decision; None: that of the impression stands in."""
 
     def __post_init__(self) -> None:
         self._require(len(self.offsets) > 1 and len(self.ad_key) > 0, "no user has any event", "sequences")
@@ -153,7 +162,8 @@ class Labels:
     """Impressions as table rows, each `[I]`, for the second stage.
 
     ``content_row`` indexes `Dataset.ads_content`, -1 for an ad without content; ``maturity`` is the share of
-    a click's conversions that the log lasted long enough to see, ``segment`` the row of the request's.
+    a click's conversions that the log lasted long enough to see, ``segment`` the row of the request's,
+    ``wait`` that of the time from the event before it.
     """
 
     user: I64
@@ -166,6 +176,7 @@ class Labels:
     slot: I64
     maturity: F32
     segment: I64
+    wait: I64
 
     def __len__(self) -> int:
         return len(self.user)
@@ -178,7 +189,7 @@ class Labels:
     def none(cls) -> Labels:
         """Return no impressions."""
         rows, flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
-        return cls(rows, rows, rows, rows, rows, flags, flags, rows, np.zeros(0, np.float32), rows)
+        return cls(rows, rows, rows, rows, rows, flags, flags, rows, np.zeros(0, np.float32), rows, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +198,8 @@ class Dataset:
 
     ``content`` `[V + 1, F]` and ``category_of`` `[V + 1]` belong to the rows of the ad table; ``counts``
     `[V + 1]` says how often each ad is a target. ``target`` `[N]` marks events to be foreseen from the
-    event before; clicked impressions are foreseen from their decisions instead.
+    event before; clicked impressions are foreseen from their decisions instead. ``wait`` `[N]` is the row of
+    the time from an event to what is foreseen from it: the ``gap`` of the next event, but for a user's last.
     """
 
     offsets: I64
@@ -196,6 +208,7 @@ class Dataset:
     kind: I64
     dwell: I64
     gap: I64
+    wait: I64
     target: Bools
     category_of: I64
     content: F32

@@ -23,15 +23,16 @@ from .campaigns import CampaignTable, no_campaigns, stored_campaigns
 from .config import ModelConfig
 from .content import ContentEncoder, content_vectors, restore
 from .dwell import DwellHead, expected_ms, stored_dwell
-from .features import category_rows, vocabulary_rows
+from .features import category_rows, vocabulary_rows, wait_rows
 from .interface import HistoryTable
 from .kernels import multiply
-from .kv_cache import HotUsers, seat_bytes
+from .kv_cache import HotUsers, last_times, seat_bytes
 from .neighbours import Neighbours, add_boosts, boosts, neighbours_of, recent_rows
 from .popularity import PopularityScorer
 from .ranker import rank_candidates
 from .retrieval import Boosts, top_k
 from .segments import SegmentTable, no_segments, stored_segments
+from .simd import padded
 from .weights import (
     Head,
     Tensors,
@@ -42,6 +43,7 @@ from .weights import (
     head_weights,
     rates,
     tower_weights,
+    wait_weights,
 )
 
 F32 = NDArray[np.float32]
@@ -105,6 +107,7 @@ class TransformerScorer:
         self._dwell = dwell
         self._towers = tower_weights(config, tensors)
         self._rates = rates(config, tensors)
+        self._waits = wait_weights(config, tensors)
         self.conversion_slope = self._rates.conversion_slope
         seats = hot_users if hot_users is not None else max(64, HOT_USERS_BYTES // seat_bytes(config))
         self._hot = HotUsers(config, encoder_weights(config, tensors), self._keys, seats)
@@ -127,16 +130,24 @@ class TransformerScorer:
         conversion = halves[:, -1] + self._rates.typical_conversion
         return AdRows(vectors[:, :width], self._towers.bias[rows], queries, halves, rows, conversion)
 
-    def encode(self, history: HistoryTable, rows: I64) -> F32:
+    def encode(self, history: HistoryTable, rows: I64, times: I64) -> F32:
         """Return the users' vectors `[B, D]`; see `models.scorer.interface.Scorer.encode`."""
         self._check(history)
         vectors = [self._hot.seats.vector[self._hot.advance(history, part)] for part in self._parts(rows)]
         whole = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
-        users = whole[:, : self.config.d_model]
+        users = self._asked(whole[:, : self.config.d_model], history, rows, times)
         if self._neighbours is None:
             return np.ascontiguousarray(users)
         recent = recent_rows(history, rows, self._keys, len(self._neighbours.decay))
         return np.concatenate([users, recent], axis=1)
+
+    def _asked(self, last: F32, history: HistoryTable, rows: I64, times: I64) -> F32:
+        """Return the vectors `[B, D]` for requests at ``times``, from those after the last events."""
+        if self._waits is None:
+            return last
+        wait = wait_rows(times, last_times(history, rows), self.config.gap_buckets)
+        asked: F32 = last * self._waits.scale[wait] + self._waits.shift[wait]
+        return np.where((wait > 0)[:, None], asked, last)
 
     def retrieve(
         self, users: F32, ads: CatalogueIndex, bias: F32, bias_row: I64, eligible: U64, k: int
@@ -150,11 +161,8 @@ class TransformerScorer:
     def rank(
         self, history: HistoryTable, rows: I64, users: F32, ads: CatalogueIndex, candidates: I32
     ) -> tuple[F32, F32]:
-        """Return click and conversion logits; see `models.scorer.interface.Scorer.rank`.
-
-        The users' vectors are those of the cache, brought up to date: what `encode` returns.
-        """
-        click, conversion = self._ranked(self._head, history, rows, ads, candidates)
+        """Return click and conversion logits; see `models.scorer.interface.Scorer.rank`."""
+        click, conversion = self._ranked(self._head, history, rows, users, ads, candidates)
         graph = self._neighbours
         if graph is not None and graph.click != 0:
             add_boosts(click, candidates, self._boosts(graph, graph.click, users, ads), len(ads))
@@ -164,18 +172,23 @@ class TransformerScorer:
         recent = np.ascontiguousarray(users[:, self.config.d_model :])
         return boosts(graph, share, recent, ads.place, len(ads))
 
-    def dwell_ms(self, history: HistoryTable, rows: I64, ads: CatalogueIndex, candidates: I32) -> F64 | None:
+    def dwell_ms(
+        self, history: HistoryTable, rows: I64, users: F32, ads: CatalogueIndex, candidates: I32
+    ) -> F64 | None:
         """Return the expected stays `[B, K]`; see `models.scorer.interface.Scorer.dwell_ms`."""
         if self._dwell is None:
             return None
         head = dwell_weights(self.config, self._head, self._dwell.weight)
-        log_ms, _ = self._ranked(head, history, rows, ads, candidates)
+        log_ms, _ = self._ranked(head, history, rows, users, ads, candidates)
         return expected_ms(log_ms, self._dwell.mean, ads.known, candidates, self._dwell.smear)
 
     def _ranked(
-        self, head: Head, history: HistoryTable, rows: I64, ads: CatalogueIndex, candidates: I32
+        self, head: Head, history: HistoryTable, rows: I64, users: F32, ads: CatalogueIndex, candidates: I32
     ) -> tuple[F32, F32]:
         self._check(history)
+        width = self.config.d_model
+        vectors = np.zeros((len(rows), padded(width)), np.float32)
+        vectors[:, :width] = users[:, :width]
         if candidates.size and not candidates.max() < len(ads):
             raise ImpulseError.expected(
                 "rank candidates", got=int(candidates.max()), expected=f"rows below {len(ads)}",
@@ -183,7 +196,7 @@ class TransformerScorer:
             )  # fmt: skip
         parts = [
             rank_candidates(
-                self._hot.seats, self._hot.shape, head, self._hot.current(history, rows[part]),
+                self._hot.seats, self._hot.shape, head, self._hot.current(history, rows[part]), vectors[part],
                 ads.scan.vectors, ads.scan.bias, ads.queries, ads.halves, candidates[part],
             )
             for part in self._parts(np.arange(len(rows)))
@@ -274,7 +287,9 @@ def warm_up() -> None:
 
     A process that starts without a model needs them, too: a record may switch to one at any time.
     """
-    config = ModelConfig(vocabulary=1, d_model=16, heads=1, window=2, rotary_length=16, categories=2)
+    config = ModelConfig(
+        vocabulary=1, d_model=16, heads=1, window=2, rotary_length=16, categories=2, use_wait=True
+    )
     dwell = DwellHead(np.zeros(config.head_width, np.float32), np.zeros(2, np.float32), 0.0)
     graph = Neighbours(
         np.zeros((2, 1), np.int32), np.zeros((2, 1), np.float32), np.ones(1, np.float32), blend=1.0, click=1.0
@@ -285,11 +300,11 @@ def warm_up() -> None:
     history, rows = HistoryTable.empty(1, scorer.history_length), np.zeros(1, np.int64)
     history.count[0] = 1
     index = scorer.index(Catalogue().upsert([Ad(ad_id="a", campaign_id="c")]))
-    users = scorer.encode(history, rows)
+    users = scorer.encode(history, rows, history.time_ms[:, 0])
     bias, eligible = np.zeros((1, 1), np.float32), np.ones((1, 1), np.uint64)
     found, _ = scorer.retrieve(users, index, bias, rows, eligible, 1)
     scorer.rank(history, rows, users, index, found)
-    scorer.dwell_ms(history, rows, index, found)
+    scorer.dwell_ms(history, rows, users, index, found)
 
 
 def _vocabulary(config: ModelConfig, tensors: Tensors) -> U64:

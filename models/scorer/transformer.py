@@ -3,7 +3,7 @@
 Legend: B users, T events (oldest first), W band, D model width, H heads, E head width, A ads,
 K candidates, M width of the second stage, V known ads.
 
-    events [B, T] --embed--> x [B, T, D] --blocks--> h [B, T, D] --last--> u [B, D]
+    events [B, T] --embed--> x [B, T, D] --blocks--> h [B, T, D] --last--> h_T --wait--> u [B, D]
     ads    [A]    --tower--> v [A, D];  retrieval logit = u . v + b
     (v, h over the last W) --target attention--> z_ctr, z_cvr
 
@@ -15,6 +15,7 @@ State dict (float32; biases and tables exist only where their switch is on)
 | category.weight, category_out.weight   | [C, D]       | use_category: input, tower                         |
 | kind.weight                            | [8, D]       | use_kind                                           |
 | dwell.weight, gap.weight               | [., D]       | use_dwell, use_gap                                 |
+| wait_scale.weight, wait_shift.weight   | [., D]       | use_wait: u of the time since the last event       |
 | content.weight                         | [D, F]       | content_dim F > 0: tower                           |
 | start                                  | [D]          | u of a user without events                         |
 | blocks.i.attention_norm.weight         | [D]          | RMSNorm, eps 1e-6                                  |
@@ -38,6 +39,7 @@ State dict (float32; biases and tables exist only where their switch is on)
 
 Maths: x = sqrt(D) * sum of the event's embeddings. Rotary: pair (i, i + E/2) of each head is rotated by
 2 pi k_i p / length at absolute position p (`ModelConfig.cycles`): (a, b) -> (a cos - b sin, b cos + a sin).
+u = h_T (1 + wait_scale) + wait_shift, rows of the time since the last event (FiLM, Perez et al., AAAI '18).
 Attention logits are scaled by 1 / sqrt(E). Position t attends to t-W+1..t. Target attention runs over the
 final hidden states of the last W events, H heads, no positions; without events it attends to nothing (0).
 
@@ -188,6 +190,9 @@ class Transformer(nn.Module):
             self.dwell = nn.Embedding(config.dwell_buckets, d)
         if config.use_gap:
             self.gap = nn.Embedding(config.gap_buckets, d)
+        if config.use_wait:
+            self.wait_scale = nn.Embedding(config.gap_buckets, d)
+            self.wait_shift = nn.Embedding(config.gap_buckets, d)
         if config.content_dim:
             self.content = nn.Linear(config.content_dim, d, bias=False)
         self.start = nn.Parameter(torch.zeros(d))
@@ -199,6 +204,9 @@ class Transformer(nn.Module):
         for name, table in zip(("cos", "sin"), rotary_tables(config), strict=True):
             self.register_buffer(name, table, persistent=False)
         self.apply(_initialise)
+        if config.use_wait:
+            nn.init.zeros_(self.wait_scale.weight)
+            nn.init.zeros_(self.wait_shift.weight)
 
     def _add_second_stage(self, config: ModelConfig) -> None:
         d = config.d_model
@@ -233,7 +241,7 @@ class Transformer(nn.Module):
         return x * math.sqrt(self.config.d_model)
 
     def hidden(self, events: Events, first_position: int = 0) -> Tensor:
-        """Return the final hidden states h `[B, T, D]`; ``h[:, t]`` is the user's vector after event t.
+        """Return the final hidden states h `[B, T, D]`; `asked` makes the user's vector of ``h[:, t]``.
 
         Padding belongs on the right: a causal network never looks there.
         """
@@ -244,6 +252,15 @@ class Transformer(nn.Module):
         for block in self.blocks:
             x = block(x, cos, sin)
         return self.final_norm(x)
+
+    def asked(self, h: Tensor, wait: Tensor) -> Tensor:
+        """Return the users' vectors u `[..., D]` from their last hidden states, ``wait`` `[...]` after them.
+
+        ``wait`` holds rows of `features.gap_bucket` of the time from the last event to the request.
+        """
+        if not self.config.use_wait:
+            return h
+        return h * (1 + self.wait_scale(wait)) + self.wait_shift(wait)
 
     def queries(self, u: Tensor) -> Tensor:
         """Return retrieval's queries `[..., D]`: a mix of ``start``, which is everyone, and of users."""

@@ -40,11 +40,10 @@ def catalogue_of(dataset: Dataset, device: torch.device) -> Ads:
 def user_vectors(model: Transformer, dataset: Dataset, users: I64) -> Tensor:
     """Return `[B, D]`: each user's vector after all events; the start vector where there is none."""
     device = model.start.device
-    events, count = batches.tails(dataset, users, model.config.receptive_field)
-    h = model.hidden(type(events)(*(column.to(device) for column in events)))  # [B, T, D]
-    count = count.to(device)
+    events, count, wait = batches.tails(dataset, users, model.config.receptive_field).to(device)
+    h = model.hidden(events)  # [B, T, D]
     last = h[torch.arange(len(users), device=device), (count - 1).clamp(min=0)]
-    return torch.where((count > 0)[:, None], last, model.start)
+    return torch.where((count > 0)[:, None], model.asked(last, wait), model.start)
 
 
 @torch.no_grad()
@@ -81,7 +80,8 @@ def scores_along(
     events = batches.gather(dataset, at, np.ones(at.shape, np.bool_))
     h = model.hidden(type(events)(*(column.to(device) for column in events)))[0]  # [T, D]
     v, bias = tower
-    queries = model.queries(h[torch.from_numpy(places - start - 1).to(device)])
+    wait = torch.from_numpy(dataset.wait[begin + places - 1]).to(device)
+    queries = model.queries(model.asked(h[torch.from_numpy(places - start - 1).to(device)], wait))
     logits: F32 = (queries @ v.T + bias).float().cpu().numpy()
     return logits
 

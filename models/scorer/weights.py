@@ -73,6 +73,14 @@ class Head(NamedTuple):
     """`[2]`"""
 
 
+class Waits(NamedTuple):
+    """What the time since the last event does to a user's vector: rows of gaps `[G, D]`."""
+
+    scale: F32
+    """1 is added already."""
+    shift: F32
+
+
 class Rates(NamedTuple):
     """What calibration tells beside the network (calibration.py)."""
 
@@ -181,6 +189,15 @@ def tower_weights(config: ModelConfig, tensors: Tensors) -> Towers:
     )
 
 
+def wait_weights(config: ModelConfig, tensors: Tensors) -> Waits | None:
+    """Return the tables of the time since the last event, None where the model does not use it."""
+    if not config.use_wait:
+        return None
+    shape = (config.gap_buckets, config.d_model)
+    scale, shift = (_tensor(tensors, f"wait_{name}.weight", shape) for name in ("scale", "shift"))
+    return Waits(1 + scale, shift)
+
+
 def rates(config: ModelConfig, tensors: Tensors) -> Rates:
     """Return what calibration told; where there were no impressions, nothing."""
     if not config.slots:
@@ -206,6 +223,7 @@ def blank_tensors(config: ModelConfig) -> dict[str, NDArray[Any]]:
         "ad.weight": (v + 1, d), "log_popularity": (v + 1,), "bias_scale": (), "start": (d,),
         "category.weight": (c, d), "category_out.weight": (c, d), "kind.weight": (MODEL_KINDS, d),
         "gap.weight": (config.gap_buckets, d), "dwell.weight": (config.dwell_buckets, d),
+        "wait_scale.weight": (config.gap_buckets, d), "wait_shift.weight": (config.gap_buckets, d),
         "content.weight": (d, config.content_dim), "final_norm.weight": (d,),
         "head_in.weight": (config.head_width, 4 * d), "head_in.bias": (config.head_width,),
         "head_out.weight": (2, config.head_width), "head_out.bias": (2,),

@@ -89,7 +89,7 @@ def encode_rows(b: Bench) -> list[Row]:
         def step(rows: list[Any] = rows, turn: Any = turn) -> None:
             some = rows[next(turn) % len(rows)]
             b.history.count[some] += 1
-            b.scorer.encode(b.history, some)
+            b.scorer.encode(b.history, some, some * 0)
 
         ours = best(step, b.rounds, 400 // batch + 16) / batch
         torch_s = torch_encode(b, batch) / batch
@@ -97,7 +97,7 @@ def encode_rows(b: Bench) -> list[Row]:
 
     def rebuild() -> None:
         b.history.generation[:8] += 1
-        b.scorer.encode(b.history, np.arange(8))
+        b.scorer.encode(b.history, np.arange(8), np.zeros(8, np.int64))
 
     found.append(row("rebuild", "batch 8", best(rebuild, b.rounds, 4) / 8, None))
     return found
@@ -177,7 +177,7 @@ def rank_rows(b: Bench, ads: int) -> list[Row]:
     words[:, -1] &= np.uint64((1 << ads % 64) - 1 if ads % 64 else 2**64 - 1)
     for batch in BATCHES:
         rows = rng.choice(HOT, batch, replace=False)
-        users = b.scorer.encode(b.history, rows)
+        users = b.scorer.encode(b.history, rows, rows * 0)
         candidates = rng.integers(0, ads, (batch, K)).astype(np.int32)
 
         def rank(rows: Any = rows, users: Any = users, candidates: Any = candidates) -> None:
@@ -185,7 +185,7 @@ def rank_rows(b: Bench, ads: int) -> list[Row]:
 
         def decide(rows: Any = rows) -> None:
             b.history.count[rows] += 1
-            users = b.scorer.encode(b.history, rows)
+            users = b.scorer.encode(b.history, rows, rows * 0)
             top, _ = b.scorer.retrieve(users, index, bias, rows * 0, words[: len(rows)], K)
             b.scorer.rank(b.history, rows, users, index, top)
 

@@ -77,3 +77,23 @@ def test_people_get_tables_and_a_plot_beside_the_model(trained):
     assert "60 users, 30 items; leave-one-out" in out
     assert all(f"| {LABELS.get(name, name)} | " in out for name in (*BASELINES, "Impulse"))
     assert (trained / "model" / "ranking.png").stat().st_size > 1000
+
+
+def test_a_model_that_is_told_when_the_target_came_stands_beside_the_same_one_untold(tmp_path):
+    """Times tell which of two items follows: the next one at once, the one opposite a day later."""
+    rows, now, item = ["user_id:token\titem_id:token\ttimestamp:float"], 1_000_000_000, 0
+    for user in range(80):
+        for n in range(10):
+            late = (user * 31 + n * n * 7) % 3 == 0
+            now, item = now + (86_400 if late else 5), (item + (15 if late else 1)) % 30
+            rows.append(f"{user}\t{item}\t{now}")
+    (tmp_path / "rings.inter").write_text("\n".join(rows))
+    (tmp_path / "config.toml").write_text(CONFIG.replace("[training]", "use_wait = true\n[training]"))
+    data = ("--interactions", tmp_path / "rings.inter", "--format", "recbole")
+    impulse("train", *data, "--out", tmp_path / "model", "--config", tmp_path / "config.toml", "--json")
+    told = json.loads(
+        impulse("evaluate", "ranking", "--model", tmp_path / "model", *data, "--table", "--json")
+    )
+    assert "when the target came" in told["protocol"]
+    assert list(told["baselines"]) == [*BASELINES[:4], "without_time", *BASELINES[4:]]
+    assert told["ndcg@1"] > told["baselines"]["without_time"]["ndcg@1"]

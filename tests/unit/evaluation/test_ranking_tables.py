@@ -42,6 +42,14 @@ def test_rows_with_and_without_the_item_graph_say_so():
     assert "| SASRec-style with the item graph |" in table
 
 
+def test_a_model_that_is_told_when_the_target_came_says_so():
+    told = report()
+    told["target_time"] = True
+    told["baselines"]["without_time"] = told["baselines"]["contrary"]
+    names = [line.split("|")[1].strip() for line in ranking_table(told).splitlines() if "±" in line]
+    assert names == ["contrary", "Impulse, not told the target's time", "Impulse, told the target's time"]
+
+
 def test_the_best_row_stands_last():
     names = [line.split("|")[1].strip() for line in ranking_table(report()).splitlines() if "±" in line]
     assert names == ["contrary", "Impulse"]

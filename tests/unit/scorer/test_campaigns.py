@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 def pcvr(scorer, ads):
     catalogue, rows = Catalogue().upsert(ads), np.zeros(1, np.int64)
     history = HistoryTable.empty(1, scorer.history_length)
-    users, index = scorer.encode(history, rows), scorer.index(catalogue)
+    users, index = scorer.encode(history, rows, rows * 0), scorer.index(catalogue)
     candidates = np.arange(len(ads), dtype=np.int32)[None]
     logits = scorer.rank(history, rows, users, index, candidates)[1][0]
     return 1 / (1 + np.exp(-logits))

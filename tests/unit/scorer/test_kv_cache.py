@@ -63,7 +63,7 @@ class Log:
 def answers(one, history, rows):
     """Everything the scorer says of some users."""
     index = one.index(CATALOGUE)
-    users = one.encode(history, rows)
+    users = one.encode(history, rows, rows * 0)
     candidates = np.tile(np.arange(9, dtype=np.int32), (len(rows), 1))
     return users, *one.rank(history, rows, users, index, candidates)
 
@@ -79,7 +79,7 @@ def test_a_rebuild_has_the_bits_of_having_stepped_all_along(seed, events):
     log, stepping, rows = Log(seed), scorer(1), np.zeros(1, np.int64)
     for _ in range(events):
         log.append(0)
-        stepping.encode(log.history, rows)
+        stepping.encode(log.history, rows, rows * 0)
     assert_same_bits(answers(scorer(1), log.copy(), rows), answers(stepping, log.history, rows))
 
 
@@ -118,7 +118,7 @@ def test_a_user_who_fell_behind_by_any_number_of_events_catches_up_exactly(seed,
     log, one, rows = Log(seed), scorer(2), np.zeros(1, np.int64)
     for _ in range(20):
         log.append(0)
-    one.encode(log.history, rows)
+    one.encode(log.history, rows, rows * 0)
     for _ in range(missed):
         log.append(0)
     assert_same_bits(answers(one, log.history, rows), answers(scorer(1), log.copy(), rows))
@@ -128,7 +128,7 @@ def test_a_row_given_to_another_user_starts_anew():
     log, one, rows = Log(7), scorer(2), np.zeros(1, np.int64)
     for _ in range(10):
         log.append(0)
-    one.encode(log.history, rows)
+    one.encode(log.history, rows, rows * 0)
     log.history.count[0], log.history.generation[0] = 0, 1
     for _ in range(10):
         log.append(0)
@@ -140,7 +140,7 @@ def test_two_tables_with_the_same_rows_are_kept_apart():
     for _ in range(5):
         first.append(0)
         second.append(1)
-    one.encode(first.history, rows)
+    one.encode(first.history, rows, rows * 0)
     assert_same_bits(answers(one, second.history, rows), answers(scorer(8), second.copy(), rows))
     assert_same_bits(answers(one, first.history, rows), answers(scorer(8), first.copy(), rows))
 
@@ -162,9 +162,9 @@ def test_a_user_without_events_has_the_start_vector_and_finite_logits():
 def test_an_erased_user_has_the_start_vector_again():
     log, one, rows = Log(11), scorer(1), np.zeros(1, np.int64)
     log.append(0)
-    one.encode(log.history, rows)
+    one.encode(log.history, rows, rows * 0)
     log.history.count[0] = 0
-    np.testing.assert_array_equal(one.encode(log.history, rows)[0], TENSORS["start"])
+    np.testing.assert_array_equal(one.encode(log.history, rows, rows * 0)[0], TENSORS["start"])
 
 
 def test_a_row_asked_for_twice_gets_the_same_answer_twice():
@@ -177,7 +177,8 @@ def test_a_row_asked_for_twice_gets_the_same_answer_twice():
 
 def test_a_history_shorter_than_a_rebuild_needs_is_refused():
     with pytest.raises(ImpulseError, match="events kept per user"):
-        scorer(1).encode(HistoryTable.empty(1, CONFIG.history_length - 1), np.zeros(1, np.int64))
+        none = np.zeros(1, np.int64)
+        scorer(1).encode(HistoryTable.empty(1, CONFIG.history_length - 1), none, none)
 
 
 def test_a_cache_without_seats_is_refused():

@@ -105,14 +105,16 @@ WIDTHS = [(64, 2), (64, 4), (128, 2), (128, 8), (256, 1), (256, 8), (48, 3)]
 @given(
     width=st.sampled_from(WIDTHS), blocks=st.integers(1, 4), window=st.integers(1, 20),
     ffn=st.sampled_from([1, 2, 4]), head_width=st.sampled_from([1, 24, 64, 100]),
-    length=st.integers(0, 70), seed=st.integers(0, 2**32 - 1),
+    length=st.integers(0, 70), use_wait=st.booleans(), seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)
-def test_kernels_and_network_agree_at_every_size(width, blocks, window, ffn, head_width, length, seed):
+def test_kernels_and_network_agree_at_every_size(
+    width, blocks, window, ffn, head_width, length, use_wait, seed
+):
     d_model, heads = width
     config = ModelConfig(
         30, d_model=d_model, heads=heads, blocks=blocks, window=window, ffn_multiple=ffn,
-        head_width=head_width, rotary_length=64, categories=8, dropout=0.0,
+        head_width=head_width, rotary_length=64, categories=8, dropout=0.0, use_wait=use_wait,
     )  # fmt: skip
     torch.manual_seed(seed % 2**31)
     net = Transformer(config).eval()
@@ -120,17 +122,19 @@ def test_kernels_and_network_agree_at_every_size(width, blocks, window, ffn, hea
         net.start.normal_()
         net.log_popularity.normal_()
         net.shortcut_scale.normal_()
+        for table in (net.wait_scale, net.wait_shift) if use_wait else ():
+            table.weight.normal_(std=0.3)
     keys = np.sort(np.array([key64(ad.ad_id) for ad in ADS[:30]], np.uint64))
     tensors = {name: value.numpy().copy() for name, value in net.state_dict().items()}
     scorer, sequence = scorer_of(config, {**tensors, "vocabulary_keys": keys}), Sequence(seed, length)
     history, rows = HistoryTable.empty(1, scorer.history_length), np.zeros(1, np.int64)
     for n in range(length):
         sequence.append_to(history, 0, n)
-    users = scorer.encode(history, rows)
+    users = scorer.encode(history, rows, sequence.asked(length - 1) if length else rows)
     if length:
         with torch.no_grad():
-            hidden = net.hidden(sequence.events(config, keys))[0, -1].numpy()
-        np.testing.assert_allclose(users[0], hidden, atol=TOLERANCE, rtol=0)
+            expected = sequence.users(net, net.hidden(sequence.events(config, keys))[0])[-1].numpy()
+        np.testing.assert_allclose(users[0], expected, atol=TOLERANCE, rtol=0)
     index = scorer.index(Catalogue().upsert(ADS))
     click, _ = scorer.rank(history, rows, users, index, np.arange(len(ADS), dtype=np.int32)[None])
     expected = torch_logits(net, config, keys, sequence)[:, 0]

@@ -82,7 +82,7 @@ def test_evaluation_orders_ads_as_the_serving_kernels_do(tmp_path):
             slot = history.count[user] % history.ad_key.shape[1]
             history.ad_key[user, slot], history.kind[user, slot] = key64(data.item_ids[item]), CLICK
             history.count[user] += 1
-    vectors = scorer.encode(history, users)
+    vectors = scorer.encode(history, users, users * 0)
     none = np.zeros((1, len(ads)), np.float32)
     words = np.full((len(users), 1), (1 << len(ads)) - 1, np.uint64)
     found, score = scorer.retrieve(vectors, index, none, np.zeros(len(users), np.int64), words, 12)
@@ -103,7 +103,7 @@ def test_the_mixed_logit_is_that_of_its_parts(seed):
     rng = np.random.default_rng(seed)
     n, ad = np.zeros(40, np.int64), rng.integers(1, 10, 40)
     content, category = np.zeros((10, 0), np.float32), np.zeros(10, np.int64)
-    dataset = Dataset(np.arange(0, 41, 4), ad, n, n, n, n, np.ones(40, bool), category, content)
+    dataset = Dataset(np.arange(0, 41, 4), ad, n, n, n, n, n, np.ones(40, bool), category, content)
     holdout = Holdout(dataset, np.arange(10), rng.integers(1, 10, 10), False)
     graph = build(ad, steps_of(dataset.offsets, ad), 10)
     columns = np.tile(np.arange(1, 10), (10, 1))
@@ -135,7 +135,9 @@ def test_of_rates_that_no_impressions_told_the_typical_ones_are_assumed(tmp_path
         history.ad_key[user, : len(items)] = [key64(data.item_ids[item]) for item in items]
         history.kind[user], history.count[user] = CLICK, len(items)
     everything = np.tile(np.arange(len(index), dtype=np.int32), (len(users), 1))
-    click, conversion = scorer.rank(history, users, scorer.encode(history, users), index, everything)
+    click, conversion = scorer.rank(
+        history, users, scorer.encode(history, users, users * 0), index, everything
+    )
     first = np.sort(click, axis=1)[:, -second_stage.SHOWN :]
     assert 0.02 < (1 / (1 + np.exp(-first))).mean() < 0.15
     np.testing.assert_allclose(1 / (1 + np.exp(-conversion)), 0.1, atol=1e-6)
@@ -152,7 +154,7 @@ def test_without_held_out_users_no_click_logit_changes():
     model = Transformer(ModelConfig(3, d_model=16, window=3, rotary_length=16, head_width=8)).eval()
     none = np.zeros(0, np.int64)
     dataset = Dataset(
-        np.zeros(1, np.int64), none, none, none, none, none, none.astype(bool),
+        np.zeros(1, np.int64), none, none, none, none, none, none, none.astype(bool),
         np.zeros(4, np.int64), np.zeros((4, 0), np.float32),
     )  # fmt: skip
     graph = build(none, steps_of(dataset.offsets, none), 4)

@@ -107,7 +107,7 @@ def decide(scorer, table, rows, index, seed=0, k=10):
     bias = rng.standard_normal((2, len(index))).astype(np.float32)
     words = rng.integers(0, 2**64, (USERS, -(-len(index) // 64)), dtype=np.uint64)
     words[:, -1:] &= np.uint64((1 << (len(index) % 64)) - 1)
-    users = scorer.encode(table, rows)
+    users = scorer.encode(table, rows, rows * 0)
     found, scores = scorer.retrieve(users, index, bias, rows % 2, words[rows], k)
     return users, found, scores, *scorer.rank(table, rows, users, index, found)
 
@@ -156,7 +156,7 @@ def test_retrieved_ads_are_eligible_and_best_first(scorer):
     index, table, rows = scorer.index(catalogue()), history(scorer), np.arange(USERS)
     words = np.tile(np.array([[0b1111 << 20, 0b11]], np.uint64), (USERS, 1))
     bias = np.zeros((1, 90), np.float32)
-    found, scores = scorer.retrieve(scorer.encode(table, rows), index, bias, rows * 0, words, 8)
+    found, scores = scorer.retrieve(scorer.encode(table, rows, rows * 0), index, bias, rows * 0, words, 8)
     for row in found:
         assert set(row[:6]) == {20, 21, 22, 23, 64, 65}
         assert (row[6:] == -1).all()
@@ -167,7 +167,7 @@ def test_retrieved_ads_are_eligible_and_best_first(scorer):
 def test_every_candidate_has_finite_logits_and_no_candidate_minus_infinity(scorer):
     index, table, rows = scorer.index(catalogue()), history(scorer), np.arange(USERS)
     candidates = np.tile(np.array([3, -1, 89, -1], np.int32), (USERS, 1))
-    logits = scorer.rank(table, rows, scorer.encode(table, rows), index, candidates)
+    logits = scorer.rank(table, rows, scorer.encode(table, rows, rows * 0), index, candidates)
     for one in logits:
         assert np.isfinite(one[:, [0, 2]]).all()
         assert np.isneginf(one[:, [1, 3]]).all()
@@ -204,7 +204,9 @@ def test_the_item_graph_boosts_followers_of_the_last_ads(folder):
     words = np.array([[~np.uint64(0), np.uint64((1 << 26) - 1)]])
     scores = []
     for one in (plain, boosted):
-        found, score = one.retrieve(one.encode(table, np.array([row])), *arguments, words, 90)
+        found, score = one.retrieve(
+            one.encode(table, np.array([row]), np.zeros(1, np.int64)), *arguments, words, 90
+        )
         scores.append(score[0][np.argsort(found[0])])
     np.testing.assert_allclose(scores[1] - scores[0], 2.0 * graph_scores(table, row), atol=1e-5)
 
@@ -215,7 +217,8 @@ def test_the_item_graph_raises_the_click_logits_of_followers_and_no_conversion(f
     rows = np.arange(USERS)
     candidates = np.tile(np.append(np.arange(90)[::-1], -1).astype(np.int32), (USERS, 1))
     ours, theirs = (
-        one.rank(table, rows, one.encode(table, rows), index, candidates) for one in (boosted, plain)
+        one.rank(table, rows, one.encode(table, rows, rows * 0), index, candidates)
+        for one in (boosted, plain)
     )
     expected = [1.5 * graph_scores(table, row)[::-1] for row in rows]
     np.testing.assert_allclose(ours[0][:, :-1] - theirs[0][:, :-1], expected, atol=1e-5)
@@ -323,7 +326,7 @@ def test_candidates_outside_the_catalogue_are_refused():
     one = TransformerScorer(CONFIG, random_model(), "test")
     table, rows, index = history(one), np.zeros(1, np.int64), one.index(catalogue())
     with pytest.raises(ImpulseError, match="candidates"):
-        one.rank(table, rows, one.encode(table, rows), index, np.array([[90]], np.int32))
+        one.rank(table, rows, one.encode(table, rows, rows * 0), index, np.array([[90]], np.int32))
 
 
 WARMED = """
@@ -346,7 +349,7 @@ scorer, rows = serving.open_scorer(Path(sys.argv[1])), np.arange(2)
 history = HistoryTable.empty(2, scorer.history_length)
 history.count[0] = 3
 index = scorer.index(Catalogue().upsert([Ad(ad_id=f"ad-{i}", campaign_id="c") for i in range(70)]))
-users = scorer.encode(history, rows)
+users = scorer.encode(history, rows, rows * 0)
 bias, words = np.zeros((1, 70), np.float32), np.full((2, 2), 63, np.uint64)
 found, _ = scorer.retrieve(users, index, bias, rows * 0, words, 5)
 scorer.rank(history, rows, users, index, found)

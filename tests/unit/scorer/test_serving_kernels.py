@@ -134,7 +134,7 @@ def fingerprint():
     history.time_ms[:] = rng.integers(0, 10**8, history.time_ms.shape)
     history.count[:] = rng.integers(0, 100, 8)
     index = one.index(Catalogue().upsert([Ad(ad_id=f"ad-{i}", campaign_id="c") for i in range(500)]))
-    users = one.encode(history, rows)
+    users = one.encode(history, rows, rows * 0)
     words = rng.integers(0, 2**64, (8, 8), dtype=np.uint64) & np.uint64((1 << 52) - 1)
     bias = rng.standard_normal((1, 500)).astype(np.float32)
     found, scores = one.retrieve(users, index, bias, rows * 0, words, 20)

@@ -4,6 +4,7 @@ Stated tolerance: 2e-5 absolute on vectors (RMS 1) and 1e-4 on logits, fp32 agai
 """
 
 import os
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from models.domain.catalogue import Ad, Catalogue
 from models.domain.ids import key64, label_key
 from models.scorer.config import ModelConfig
 from models.scorer.dwell import DwellHead
-from models.scorer.features import category_rows, event_rows, vocabulary_rows
+from models.scorer.features import category_rows, event_rows, vocabulary_rows, wait_rows
 from models.scorer.interface import HistoryTable
 from models.scorer.serving import TransformerScorer
 from models.scorer.transformer import Ads, Events, Transformer
@@ -33,6 +34,7 @@ ADS = tuple(Ad(ad_id=f"ad-{i}", campaign_id="c", category=CATEGORIES[i % 3]) for
 SMALL = ModelConfig(
     vocabulary=30, d_model=32, window=6, rotary_length=16, head_width=24, categories=8, dropout=0.0
 )
+WITH_WAIT = replace(SMALL, use_wait=True)
 CONFIGS = {
     "small": SMALL,
     "padded widths": ModelConfig(
@@ -47,6 +49,9 @@ CONFIGS = {
     ),
     "content": ModelConfig(vocabulary=30, d_model=16, window=4, rotary_length=16, content_dim=5),
     "of a log": ModelConfig(vocabulary=30, d_model=16, window=4, rotary_length=16, slots=3),
+    "told when asked": ModelConfig(
+        vocabulary=30, d_model=20, window=4, rotary_length=16, slots=3, gap_buckets=9, use_wait=True
+    ),
 }  # fmt: skip
 
 
@@ -89,6 +94,16 @@ class Recorded:
         for name in ("ad_key", "category_key", "kind", "dwell_ms", "time_ms"):
             getattr(history, name)[row, slot] = getattr(self, name)[n]
         history.count[row] += 1
+
+    def asked(self, n):
+        """The time of the request after event n, `[1]`; some are dated before it."""
+        return self.time_ms[n : n + 1] + (0, 400, 20_000, -7_000, 3_600_000)[n % 5]
+
+    def users(self, net, hidden):
+        """The users' vectors `[T, D]` that torch makes of the hidden states for those requests."""
+        asked = np.concatenate([self.asked(n) for n in range(len(self))])
+        wait = wait_rows(asked, self.time_ms, net.config.gap_buckets)
+        return net.asked(hidden, torch.from_numpy(wait))
 
     def events(self, config, keys):
         """The sequence as torch sees it, `[1, T]`."""
@@ -141,25 +156,25 @@ def test_a_users_vector_agrees_after_every_event_past_the_wraps_of_ring_and_rota
     scorer, sequence = scorer_of(config, tensors), Sequence(1, 3 * config.rotary_length + 40)
     history, rows = HistoryTable.empty(1, scorer.history_length), np.zeros(1, np.int64)
     with torch.no_grad():
-        hidden = net.hidden(sequence.events(config, keys))[0].numpy()
+        users = sequence.users(net, net.hidden(sequence.events(config, keys))[0]).numpy()
     for n in range(len(sequence)):
         sequence.append_to(history, 0, n)
-        got = scorer.encode(history, rows)[0]
-        np.testing.assert_allclose(got, hidden[n], atol=VECTOR_TOLERANCE, rtol=0)
+        got = scorer.encode(history, rows, sequence.asked(n))[0]
+        np.testing.assert_allclose(got, users[n], atol=VECTOR_TOLERANCE, rtol=0)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 @settings(max_examples=25, deadline=None)
 def test_a_users_vector_agrees_on_any_sequence(seed, length):
-    net, keys, tensors = network(SMALL)
-    scorer, sequence = scorer_of(SMALL, tensors), Sequence(seed, length)
+    net, keys, tensors = network(WITH_WAIT)
+    scorer, sequence = scorer_of(WITH_WAIT, tensors), Sequence(seed, length)
     history = HistoryTable.empty(1, scorer.history_length)
     with torch.no_grad():
-        hidden = net.hidden(sequence.events(SMALL, keys))[0].numpy()
+        users = sequence.users(net, net.hidden(sequence.events(WITH_WAIT, keys))[0]).numpy()
     for n in range(length):
         sequence.append_to(history, 0, n)
-    got = scorer.encode(history, np.zeros(1, np.int64))[0]
-    np.testing.assert_allclose(got, hidden[-1], atol=VECTOR_TOLERANCE, rtol=0)
+    got = scorer.encode(history, np.zeros(1, np.int64), sequence.asked(length - 1))[0]
+    np.testing.assert_allclose(got, users[-1], atol=VECTOR_TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -189,14 +204,15 @@ def test_expected_stays_agree_with_the_head_on_the_networks_inner_layer(name):
         sequence.append_to(history, 0, n)
     index = scorer.index(Catalogue().upsert(ADS))
     candidates = np.array([[3, 35, -1]], np.int32)
-    scorer.encode(history, rows)
-    got = scorer.dwell_ms(history, rows, index, candidates)[0]
+    users = scorer.encode(history, rows, sequence.asked(19))
+    got = scorer.dwell_ms(history, rows, users, index, candidates)[0]
     ads = torch_ads(config, keys, [ADS[3], ADS[35]])
     with torch.no_grad():
-        h = net.hidden(sequence.events(config, keys))[:, -config.window :]
+        h = net.hidden(sequence.events(config, keys))
+        u, h = sequence.users(net, h[0])[None, -1:], h[:, -config.window :]
         v = net.ad_vectors(ads)[None]
         seen = torch.ones(1, 2, h.shape[1], dtype=torch.bool)
-        inner = net.inner(h[:, -1:].expand_as(v), v, net.target_attention(h, seen, v))[0]
+        inner = net.inner(u.expand_as(v), v, net.target_attention(h, seen, v))[0]
     expected = np.exp(head.log_ms(inner.numpy(), ads.ad.numpy()) + head.smear)
     np.testing.assert_allclose(got[:2], expected, rtol=2e-4)
     assert got[2] == 0
@@ -206,7 +222,8 @@ def test_a_model_without_the_head_tells_no_stay():
     _, _, tensors = network(SMALL)
     scorer, rows = scorer_of(SMALL, tensors), np.zeros(1, np.int64)
     history, index = HistoryTable.empty(1, scorer.history_length), scorer.index(Catalogue().upsert(ADS))
-    assert scorer.dwell_ms(history, rows, index, np.zeros((1, 1), np.int32)) is None
+    users = scorer.encode(history, rows, rows * 0)
+    assert scorer.dwell_ms(history, rows, users, index, np.zeros((1, 1), np.int32)) is None
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 20, 100])
@@ -220,7 +237,7 @@ def test_logits_of_candidates_agree(name, length):
         sequence.append_to(history, 0, n)
     index = scorer.index(Catalogue().upsert(ADS))
     candidates = np.arange(len(ADS), dtype=np.int32)[None, ::-1].copy()
-    users = scorer.encode(history, rows)
+    users = scorer.encode(history, rows, sequence.asked(length - 1) if length else rows)
     click, conversion = scorer.rank(history, rows, users, index, candidates)
     expected = torch_logits(net, config, keys, sequence)[::-1]
     np.testing.assert_allclose(click[0], expected[:, 0], atol=LOGIT_TOLERANCE, rtol=0)
@@ -235,14 +252,14 @@ def torch_logits(net, config, keys, sequence):
         u, seen = net.start[None], min(len(sequence), width)
         if seen:
             whole = net.hidden(sequence.events(config, keys))
-            u, hidden[:, width - seen :] = whole[:, -1], whole[:, -seen:]
+            u, hidden[:, width - seen :] = sequence.users(net, whole[0])[None, -1], whole[:, -seen:]
         mask = (torch.arange(width) >= width - seen)[None]
         ads = torch_ads(config, keys, ADS)
         logits = net.rank(u, hidden, mask, net.ad_vectors(ads)[None], net.ad_bias(ads)[None])[0]
         return (logits + net.ad_rates(ads)).numpy()
 
 
-@pytest.mark.parametrize("name", ["small", "of a log"])
+@pytest.mark.parametrize("name", ["small", "of a log", "told when asked"])
 def test_retrieval_finds_the_ads_that_the_network_scores_highest(name):
     config = CONFIGS[name]
     net, keys, tensors = network(config)
@@ -253,9 +270,11 @@ def test_retrieval_finds_the_ads_that_the_network_scores_highest(name):
     index = scorer.index(Catalogue().upsert(ADS))
     words = np.array([[(1 << len(ADS)) - 1]], np.uint64)
     bias = np.zeros((1, len(ADS)), np.float32)
-    _, scores = scorer.retrieve(scorer.encode(history, rows), index, bias, rows, words, 10)
+    _, scores = scorer.retrieve(
+        scorer.encode(history, rows, sequence.asked(49)), index, bias, rows, words, 10
+    )
     with torch.no_grad():
-        query = net.queries(net.hidden(sequence.events(config, keys))[0, -1])
+        query = net.queries(sequence.users(net, net.hidden(sequence.events(config, keys))[0])[-1])
         ads = torch_ads(config, keys, ADS)
         expected = (net.ad_vectors(ads) @ query + net.ad_bias(ads)).topk(10).values.numpy()
     np.testing.assert_allclose(scores[0], expected, atol=LOGIT_TOLERANCE)
@@ -269,15 +288,15 @@ def test_a_users_vector_agrees_after_every_event_of_long_real_sessions():
         sessions = [msgspec.json.decode(line)["events"] for line in islice(lines, 500)]
     longest = [RealSequence(events) for events in sorted(sessions, key=len)[-3:]]
     aids = {event["aid"] for events in sessions for event in events[::2]}  # the others are unknown ads
-    config = ModelConfig(vocabulary=len(aids))
+    config = ModelConfig(vocabulary=len(aids), use_wait=True)
     net, _, tensors = network(config)
     keys = np.sort(np.array([key64(str(aid)) for aid in aids], np.uint64))
     scorer = scorer_of(config, tensors | {"vocabulary_keys": keys})
     history = HistoryTable.empty(len(longest), scorer.history_length)
     for row, sequence in enumerate(longest):
         with torch.no_grad():
-            hidden = net.hidden(sequence.events(config, keys))[0].numpy()
+            users = sequence.users(net, net.hidden(sequence.events(config, keys))[0]).numpy()
         for n in range(len(sequence)):
             sequence.append_to(history, row, n)
-            got = scorer.encode(history, np.array([row]))[0]
-            np.testing.assert_allclose(got, hidden[n], atol=VECTOR_TOLERANCE, rtol=0)
+            got = scorer.encode(history, np.array([row]), sequence.asked(n))[0]
+            np.testing.assert_allclose(got, users[n], atol=VECTOR_TOLERANCE, rtol=0)

@@ -49,7 +49,7 @@ def assert_same_rows(a, b):
 def test_popularity_ranks_known_ads_first_and_unknown_ads_last():
     scorer = popular("ad-4", "ad-1")
     index = scorer.index(catalogue_of(6))
-    users = scorer.encode(HistoryTable.empty(1, 1), np.array([0]))
+    users = scorer.encode(HistoryTable.empty(1, 1), np.array([0]), np.array([0]))
     words = np.array([[0b111111]], np.uint64)
     rows, _ = scorer.retrieve(users, index, np.zeros((1, 6), np.float32), np.zeros(1, np.int64), words, 3)
     assert rows.tolist() == [[4, 1, 0]]
@@ -60,7 +60,7 @@ def test_popularity_says_minus_infinity_of_no_candidate():
     history, rows = HistoryTable.empty(1, 1), np.array([0])
     index = scorer.index(catalogue_of(6))
     click, conversion = scorer.rank(
-        history, rows, scorer.encode(history, rows), index, np.array([[1, -1]], np.int32)
+        history, rows, scorer.encode(history, rows, rows * 0), index, np.array([[1, -1]], np.int32)
     )
     assert click[0, 0] == pytest.approx(index.bias[1] - 4)
     assert np.isneginf([click[0, 1], conversion[0, 1]]).all()

@@ -14,7 +14,7 @@ def dataset(lengths, targets=None, labels=None):
     rows = len(ad) + 1
     content = np.zeros((rows, 0), np.float32)
     return Dataset(
-        offsets, ad, zeros, zeros, zeros, zeros, target, np.zeros(rows, np.int64), content,
+        offsets, ad, zeros, zeros, zeros, zeros, zeros, target, np.zeros(rows, np.int64), content,
         Labels.none() if labels is None else labels,
     )  # fmt: skip
 
@@ -23,7 +23,9 @@ def labels(user, position):
     n = len(user)
     zeros, flags = np.zeros(n, np.int64), np.zeros(n, np.bool_)
     mature = np.ones(n, np.float32)
-    return Labels(np.array(user), np.array(position), zeros, zeros, zeros, flags, flags, zeros, mature, zeros)
+    return Labels(
+        np.array(user), np.array(position), zeros, zeros, zeros, flags, flags, zeros, mature, zeros, zeros
+    )
 
 
 lengths_strategy = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(lambda x: sum(x) > 0)
@@ -94,7 +96,7 @@ def test_no_more_impressions_than_asked_for_go_into_a_batch():
 
 
 def test_tails_are_the_last_events_left_aligned():
-    events, count = tails(dataset([5, 0, 2]), np.array([0, 1, 2]), 3)
+    events, count, _wait = tails(dataset([5, 0, 2]), np.array([0, 1, 2]), 3)
     assert count.tolist() == [3, 0, 2]
     assert events.ad.tolist() == [[3, 4, 5], [0, 0, 0], [6, 7, 0]]
 

@@ -94,7 +94,7 @@ def shown_to_one_user(count, labels_of):
     """Return a split whose hold-out is these impressions after one event, learned from as well."""
     zero = np.zeros(count, np.int64)
     none, one, content = zero[:0], zero[:1], np.zeros((10, 0), np.float32)
-    events = (one, one, one, one, one, one.astype(bool))
+    events = (one, one, one, one, one, one, one.astype(bool))
     history = Dataset(np.array([0, 1]), *events, np.zeros(10, np.int64), content, labels_of(zero))
     return Split(history, Holdout(history, none, none, False, history), np.arange(9, dtype=np.uint64), "")
 
@@ -110,7 +110,7 @@ def test_the_scales_are_folded_into_the_network_and_the_graph():
     split = shown_to_one_user(
         4000,
         lambda n: Labels(
-            n, n, shown, n + 1, n - 1, shown < 2, converted, n, np.ones(4000, np.float32), segment
+            n, n, shown, n + 1, n - 1, shown < 2, converted, n, np.ones(4000, np.float32), segment, n
         ),
     )
     history = split.holdout.labels_history

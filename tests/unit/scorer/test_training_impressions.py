@@ -38,7 +38,7 @@ def network():
 def labels(count, **columns):
     zeros, flags = np.zeros(count, np.int64), np.zeros(count, np.bool_)
     blank = Labels(
-        zeros, zeros, zeros, zeros, zeros - 1, flags, flags, zeros, np.ones(count, np.float32), zeros
+        zeros, zeros, zeros, zeros, zeros - 1, flags, flags, zeros, np.ones(count, np.float32), zeros, zeros
     )
     return replace(blank, **columns)
 

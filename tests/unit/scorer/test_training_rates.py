@@ -90,9 +90,9 @@ def impressions(count=40_000, seed=5):
     conversion = click & (rng.random(count) < 0.3 * 0.5)
     zeros = np.zeros(count, np.int64)
     half = np.full(count, 0.5, np.float32)
-    labels = Labels(zeros, zeros, ad, zeros, zeros - 1, click, conversion, slot, half, zeros)
+    labels = Labels(zeros, zeros, ad, zeros, zeros - 1, click, conversion, slot, half, zeros, zeros)
     none = np.zeros(0, np.int64)
-    empty = (none, none, none, none, none, none.astype(bool))
+    empty = (none, none, none, none, none, none, none.astype(bool))
     content = np.zeros((21, 0), np.float32)
     return Dataset(np.zeros(2, np.int64), *empty, np.zeros(21, np.int64), content, labels), appeal
 

@@ -20,14 +20,14 @@ def judged(click, conversion, maturity=1.0, *, pctr=0.5, pcvr=0.5, slot=None, mo
     n, none = np.zeros(count, np.int64), np.zeros(0, np.int64)
     labels = Labels(
         n, n, n + 1, n, n - 1, click, conversion, n if slot is None else slot,
-        np.full(count, maturity, np.float32), n,
+        np.full(count, maturity, np.float32), n, n,
     )  # fmt: skip
     model = Transformer(CONFIG).eval()
     with torch.no_grad():
         model.head_out.weight.zero_()
         model.shortcut_offset.copy_(torch.tensor([pctr, pcvr]).logit())
     one, content = n[:1], np.zeros((10, 0), np.float32)
-    events = (one, one, one, one, one, one.astype(bool))
+    events = (one, one, one, one, one, one, one.astype(bool))
     history = Dataset(np.array([0, 1]), *events, np.zeros(10, np.int64), content, labels)
     return label_metrics(model, Holdout(history, none, none, False, history), most)
 
