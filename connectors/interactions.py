@@ -14,21 +14,22 @@ or without a byte order mark.
 from __future__ import annotations
 
 import gzip
-import math
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.timestamps import times_ms
 from models.domain.errors import ImpulseError, LogError
 from models.scorer.sequences import Interactions, hash_arrays
 
 Format = Literal["pairs", "sequences", "recbole"]
-Row = tuple[str, str, float]
-"""User, item, time in milliseconds (NaN where the file has none)."""
+Row = tuple[int, str, str, str | None]
+"""Line, user, item, and the time as the file has it (None where it has none)."""
 
 ENCODING = "utf-8-sig"
 """UTF-8; a byte order mark at the start is no part of the text."""
@@ -51,25 +52,39 @@ def read_interactions(path: Path, format: str) -> Interactions:
             "--format", got=format, expected=str(get_args(Format)), fix="name one of them"
         )
     readers = {"pairs": _pairs, "sequences": _sequences, "recbole": _recbole}
-    rows = list(readers[format](path, read_lines(path)))
-    if not rows:
+    rows = _Numbered()
+    rows.take(readers[format](path, read_lines(path)))
+    if not rows.user:
         raise LogError.expected(f"file {path}", got="no interaction", expected="at least one", fix=FIX)
-    return build(rows, timed=format == "recbole" and not math.isnan(rows[0][2]))
+    return rows.interactions(times_ms(path, rows.line, rows.time) if rows.time else None)
 
 
-def build(rows: list[Row], *, timed: bool) -> Interactions:
-    """Return rows grouped by user (first appearance first), each user's items by time, ties as they came."""
-    users = {user: None for user, _, _ in rows}
-    items = {item: None for _, item, _ in rows}
-    user_of, item_of = ({key: i for i, key in enumerate(keys)} for keys in (users, items))
-    user = np.fromiter((user_of[row[0]] for row in rows), np.int64, len(rows))
-    item = np.fromiter((item_of[row[1]] for row in rows), np.int64, len(rows))
-    time_ms = np.fromiter((row[2] for row in rows), np.float64, len(rows))
-    order = np.lexsort((time_ms, user)) if timed else np.argsort(user, kind="stable")
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(user, minlength=len(users)))))
-    times = time_ms[order].astype(np.int64) if timed else None
-    digest = hash_arrays(offsets, item[order], *(() if times is None else (times,)))
-    return Interactions(tuple(users), tuple(items), offsets, item[order], times, digest)
+class _Numbered:
+    """Rows with a number for each user and item, by first appearance; names are kept once."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, int] = {}
+        self.items: dict[str, int] = {}
+        self.user, self.item, self.line = array("q"), array("q"), array("q")
+        self.time: list[str] = []
+
+    def take(self, rows: Iterable[Row]) -> None:
+        """Add rows."""
+        for line, user, item, time in rows:
+            self.user.append(self.users.setdefault(user, len(self.users)))
+            self.item.append(self.items.setdefault(item, len(self.items)))
+            if time is not None:
+                self.line.append(line)
+                self.time.append(time)
+
+    def interactions(self, time_ms: NDArray[np.float64] | None) -> Interactions:
+        """Return the rows grouped by user, each user's items by time, ties as they came."""
+        user, item = np.array(self.user, np.int64), np.array(self.item, np.int64)
+        order = np.argsort(user, kind="stable") if time_ms is None else np.lexsort((time_ms, user))
+        offsets = np.concatenate(([0], np.cumsum(np.bincount(user, minlength=len(self.users)))))
+        times = None if time_ms is None else time_ms[order].astype(np.int64)
+        digest = hash_arrays(offsets, item[order], *(() if times is None else (times,)))
+        return Interactions(tuple(self.users), tuple(self.items), offsets, item[order], times, digest)
 
 
 def read_items(path: Path) -> dict[str, tuple[str, str]]:
@@ -126,7 +141,7 @@ def _pairs(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
         cells = line.split()
         if len(cells) != 2:
             raise _bad_line(path, number, line, "`user item`")
-        yield cells[0], cells[1], math.nan
+        yield number, cells[0], cells[1], None
 
 
 def _sequences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
@@ -134,30 +149,20 @@ def _sequences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
         user, *items = line.split()
         if not items:
             raise _bad_line(path, number, line, "`user item item ...`")
-        yield from ((user, item, math.nan) for item in items)
+        yield from ((number, user, item, None) for item in items)
 
 
 def _recbole(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
     names = [name.partition(":")[0] for name in _header(path, next(lines, (0, ""))[1])]
     if not {"user_id", "item_id"} <= set(names):
         raise LogError.expected(f"header of {path}", got=names, expected="user_id and item_id", fix=FIX)
-    cells = [(number, _cells(path, number, line, len(names))) for number, line in lines]
-    users, items = ([row[names.index(name)] for _, row in cells] for name in ("user_id", "item_id"))
-    return zip(users, items, _times(path, names, cells), strict=True)
-
-
-def _cells(path: Path, number: int, line: str, width: int) -> list[str]:
-    cells = line.split("\t")
-    if len(cells) != width:
-        raise _bad_line(path, number, line, f"{width} columns")
-    return cells
-
-
-def _times(path: Path, names: list[str], cells: list[tuple[int, list[str]]]) -> list[float]:
-    if "timestamp" not in names:
-        return [math.nan] * len(cells)
-    at = names.index("timestamp")
-    return times_ms(path, [number for number, _ in cells], [row[at] for _, row in cells]).tolist()
+    user, item = names.index("user_id"), names.index("item_id")
+    time = names.index("timestamp") if "timestamp" in names else None
+    for number, line in lines:
+        cells = line.split("\t")
+        if len(cells) != len(names):
+            raise _bad_line(path, number, line, f"{len(names)} columns")
+        yield number, cells[user], cells[item], None if time is None else cells[time]
 
 
 def _header(path: Path, line: str) -> list[str]:
