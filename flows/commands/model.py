@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -95,9 +96,34 @@ def train(
     say(figures, as_json, f"trained {out}")
 
 
+def progress_bar() -> AbstractContextManager[Callable[[Report], None]]:
+    """Show the share of the budget that is spent, the loss and what validation gains, on standard error.
+
+    A terminal gets a bar, anything else (a log file, a pipe) ten lines.
+    """
+    return _bar() if console.is_terminal else _lines()
+
+
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Report], None]]:
-    """Show the share of the budget that is spent, the loss and the validation NDCG, on standard error."""
+def _lines() -> Iterator[Callable[[Report], None]]:
+    told = 0
+
+    def listener(report: Report) -> None:
+        nonlocal told
+        if (tenths := int(report.share * 10)) > told:
+            told = tenths
+            console.print(f"training {tenths * 10} %, step {report.step}, {_figures(report)}", soft_wrap=True)
+
+    yield listener
+
+
+def _figures(report: Report) -> str:
+    gain = f"{report.gain:.3f}" if math.isfinite(report.gain) else "-"
+    return f"epoch {report.epoch} loss {report.loss:.3f} validation gain {gain}"
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Report], None]]:
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("training", total=1.0, figures="")
@@ -108,8 +134,7 @@ def progress_bar() -> Iterator[Callable[[Report], None]]:
             if time.monotonic() - last < 0.2:
                 return
             last = time.monotonic()
-            figures = f"epoch {report.epoch} loss {report.loss:.3f} validation gain {report.gain:.3f}"
-            progress.update(task, completed=report.share, figures=figures)
+            progress.update(task, completed=report.share, figures=_figures(report))
 
         yield listener
 

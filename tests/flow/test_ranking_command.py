@@ -97,3 +97,15 @@ def test_a_model_that_is_told_when_the_target_came_stands_beside_the_same_one_un
     assert "when the target came" in told["protocol"]
     assert list(told["baselines"]) == [*BASELINES[:4], "without_time", *BASELINES[4:]]
     assert told["ndcg@1"] > told["baselines"]["without_time"]["ndcg@1"]
+
+
+def test_training_tells_its_progress_in_lines_where_there_is_no_terminal(trained):
+    command = (
+        "train", "--interactions", trained / "ring", "--out", trained / "again",
+        "--config", trained / "small.toml", "--json",
+    )  # fmt: skip
+    done = CliRunner().invoke(app, [*map(str, command)], catch_exceptions=False)
+    lines = done.stderr.splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"training {n} %" for n in range(10, 101, 10)]
+    assert all("epoch" in line and "loss" in line for line in lines)
+    assert json.loads(done.stdout)["steps"] == 40
