@@ -70,6 +70,21 @@ class Askers:
             lambda p: scorer.rank(p.profiles.history, p.rows, users[p.of], ads, candidates[p.of])
         )
 
+    def lean(
+        self, scorer: Scorer, segment: I64, category: I64, candidates: I32, click: F32, conversion: F32
+    ) -> None:
+        """Add what the users' views tell to the logits of ``candidates`` `[B, K]`, in place.
+
+        ``segment`` `[B]` are the users' rows in the model's table of segments, ``category`` `[A]` the ads'.
+        """
+        slope, length = scorer.conversion_slope, scorer.history_length
+        for p in self.parts:
+            of = p.of
+            scorer.leanings.add(
+                click[of], conversion[of], candidates[of], slope, p.profiles.history, p.rows, segment[of],
+                category, length,
+            )  # fmt: skip
+
     def dwell_ms(self, scorer: Scorer, users: F32, ads: AdIndex, candidates: I32) -> F64 | None:
         """Return the expected stays `[B, K]`, None where the model does not tell; ``users`` as for `rank`."""
         told = [

@@ -173,6 +173,7 @@ def score_candidates(
     slope = scorer.conversion_slope
     segment_logits, category = scorer.segments.logits, compiled.model_category
     add_segments(click, conversion, found, segment_logits, slope, at.model_row, category)
+    askers.lean(scorer, at.model_row, category, found, click, conversion)
     taste, taste_variance = askers.tastes(gathered(view.catalogue.category_keys, found))
     learned = compiled.weights.parts(found, at.weight_row)
     bias, calibration = compiled.weights.bias[0], compiled.weights.calibration

@@ -33,7 +33,7 @@ class AdRows(NamedTuple):
     queries: F32
     """`[R, H Ep]` queries of the target attention, scaled, heads padded."""
     halves: F32
-    """`[R, M + 1]` the ad's own part of the second stage's first layer, and of the conversion logit."""
+    """`[R, M + 2]` the ad's own part of the second stage's first layer, of conversion and of click logits."""
     known: I64
     """`[R]` rows of the model's ad table, 0 for an unknown ad."""
     conversion: F32
@@ -56,7 +56,7 @@ class CatalogueIndex:
     queries: F32
     """`[A, H Ep]`"""
     halves: F32
-    """`[A, M + 1]`"""
+    """`[A, M + 2]`"""
     known: I64
     """`[A]` row of the model's ad table."""
     conversion: F32

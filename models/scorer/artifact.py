@@ -16,7 +16,8 @@ Manifest (schema 1)
 
 Beside the network's tensors (transformer.py): ``vocabulary_keys`` `[V]` uint64, ascending (row i of its
 tables is key i - 1); where ``neighbours`` is not null ``neighbour_rows`` `[V+1, N]` int32 and
-``neighbour_weights`` `[V+1, N]` float32; where ``content`` is not null arrays named ``content_...``.
+``neighbour_weights`` `[V+1, N]` float32; where ``content`` is not null arrays named ``content_...``; of a
+log whose views tell of clicks ``view_shares`` `[S+1, C]` and ``view_weight`` `[1]` (leanings.py).
 
 No torch and no pickle: whatever is not exactly what was saved is refused.
 """

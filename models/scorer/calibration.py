@@ -5,7 +5,8 @@ first stage learned from what users did of their own accord, too. Logistic regre
 neither network nor graph has read bring three things to scale, each held by a Gaussian prior to what the
 network says already, so that a few clicks change little:
 
-- click logits: slopes of the network's part and the segments', a level, a share of the item graph;
+- click logits: slopes of what the network says of everyone, of what it says of the user besides, and of the
+  segments, a level, a share of the item graph, the weight of users' leanings (leanings.py);
 - queries of retrieval: how far to go by a user's own vector, how far by ``start``, which is everyone;
 - conversion logits: a level, and ``conversion_slope``: how much of a click logit holds for the conversion,
   too. Conversions are few, so that one is fitted on the clicks that were learned from.
@@ -28,13 +29,16 @@ from scipy.special import expit
 from .config import TYPICAL_PCVR
 from .cooccurrence import ItemGraph, shown_scores
 from .datasets import Split
-from .sequences import Dataset, Labels
+from .leanings import LeaningTable, label_leanings, no_leanings, view_shares
+from .sequences import F32, Dataset, Labels
 from .transformer import Transformer
 from .validation import impression_logits, query_parts, segment_logits, slot_bias
 
 F64 = NDArray[np.float64]
 
-SLOPE_SD, LEVEL_SD, SHARE_SD = 0.3, 0.3, 16.0
+SLOPE_SD, OWN_SD, LEVEL_SD, SHARE_SD, LEAN_SD = 0.3, 0.5, 0.3, 16.0, 0.5
+LEAST_OWN = 0.05
+"""Of what the network says of a user so much is kept at least."""
 QUERY_SD = 0.5
 CONVERSION_SD = 0.3
 WORTH_RETRIEVING = 0.9
@@ -48,29 +52,42 @@ class Belief(NamedTuple):
     sd: float
 
 
+class ClickParts(NamedTuple):
+    """What click logits are made of, `[I]` each."""
+
+    everyone: F64
+    """The network's logit for a user without events,"""
+    own: F64
+    """what it says of the user besides,"""
+    segment: F64
+    score: F64
+    """the item graph's score,"""
+    leaning: F64
+
+
 class Scale(NamedTuple):
-    """``slope * network + segments * segment + level + share * score``."""
+    """The weights of `ClickParts` in their order, and a level that is added to their sum."""
 
-    slope: float
+    everyone: float
+    own: float
     segments: float
-    level: float
     share: float
+    lean: float
+    level: float
 
 
-NO_SCALE = Scale(1.0, 1.0, 0.0, 0.0)
+BELIEFS = (
+    Belief(1.0, SLOPE_SD),
+    Belief(1.0, OWN_SD),
+    Belief(1.0, SLOPE_SD),
+    Belief(0.0, SHARE_SD),
+    Belief(0.0, LEAN_SD),
+)
 
 
-def fit_scale(network: F64, segment: F64, score: F64, offset: F64, click: NDArray[np.bool_]) -> Scale:
-    """Return what fits clicks best; all arguments are `[I]`.
-
-    ``network`` and ``segment`` are the parts of the click logit, ``score`` is the item graph's, ``offset``
-    what is known of the slots. No weight is below 0.
-    """
-    slope, segments, share, level = fit_weights(
-        (network, segment, score), offset, click,
-        (Belief(1.0, SLOPE_SD), Belief(1.0, SLOPE_SD), Belief(0.0, SHARE_SD)),
-    )  # fmt: skip
-    return Scale(slope, segments, level, share)
+def fit_scale(parts: ClickParts, offset: F64, click: NDArray[np.bool_]) -> Scale:
+    """Return what fits clicks best; ``offset`` `[I]` is what is known of the slots. No weight is below 0."""
+    return Scale(*fit_weights(parts, offset, click, BELIEFS))
 
 
 def fit_weights(
@@ -131,28 +148,42 @@ def fit_conversions(
     return ConversionScale(slope, level - slope * centre)
 
 
-def calibrate(model: Transformer, graph: ItemGraph, split: Split) -> tuple[dict[str, list[float]], ItemGraph]:
-    """Fit all scales and fold them into network and graph; return them, by name, and the graph.
+class Calibrated(NamedTuple):
+    """The scales by name, and what they make of the graph and of leanings."""
 
-    Without impressions nothing changes.
-    """
-    history = split.holdout.labels_history
+    scales: dict[str, list[float]]
+    graph: ItemGraph
+    leanings: LeaningTable
+
+
+def calibrate(model: Transformer, graph: ItemGraph, split: Split) -> Calibrated:
+    """Fit all scales and fold them into the network; without impressions nothing changes."""
+    history, categories = split.holdout.labels_history, model.config.categories
     if history is None or len(history.labels) == 0:
-        return {}, graph
-    scale = _scale_clicks(model, graph, history)
+        return Calibrated({}, graph, no_leanings(categories))
+    shares = view_shares(split.train, model.config.segments, categories)
+    scale = _scale_clicks(model, graph, shares, history)
     mix = _mix_queries(model, history)
     conversions = _scale_conversions(model, split.train)
     told = {"clicks": [*scale], "queries": mix, "conversions": [*conversions]}
-    return told, replace(graph, click=scale.share)
+    return Calibrated(told, replace(graph, click=scale.share), LeaningTable(shares, scale.lean))
 
 
-def _scale_clicks(model: Transformer, graph: ItemGraph, history: Dataset) -> Scale:
+def _scale_clicks(model: Transformer, graph: ItemGraph, shares: F32, history: Dataset) -> Scale:
     labels = history.labels
+    blank = replace(labels, position=np.zeros_like(labels.position))
     segment = segment_logits(model, labels).astype(np.float64)
-    network = impression_logits(model, history, labels)[:, 0].astype(np.float64) - segment
+    everyone, network = (
+        impression_logits(model, history, some)[:, 0].astype(np.float64) - segment for some in (blank, labels)
+    )
     score = shown_scores(graph, history, labels)
-    scale = fit_scale(network, segment, score, slot_bias(model, labels).astype(np.float64), labels.click)
-    rescale_clicks(model, scale.slope, scale.level)
+    leanings = label_leanings(shares, history, labels, model.config.history_length)
+    parts = ClickParts(everyone, network - everyone, segment, score, leanings)
+    scale = fit_scale(parts, slot_bias(model, labels).astype(np.float64), labels.click)
+    scale = scale._replace(own=max(scale.own, LEAST_OWN))
+    rescale_clicks(model, scale.own, scale.level)
+    more = scale.everyone / scale.own - 1
+    model.everyone.copy_(torch.tensor([more, -more * scale.level]))
     if model.config.segments:
         model.segment_logits *= scale.segments
     return scale

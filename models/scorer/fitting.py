@@ -153,13 +153,13 @@ def _fit(
         spent_s=clock() - started,
     )
     started = clock() - trained.cpu_s
-    scales, graph = calibrate(trained.model, graph, split)
+    scales, graph, leanings = calibrate(trained.model, graph, split)
     sample = split.holdout.sample(VALIDATION_USERS)
     graph, metrics = blend_and_measure(trained.model, graph, sample)
     if not len(split.train.labels):
         graph, served = second_stage.order(trained.model, graph, sample)
         metrics |= served
-    measured = label_metrics(trained.model, split.holdout, graph=graph)
+    measured = label_metrics(trained.model, split.holdout, graph=graph, leanings=leanings)
     metrics |= {f"validation_{k}": v for k, v in measured.items()}
     dwell, errors = fit_stays(trained.model, split.stays)
     metrics |= {f"validation_{k}": v for k, v in errors.items()}
@@ -176,7 +176,7 @@ def _fit(
     }
     return Model(
         trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments,
-        _campaign_table(split, config), dwell,
+        _campaign_table(split, config), dwell, leanings,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.domain.catalogue import Catalogue
 
+from .leanings import LeaningTable
 from .segments import SegmentTable
 
 F32 = NDArray[np.float32]
@@ -82,6 +83,8 @@ class Scorer(Protocol):
     """L that `encode` needs for an exact rebuild."""
     segments: SegmentTable
     """What the model adds to click logits by the request's segment; it is no part of `rank`."""
+    leanings: LeaningTable
+    """What the model adds by users' views; it is no part of `rank` either."""
     conversion_slope: float
     """How much of what is known of a click by segment, category and user holds for its conversion, too."""
 

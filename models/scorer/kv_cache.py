@@ -193,6 +193,11 @@ def _shape(config: ModelConfig) -> Shape:
     )
 
 
+def blank_user(config: ModelConfig) -> Seats:
+    """Return one seat, of a user without events."""
+    return _empty_seats(config, 1)
+
+
 def _empty_seats(config: ModelConfig, seats: int) -> Seats:
     ring, head = ring_length(config.window), padded(config.head_dim)
     layers = (seats, config.blocks + 1, config.heads)

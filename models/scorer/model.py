@@ -18,6 +18,7 @@ from .config import ModelConfig
 from .content import ContentEncoder, restore
 from .cooccurrence import GraphOptions, ItemGraph
 from .dwell import DwellHead, stored_dwell
+from .leanings import LeaningTable, no_leanings, stored_leanings
 from .segments import SEGMENT_KEYS, stored_segments
 from .sequences import U64
 from .transformer import Transformer
@@ -41,6 +42,7 @@ class Model:
     segments: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     campaigns: CampaignTable = field(default_factory=no_campaigns)
     dwell: DwellHead | None = None
+    leanings: LeaningTable = field(default_factory=no_leanings)
 
     def save(self, directory: Path) -> str:
         """Write the artifact and return the model's hash."""
@@ -54,7 +56,7 @@ class Model:
             tensors |= self.encoder.tensors()
         if len(self.segments):
             tensors[SEGMENT_KEYS] = self.segments
-        tensors |= self.campaigns.tensors()
+        tensors |= self.campaigns.tensors() | self.leanings.tensors()
         if self.dwell is not None:
             tensors |= self.dwell.tensors()
         manifest = {
@@ -92,6 +94,7 @@ class Model:
             stored_segments(stored.tensors, network.config.categories).keys,
             stored_campaigns(stored.tensors),
             stored_dwell(stored.tensors, network.config.head_width, network.config.vocabulary + 1),
+            stored_leanings(stored.tensors, network.config.segments + 1, network.config.categories),
         )
 
 

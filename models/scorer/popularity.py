@@ -16,6 +16,7 @@ from .ad_index import AdRows, CatalogueIndex, catalogue_index
 from .config import TYPICAL_PCVR
 from .features import vocabulary_rows
 from .interface import HistoryTable
+from .leanings import no_leanings
 from .retrieval import top_k
 from .segments import no_segments
 
@@ -53,6 +54,7 @@ class PopularityScorer:
         self._log_popularity = np.zeros(1, np.float32) if log_popularity is None else log_popularity
         self._base_logit = np.float32(base_logit)
         content = self._keys.tobytes() + self._log_popularity.tobytes() + self._base_logit.tobytes()
+        self.leanings = no_leanings()
         self.model_hash = f"popularity-{content_hash(content)}"
 
     def index(self, catalogue: Catalogue, previous: Any = None) -> CatalogueIndex:

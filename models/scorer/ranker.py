@@ -3,7 +3,8 @@
 For candidate a of user u (Rank in transformer.py, after Deep Interest Network, Zhou et al. 2018):
 ``attended = attention(query_a, the user's rings)``;
 ``hidden = relu(W_u u + half_a + W [attended, u * v_a])``;
-``logits = W_out hidden + shortcut * (u.v_a + b_a) + offsets``, and c_a more for the conversion. The ads'
+``logits = W_out hidden + shortcut * (u.v_a + b_a) + offsets``, and e_a more for the click, c_a for the
+conversion. The ads'
 queries and halves are computed once per catalogue (ad_index.py), the user's part once per user. Each
 candidate's logits depend on its ad and its user alone, to the last bit.
 
@@ -37,8 +38,8 @@ def rank_candidates(
     """Return click and conversion logits `[B, K]` of ``candidates`` `[B, K]`, -inf where it is -1.
 
     ``taken`` `[B]` are the users' seats, up to date, and ``users`` `[B, Dp]` their vectors when asked for.
-    ``vectors`` `[A, Dp]`, ``bias`` `[A]`, ``queries`` `[A, H Ep]` and ``halves`` `[A, M + 1]` are the ads';
-    c_a stands last in the halves.
+    ``vectors`` `[A, Dp]`, ``bias`` `[A]`, ``queries`` `[A, H Ep]` and ``halves`` `[A, M + 2]` are the ads';
+    last in the halves stand c_a and what is added to everyone's click logit.
     """
     click = np.full(candidates.shape, -np.inf, np.float32)
     conversion = np.full(candidates.shape, -np.inf, np.float32)
@@ -87,6 +88,7 @@ def _rank_some(
         for j in range(2):
             logit = dot(hidden, i * inner, head.out, j * inner, inner) + head.out_bias[j]
             logits[i, j] = logit + head.shortcut[j] * retrieval
+        logits[i, 0] += head.everyone * halves[a, inner + 1]
         logits[i, 1] += halves[a, inner]
     return logits
 

@@ -26,7 +26,8 @@ from .dwell import DwellHead, expected_ms, stored_dwell
 from .features import category_rows, vocabulary_rows, wait_rows
 from .interface import HistoryTable
 from .kernels import multiply
-from .kv_cache import HotUsers, last_times, seat_bytes
+from .kv_cache import HotUsers, blank_user, last_times, seat_bytes
+from .leanings import LeaningTable, no_leanings, stored_leanings
 from .neighbours import Neighbours, add_boosts, boosts, neighbours_of, recent_rows
 from .popularity import PopularityScorer
 from .ranker import rank_candidates
@@ -77,6 +78,8 @@ class TransformerScorer:
         What it knows of the campaigns of ads that it does not know; None: nothing.
     dwell
         How long users stay after a click; None: the model does not tell.
+    leanings
+        What it reads in users' views; None: nothing.
     hot_users
         Users whose keys and values are kept; None for what HOT_USERS_BYTES hold.
 
@@ -93,9 +96,11 @@ class TransformerScorer:
         segments: SegmentTable | None = None,
         campaigns: CampaignTable | None = None,
         dwell: DwellHead | None = None,
+        leanings: LeaningTable | None = None,
         hot_users: int | None = None,
     ) -> None:
         self.model_hash = model_hash
+        self.leanings = no_leanings(config.categories) if leanings is None else leanings
         self.segments = no_segments(config.categories) if segments is None else segments
         self._campaigns = no_campaigns() if campaigns is None else campaigns
         self.config = config
@@ -103,14 +108,16 @@ class TransformerScorer:
         self._neighbours = neighbours
         self._content = _checked_content(config, content)
         self._keys = _vocabulary(config, tensors)
+        encoder = encoder_weights(config, tensors)
         self._head = head_weights(config, tensors)
         self._dwell = dwell
         self._towers = tower_weights(config, tensors)
         self._rates = rates(config, tensors)
+        self._start = encoder.start[None]
         self._waits = wait_weights(config, tensors)
         self.conversion_slope = self._rates.conversion_slope
         seats = hot_users if hot_users is not None else max(64, HOT_USERS_BYTES // seat_bytes(config))
-        self._hot = HotUsers(config, encoder_weights(config, tensors), self._keys, seats)
+        self._hot = HotUsers(config, encoder, self._keys, seats)
 
     def index(self, catalogue: Catalogue, previous: Any = None) -> CatalogueIndex:
         """Return the catalogue's index; see `models.scorer.interface.Scorer.index`."""
@@ -125,10 +132,24 @@ class TransformerScorer:
             content = np.ascontiguousarray(self._content(ads), np.float32)
         shown = (rows, category_rows(categories, self.config.categories), content)
         vectors, queries, halves = _tower_rows(self._towers, *shown)
-        halves[:, -1] += self._campaigns.of_new(ads, rows)
+        halves[:, -2] += self._campaigns.of_new(ads, rows)
+        conversion = halves[:, -2] + self._rates.typical_conversion
+        self._add_everyone(vectors, self._towers.bias[rows], queries, halves)
         width = self.config.d_model
-        conversion = halves[:, -1] + self._rates.typical_conversion
         return AdRows(vectors[:, :width], self._towers.bias[rows], queries, halves, rows, conversion)
+
+    def _add_everyone(self, vectors: F32, bias: F32, queries: F32, halves: F32) -> None:
+        """Put what is added to everyone's logits into the halves `[R, M + 2]`; see `Transformer.head`."""
+        share, offset = self._rates.everyone
+        if share == 0 and offset == 0:
+            return
+        every, nobody = np.arange(len(bias), dtype=np.int32)[None], np.zeros(1, np.int64)
+        click, _ = rank_candidates(
+            blank_user(self.config), self._hot.shape, self._head, nobody, self._start, vectors, bias, queries,
+            halves, every,
+        )  # fmt: skip
+        halves[:, -1] = share * click[0] + offset
+        halves[:, -2] += np.float32(self.conversion_slope) * halves[:, -1]
 
     def encode(self, history: HistoryTable, rows: I64, times: I64) -> F32:
         """Return the users' vectors `[B, D]`; see `models.scorer.interface.Scorer.encode`."""
@@ -220,7 +241,7 @@ class TransformerScorer:
 
 @njit(cache=True)
 def _tower_rows(towers: Towers, ad: I64, category: I64, content: F32) -> tuple[F32, F32, F32]:
-    """Return vectors `[R, Dp]`, target queries `[R, H Ep]` and halves `[R, M + 1]` of ads."""
+    """Return vectors `[R, Dp]`, target queries `[R, H Ep]` and halves `[R, M + 2]` of ads, their last 0."""
     count, width = len(ad), towers.ad.shape[1]
     features, queries, inner = content.shape[1], towers.query.shape[1], towers.half.shape[1]
     v = np.zeros(count * width, np.float32)
@@ -233,7 +254,7 @@ def _tower_rows(towers: Towers, ad: I64, category: I64, content: F32) -> tuple[F
             v[r * width + d] += towers.ad[ad[r], d] + towers.category_out[category[r], d]
     multiply(v, 0, width, towers.query, 0, width, queries, q, 0, queries, count)
     multiply(v, 0, width, towers.half, 0, width, inner, half, 0, inner, count)
-    halves = np.empty((count, inner + 1), np.float32)
+    halves = np.zeros((count, inner + 2), np.float32)
     for r in range(count):
         for m in range(inner):
             halves[r, m] = half[r * inner + m] + towers.half_bias[m]
@@ -261,6 +282,7 @@ def open_scorer(directory: Path, *, hot_users: int | None = None) -> Transformer
         segments=stored_segments(model.tensors, config.categories),
         campaigns=stored_campaigns(model.tensors),
         dwell=stored_dwell(model.tensors, config.head_width, config.vocabulary + 1),
+        leanings=stored_leanings(model.tensors, config.segments + 1, config.categories),
         hot_users=hot_users,
     )
 
@@ -303,7 +325,9 @@ def warm_up() -> None:
     users = scorer.encode(history, rows, history.time_ms[:, 0])
     bias, eligible = np.zeros((1, 1), np.float32), np.ones((1, 1), np.uint64)
     found, _ = scorer.retrieve(users, index, bias, rows, eligible, 1)
-    scorer.rank(history, rows, users, index, found)
+    click, conversion = scorer.rank(history, rows, users, index, found)
+    views = LeaningTable(np.full((1, 2), 0.5, np.float32), weight=1.0)
+    views.add(click, conversion, found, 0.0, history, rows, rows, rows, scorer.history_length)
     scorer.dwell_ms(history, rows, users, index, found)
 
 

@@ -35,6 +35,7 @@ State dict (float32; biases and tables exist only where their switch is on)
 | conversion_bias                        | [V+1]        | slots S > 0: buffer, added to the conversion logit |
 | slot_logits, organic_scale             | [S], []      | slots S > 0: training only                         |
 | query_mix                              | [2]          | slots S > 0: buffer, see `queries`                 |
+| everyone                               | [2]          | slots S > 0: buffer, see `head`                    |
 | conversion_slope, typical_conversion   | [], []       | slots S > 0: buffers, see calibration.py           |
 
 Maths: x = sqrt(D) * sum of the event's embeddings. Rotary: pair (i, i + E/2) of each head is rotated by
@@ -173,6 +174,7 @@ class Transformer(nn.Module):
     segment_logits: Tensor
     conversion_bias: Tensor
     query_mix: Tensor
+    everyone: Tensor
     conversion_slope: Tensor
     typical_conversion: Tensor
 
@@ -222,6 +224,7 @@ class Transformer(nn.Module):
             self.organic_scale = nn.Parameter(torch.ones(()))
             self.register_buffer("conversion_bias", torch.zeros(config.vocabulary + 1))
             self.register_buffer("query_mix", torch.ones(2))
+            self.register_buffer("everyone", torch.zeros(2))
             self.register_buffer("conversion_slope", torch.zeros(()))
             self.register_buffer("typical_conversion", torch.tensor(TYPICAL_PCVR).logit())
         if config.segments:
@@ -321,7 +324,20 @@ class Transformer(nn.Module):
         return self.head(u[:, None].expand_as(v), v, self.target_attention(h, seen, v), bias)
 
     def head(self, u: Tensor, v: Tensor, attended: Tensor, bias: Tensor) -> Tensor:
-        """Return the logits `[..., 2]` of users and ads `[..., D]` with what they attended to and biases."""
+        """Return the logits `[..., 2]` of users and ads `[..., D]` with what they attended to and biases.
+
+        Once calibrated, a share of the click logit of a user without events is added to everyone's, and so
+        much of it as holds for conversions to those.
+        """
+        logits = self._judged(u, v, attended, bias)
+        if self.training or not self.config.slots:
+            return logits
+        share, offset = self.everyone
+        of_all = self._judged(self.start.expand_as(v), v, torch.zeros_like(v), bias)[..., :1]  # [..., 1]
+        holds = torch.stack((torch.ones_like(share), self.conversion_slope.reshape(())))
+        return logits + (share * of_all + offset) * holds
+
+    def _judged(self, u: Tensor, v: Tensor, attended: Tensor, bias: Tensor) -> Tensor:
         logits = self.head_out(self.inner(u, v, attended))  # [..., 2]
         retrieval = (u * v).sum(-1) + bias  # [...]
         return logits + self.shortcut_scale * retrieval[..., None] + self.shortcut_offset

@@ -16,6 +16,7 @@ from . import batches
 from .cooccurrence import ItemGraph, recent_events, shown_scores
 from .datasets import Holdout
 from .impressions import Shown, label_ads, shown_inner, shown_logits, shown_query_parts
+from .leanings import LeaningTable, label_leanings
 from .metrics import auc, calibration_error, grouped_auc, logloss, ndcg, target_ranks
 from .sequences import F32, I64, Dataset, Labels
 from .transformer import Ads, Events, Transformer
@@ -219,11 +220,15 @@ def last_band(h: Tensor, row: Tensor, end: Tensor, window: int) -> tuple[Tensor,
 
 
 def label_metrics(
-    model: Transformer, holdout: Holdout, most: int = 20_000, graph: ItemGraph | None = None
+    model: Transformer,
+    holdout: Holdout,
+    most: int = 20_000,
+    graph: ItemGraph | None = None,
+    leanings: LeaningTable | None = None,
 ) -> dict[str, float]:
     """Return click and conversion metrics on held-out impressions; empty where there are none.
 
-    ``graph`` adds its share to the click logits.
+    ``graph`` and ``leanings`` add their shares to the click logits.
     Of more than ``most``, so many are drawn: every n-th would be one slot's, where slates are as long as n.
     The loss of conversions is that of those that had had time to come; what no class has is left out.
     """
@@ -235,6 +240,9 @@ def label_metrics(
     logits[:, 0] += slot_bias(model, labels)
     if graph is not None:
         logits[:, 0] += graph.click * shown_scores(graph, dataset, labels)
+    if leanings is not None and leanings.weight:
+        found = label_leanings(leanings.shares, dataset, labels, model.config.history_length)
+        logits[:, 0] += leanings.weight * found
     p = 1 / (1 + np.exp(-logits))
     both = p[:, 0] * p[:, 1]
     metrics = {

@@ -71,6 +71,8 @@ class Head(NamedTuple):
     """`[2]`, the shortcut's offset included."""
     shortcut: F32
     """`[2]`"""
+    everyone: np.float32
+    """1 where the click logit takes what calibration adds for everyone (ad_index.py), else 0."""
 
 
 class Waits(NamedTuple):
@@ -88,6 +90,8 @@ class Rates(NamedTuple):
     """Share of a user's own vector in the query of retrieval,"""
     common: F32
     """and what is added to it, `[D]`."""
+    everyone: F32
+    """`[2]` share of everyone's click logit that is added to each user's, and an offset."""
     conversion_slope: float
     typical_conversion: np.float32
 
@@ -154,6 +158,7 @@ def head_weights(config: ModelConfig, tensors: Tensors) -> Head:
         out=_pad(_tensor(tensors, "head_out.weight", (2, config.head_width)), 2, width),
         out_bias=_tensor(tensors, "head_out.bias", (2,)) + offset,
         shortcut=_tensor(tensors, "shortcut_scale", (2,)),
+        everyone=np.float32(1),
     )
 
 
@@ -162,7 +167,7 @@ def dwell_weights(config: ModelConfig, head: Head, weight: F32) -> Head:
     rows = np.zeros((2, head.out.shape[1]), np.float32)
     rows[0, : config.head_width] = weight
     nothing = np.zeros(2, np.float32)
-    return head._replace(out=rows, out_bias=nothing, shortcut=nothing)
+    return head._replace(out=rows, out_bias=nothing, shortcut=nothing, everyone=np.float32(0))
 
 
 def tower_weights(config: ModelConfig, tensors: Tensors) -> Towers:
@@ -202,13 +207,15 @@ def rates(config: ModelConfig, tensors: Tensors) -> Rates:
     """Return what calibration told; where there were no impressions, nothing."""
     if not config.slots:
         guess = np.float32(math.log(TYPICAL_PCVR / (1 - TYPICAL_PCVR)))
-        return Rates(np.float32(1), np.zeros(config.d_model, np.float32), 0.0, guess)
+        nothing = np.zeros(2, np.float32)
+        return Rates(np.float32(1), np.zeros(config.d_model, np.float32), nothing, 0.0, guess)
     mix = _tensor(tensors, "query_mix", (2,))
     start = _tensor(tensors, "start", (config.d_model,))
     slope, typical = (
         float(_tensor(tensors, name, ())) for name in ("conversion_slope", "typical_conversion")
     )
-    return Rates(mix[1], (mix[0] - mix[1]) * start, slope, np.float32(typical))
+    everyone = _tensor(tensors, "everyone", (2,))
+    return Rates(mix[1], (mix[0] - mix[1]) * start, everyone, slope, np.float32(typical))
 
 
 def blank_tensors(config: ModelConfig) -> dict[str, NDArray[Any]]:

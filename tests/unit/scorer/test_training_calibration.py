@@ -1,10 +1,12 @@
 """Logits brought to scale on impressions that were not learned from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from models.scorer.calibration import Belief, calibrate, fit_conversions, fit_scale, fit_weights
+from models.scorer.calibration import Belief, ClickParts, calibrate, fit_conversions, fit_scale, fit_weights
 from models.scorer.config import ModelConfig
 from models.scorer.cooccurrence import build, steps_of
 from models.scorer.datasets import Holdout, Split
@@ -25,39 +27,46 @@ def clicks(logit, seed=0):
     return np.random.default_rng(seed).random(len(logit)) < probability(logit)
 
 
+def parts(count, **known):
+    """The parts of click logits, those not told 0."""
+    return ClickParts(**{name: known.get(name, np.zeros(count)) for name in ClickParts._fields})
+
+
 def test_logits_that_are_too_sure_are_flattened_around_their_mean():
     truth = np.random.default_rng(1).normal(-3, 1, 100_000)
     offset = np.where(np.arange(100_000) % 2 == 0, 0.0, -0.7)
-    none = np.zeros(100_000)
-    scale = fit_scale(1.5 * truth + 1, none, none, offset, clicks(truth + offset))
-    assert scale.slope == pytest.approx(1 / 1.5, abs=0.05)
-    assert scale.slope * (1.5 * -3 + 1) + scale.level == pytest.approx(-3, abs=0.05)
+    scale = fit_scale(parts(100_000, everyone=1.5 * truth + 1), offset, clicks(truth + offset))
+    assert scale.everyone == pytest.approx(1 / 1.5, abs=0.05)
+    assert scale.everyone * (1.5 * -3 + 1) + scale.level == pytest.approx(-3, abs=0.05)
 
 
-def test_the_network_and_the_segments_get_a_slope_each():
+def test_everyone_the_user_the_segment_and_the_views_get_a_slope_each():
     rng = np.random.default_rng(2)
-    network, segment = rng.normal(-3, 0.7, 200_000), rng.normal(0, 0.6, 200_000)
-    none = np.zeros(200_000)
-    scale = fit_scale(network, segment, none, none, clicks(0.6 * network + 1.3 * segment))
-    assert (scale.slope, scale.segments) == (pytest.approx(0.6, abs=0.05), pytest.approx(1.3, abs=0.05))
+    everyone, own, segment, leaning = rng.normal(0, 0.6, (4, 200_000))
+    told = parts(200_000, everyone=everyone - 3, own=own, segment=segment, leaning=leaning)
+    truth = 0.8 * told.everyone + 0.3 * own + 1.3 * segment + 0.4 * leaning
+    scale = fit_scale(told, np.zeros(200_000), clicks(truth))
+    found = scale.everyone, scale.own, scale.segments, scale.lean
+    assert found == pytest.approx((0.8, 0.3, 1.3, 0.4), abs=0.05)
 
 
 def test_few_impressions_change_little_and_none_change_nothing():
     logit, none = np.linspace(-4, -2, 30), np.zeros(30)
-    scale = fit_scale(logit, none, none, none, np.zeros(30, np.bool_))
-    assert abs(scale.slope - 1) < 0.15
-    assert abs(scale.slope * -3 + scale.level + 3) < 0.4
-    nothing = fit_scale(logit[:0], logit[:0], logit[:0], logit[:0], np.zeros(0, np.bool_))
-    assert nothing == (1.0, 1.0, 0.0, 0.0)
+    scale = fit_scale(parts(30, everyone=logit), none, np.zeros(30, np.bool_))
+    assert abs(scale.everyone - 1) < 0.15
+    assert abs(scale.everyone * -3 + scale.level + 3) < 0.4
+    nothing = fit_scale(parts(0), logit[:0], np.zeros(0, np.bool_))
+    assert nothing == (1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
 
 
 def test_a_score_that_tells_clicks_gets_its_share_and_one_that_denies_them_none():
     rng = np.random.default_rng(3)
     logit, score, none = rng.normal(-2, 0.5, 50_000), 0.1 * rng.random(50_000), np.zeros(50_000)
-    told = fit_scale(logit, none, score, none, clicks(logit + 12 * score))
+    both = parts(50_000, everyone=logit, score=score)
+    told = fit_scale(both, none, clicks(logit + 12 * score))
     assert told.share == pytest.approx(12, abs=1.5)
-    assert told.slope == pytest.approx(1, abs=0.05)
-    denied = fit_scale(logit, none, score, none, clicks(logit - 12 * score))
+    assert told.everyone == pytest.approx(1, abs=0.05)
+    denied = fit_scale(both, none, clicks(logit - 12 * score))
     assert denied.share == 0
 
 
@@ -110,20 +119,22 @@ def test_the_scales_are_folded_into_the_network_and_the_graph():
     split = shown_to_one_user(
         4000,
         lambda n: Labels(
-            n, n, shown, n + 1, n - 1, shown < 2, converted, n, np.ones(4000, np.float32), segment, n
+            n, n + 1, shown, n + 1, n - 1, shown < 2, converted, n, np.ones(4000, np.float32), segment, n
         ),
     )
     history = split.holdout.labels_history
     own = segment_logits(model, history.labels)
     before = impression_logits(model, history, history.labels)
+    blank = replace(history.labels, position=0 * history.labels.position)
+    of_all = impression_logits(model, history, blank)[:, 0] - own
     empty = build(shown[:0], steps_of(np.zeros(1, np.int64), shown[:0]), 10)
-    scales, graph = calibrate(model, empty, split)
+    scales, graph, leanings = calibrate(model, empty, split)
     after = impression_logits(model, history, history.labels)
-    slope, segments, level, share = scales["clicks"]
-    assert slope != 1 and segments != 1
-    assert graph.click == share
-    network = before[:, 0] - own
-    np.testing.assert_allclose(after[:, 0], slope * network + segments * own + level, atol=1e-5)
+    everyone, users, segments, share, lean, level = scales["clicks"]
+    assert 1 not in (everyone, users, segments)
+    assert (graph.click, leanings.weight) == (share, lean)
+    network = everyone * of_all + users * (before[:, 0] - own - of_all)
+    np.testing.assert_allclose(after[:, 0], network + segments * own + level, atol=1e-5)
     tells, base = scales["conversions"]
     assert float(model.conversion_slope) == pytest.approx(tells)
     np.testing.assert_allclose(after[:, 1], before[:, 1] + tells * after[:, 0] + base, atol=1e-5)
