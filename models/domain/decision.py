@@ -20,9 +20,10 @@ class Parts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The additive parts of a slot's click logit: pctr is the sigmoid of the sum of all but the last.
 
     ``base`` is the model's logit: the Transformer's and what item graph, segment and the user's views add to
-    it; the others are learned online. ``creative`` is what the creative shown adds to its ad. ``calibration`` draws the sum of those before it towards the mean of all, as far as
-    shifts and chance have shown predictions to be too sure. ``exploration`` is the shift that a Thompson draw
-    made: it moves the ad in the ranking and leaves pctr alone.
+    it; the others are learned online. ``creative`` is what the creative shown adds to its ad. ``calibration``
+    draws the sum of those before it towards the mean of all, as far as shifts and chance have shown
+    predictions to be too sure. ``exploration`` is the shift that a Thompson draw made: it moves the ad in
+    the ranking and leaves pctr alone.
     """
 
     base: float
