@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import bytewax.operators as op
 import pytest
@@ -113,7 +114,9 @@ def test_a_broker_that_is_killed_and_returns_costs_no_record(kafka):
 
     saboteur = threading.Thread(target=kill_and_return)
     saboteur.start()
-    run_main(copy_flow(log, KafkaSink(kafka.config, {"decisions": target}), see))
+    # no epoch may end meanwhile: its snapshot waits for the broker, and the reader would not be asked
+    whole = timedelta(minutes=10)
+    run_main(copy_flow(log, KafkaSink(kafka.config, {"decisions": target}), see), epoch_interval=whole)
     saboteur.join()
     assert {m.value() for m in read_all(kafka.config, target)} == set(numbered(21_000))
     assert log.stats()[0].client_errors > 0
