@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.domain.catalogue import Catalogue
 
+from .features import NO_TIME
 from .leanings import LeaningTable
 from .segments import SegmentTable
 
@@ -61,6 +62,12 @@ class HistoryTable:
             count=np.zeros(users, np.int64),
             generation=np.zeros(users, np.int64),
         )
+
+    def last_ms(self, rows: I64) -> I64:
+        """Return the time of each row's last event `[B]`, NO_TIME where there is none."""
+        count = self.count[rows]
+        last = self.time_ms[rows, (count - 1) % self.time_ms.shape[1]]
+        return np.where(count > 0, last, NO_TIME)
 
 
 class AdIndex(Protocol):

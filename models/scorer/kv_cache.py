@@ -111,7 +111,7 @@ class HotUsers:
             raise SettingError.expected("hot users", got=seats, expected="1 or more", fix="raise hot_users")
         self._weights, self._keys = weights, keys
         self.shape = _shape(config)
-        self.seats = _empty_seats(config, seats)
+        self.seats = empty_seats(config, seats)
         self._tables: WeakKeyDictionary[HistoryTable, tuple[int, I32]] = WeakKeyDictionary()
         self._serial = 0
 
@@ -143,13 +143,6 @@ class HotUsers:
 
     def __len__(self) -> int:
         return len(self.seats.row)
-
-
-def last_times(history: HistoryTable, rows: I64) -> I64:
-    """Return the time of each row's last event `[B]`, NO_TIME where there is none."""
-    count = history.count[rows]
-    last = history.time_ms[rows, (count - 1) % history.time_ms.shape[1]]
-    return np.where(count > 0, last, NO_TIME)
 
 
 class History(NamedTuple):
@@ -193,12 +186,8 @@ def _shape(config: ModelConfig) -> Shape:
     )
 
 
-def blank_user(config: ModelConfig) -> Seats:
-    """Return one seat, of a user without events."""
-    return _empty_seats(config, 1)
-
-
-def _empty_seats(config: ModelConfig, seats: int) -> Seats:
+def empty_seats(config: ModelConfig, seats: int) -> Seats:
+    """Return seats that nobody has taken; each is as that of a user without events."""
     ring, head = ring_length(config.window), padded(config.head_dim)
     layers = (seats, config.blocks + 1, config.heads)
     around = np.arange(seats + 1)

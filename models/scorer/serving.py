@@ -26,7 +26,7 @@ from .dwell import DwellHead, expected_ms, stored_dwell
 from .features import category_rows, vocabulary_rows, wait_rows
 from .interface import HistoryTable
 from .kernels import multiply
-from .kv_cache import HotUsers, blank_user, last_times, seat_bytes
+from .kv_cache import HotUsers, empty_seats, seat_bytes
 from .leanings import LeaningTable, no_leanings, stored_leanings
 from .neighbours import Neighbours, add_boosts, boosts, neighbours_of, recent_rows
 from .popularity import PopularityScorer
@@ -145,8 +145,8 @@ class TransformerScorer:
             return
         every, nobody = np.arange(len(bias), dtype=np.int32)[None], np.zeros(1, np.int64)
         click, _ = rank_candidates(
-            blank_user(self.config), self._hot.shape, self._head, nobody, self._start, vectors, bias, queries,
-            halves, every,
+            empty_seats(self.config, 1), self._hot.shape, self._head, nobody, self._start, vectors, bias,
+            queries, halves, every,
         )  # fmt: skip
         halves[:, -1] = share * click[0] + offset
         halves[:, -2] += np.float32(self.conversion_slope) * halves[:, -1]
@@ -166,7 +166,7 @@ class TransformerScorer:
         """Return the vectors `[B, D]` for requests at ``times``, from those after the last events."""
         if self._waits is None:
             return last
-        wait = wait_rows(times, last_times(history, rows), self.config.gap_buckets)
+        wait = wait_rows(times, history.last_ms(rows), self.config.gap_buckets)
         asked: F32 = last * self._waits.scale[wait] + self._waits.shift[wait]
         return np.where((wait > 0)[:, None], asked, last)
 

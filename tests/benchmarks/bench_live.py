@@ -4,8 +4,8 @@
 
 The log is that of the closed loop: the core's own decisions are what users react to, so feedback joins;
 the learner's adjustments and the pacer's multipliers come back through it every second, half the ads have
-creatives, and the (random) Transformer has a segment table and an item graph. Lines are CPU time per
-event, best of several rounds taken in turns; ``ratio`` is the flow divided by a plain loop over the same
+creatives, and the (random) Transformer has a segment table, an item graph and leanings. Lines are CPU time
+per event, best of several rounds taken in turns; ``ratio`` is the flow divided by a plain loop over the same
 functions, and both must write the same bytes. ``decide alone`` is what the same loop costs by the number of
 requests that one call answers.
 """
@@ -40,6 +40,7 @@ from models.evaluation.world_config import WorldConfig, resized
 from models.learning.learner import Learner
 from models.policy.pacing import Pacer
 from models.scorer.config import ModelConfig
+from models.scorer.leanings import LeaningTable
 from models.scorer.neighbours import Neighbours
 from models.scorer.segments import SegmentTable
 from models.scorer.serving import TransformerScorer
@@ -67,6 +68,7 @@ def scorer_of(ads: Sequence[str]) -> TransformerScorer:
     return TransformerScorer(
         config, {**tensors, "vocabulary_keys": keys}, "random",
         neighbours=Neighbours(rows, weights, decay, 1.0, 1.0), segments=SegmentTable(segments, logits),
+        leanings=LeaningTable(np.full_like(logits, 1 / config.categories), 0.5),
     )  # fmt: skip
 
 
