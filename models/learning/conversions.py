@@ -14,6 +14,8 @@ from .delay import CampaignDelay, DelaySettings, logit_change
 _TOLERANCE = 0.03
 _MOST_VERSIONS = 16
 _LARGEST = 4.0
+_FADED_AT_ONCE = 32
+"""Campaigns without news that a call of `changed` looks at: what is in force of them fades, too."""
 
 
 class _Campaign:
@@ -49,7 +51,8 @@ class Conversions:
     """Learns one logit per campaign on top of the model's pcvr; at most ``capacity`` campaigns.
 
     A logged pcvr holds the adjustment in force then; it is taken out by the decision's version before it
-    counts as exposure, so that the adjustment is never learned upon itself.
+    counts as exposure, so that the adjustment is never learned upon itself. Campaigns that nothing is heard
+    of are looked at in turns: one that was pushed down until nobody saw it returns to the model's rate.
     """
 
     def __init__(self, settings: DelaySettings, capacity: int = 20_000) -> None:
@@ -60,6 +63,7 @@ class Conversions:
         self._touched: dict[str, None] = {}
         self._evicted: dict[str, Weight] = {}
         self._again: set[str] = set()
+        self._turns: list[str] = []
 
     def click(self, outcome: Outcome) -> bool:
         """Add a click's exposure; return False where its pcvr is not a probability."""
@@ -84,10 +88,13 @@ class Conversions:
         return True
 
     def changed(self, time_ms: int, version: int) -> dict[str, Weight]:
-        """Return the adjustments that moved, of campaigns touched since the last call, for this version."""
+        """Return the adjustments that moved, for this version.
+
+        Looked at are the campaigns touched since the last call and, in turns, a few others.
+        """
         out, self._evicted = self._evicted, {}
         self._all.refit(time_ms / 1000.0, self._settings)
-        for name in self._touched:
+        for name in self._touched | dict.fromkeys(self._next_turns()):
             campaign = self._campaigns[name]
             campaign.delay.refit(time_ms / 1000.0, self._settings, like=self._all)
             log_factor, variance = campaign.delay.log_factor
@@ -110,6 +117,13 @@ class Conversions:
                 campaign.note(version, 0.0)
                 self._touched[name] = None
 
+    def _next_turns(self) -> list[str]:
+        """Return the next of the campaigns that have an adjustment in force."""
+        if not self._turns:
+            self._turns = [name for name, c in self._campaigns.items() if c.emitted and c.emitted[-1][1]]
+        turns, self._turns = self._turns[:_FADED_AT_ONCE], self._turns[_FADED_AT_ONCE:]
+        return [name for name in turns if name in self._campaigns]
+
     def _campaign(self, name: str) -> _Campaign:
         campaign = self._campaigns.get(name)
         if campaign is None:
@@ -128,11 +142,13 @@ class Conversions:
             [name, c.pcvr, c.first, c.before, [list(pair) for pair in c.emitted], c.delay.values()]
             for name, c in self._campaigns.items()
         ]
-        return [campaigns, list(self._touched), self._all.values()]
+        return [campaigns, list(self._touched), self._all.values(), self._evicted, self._turns]
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        campaigns, touched, together = values
+        campaigns, touched, together, evicted, turns = values
+        self._evicted = {name: (mean, variance) for name, (mean, variance) in evicted.items()}
+        self._turns = list(turns)
         self._all = CampaignDelay(**together)
         self._campaigns, self._touched = OrderedDict(), dict.fromkeys(touched)
         for name, pcvr, first, before, emitted, delay in campaigns:

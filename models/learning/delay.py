@@ -6,14 +6,16 @@ then a thinned Poisson process, and with maturity-weighted exposure E = sum p F(
 
     r = (N + a) / (E + a),     log r has variance about 1 / (N + a),
 
-``a`` pseudo-conversions holding a new campaign at the model's rate. F is Weibull with shape k and rate b,
+a pseudo-conversions holding a new campaign at the model's rate. F is Weibull with shape k and rate b,
 F(e) = 1 - exp(-b e^k) (k = 1: exponential), fitted with censoring: clicks without a conversion stand in
 the expectation step for r p S(e) conversions still to come (Chapelle, KDD '14), so
 
-    b = (N + n0) / (sum d^k + r sum p S(e) e^k + n0 d0^k),
+    b = (N + a) / (sum d^k + r sum p S(e) e^k + a d0^k),
 
-for each k of a small grid; the k of the highest likelihood is taken. Ages count from the decision. The n0
-pseudo-conversions waited d0; what all campaigns together waited takes the place of n0 d0^k where it is known.
+for each k of a small grid; the k of the highest likelihood is taken. Ages count from the decision. The a
+pseudo-conversions waited d0; what all campaigns together waited takes the place of d0^k where it is known.
+That both are held alike keeps r and F apart: were F held by less, a campaign that never converts would be one
+whose conversions are for ever still to come.
 Everything fades with the age of the click (time constant T), so the rate follows drift. Several
 conversions of one click count each; view-through ones do not count (pcvr is given a click).
 """
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +34,17 @@ F64 = NDArray[np.float64]
 _SHAPES = (0.5, 0.7, 1.0, 1.4)
 _EXPONENTIAL = 2
 _PSEUDO_CONVERSIONS = 5.0
-_PRIOR_DELAYS = 1.0
-_PRIOR_DELAYS_OF_ALL = 0.2
+_PSEUDO_DELAYS_OF_ALL = 0.2
 """The setting's mean delay is a guess: a few conversions outweigh it."""
 _LIKELIHOOD_MARGIN = 2.0
 _BIN_GROWTH = 8
+
+
+class _Held(NamedTuple):
+    """Pseudo-conversions that hold the rate and the delays to what is usual."""
+
+    rate: float
+    delay: float
 
 
 @dataclass(frozen=True)
@@ -90,10 +98,10 @@ class CampaignDelay:
         self._merge(settings)
         age, exposure = self._ages()
         usual = [settings.mean_delay_s**-k for k in _SHAPES] if like is None else like.rates
-        pseudo = _PRIOR_DELAYS_OF_ALL if like is None else _PRIOR_DELAYS
+        held = self._held_by_guesses() if like is None else _Held(_PSEUDO_CONVERSIONS, _PSEUDO_CONVERSIONS)
         if not self.rates:
             self.rates = list(usual)
-        factors = [self._maximise(i, age, exposure, pseudo, usual[i]) for i in range(len(_SHAPES))]
+        factors = [self._maximise(i, age, exposure, held, usual[i]) for i in range(len(_SHAPES))]
         self.shape = self._best_shape(age, exposure, factors, _EXPONENTIAL if like is None else like.shape)
         self.factor = factors[self.shape]
 
@@ -132,14 +140,19 @@ class CampaignDelay:
         pairs = np.array(self.bins).reshape(-1, 2)
         return np.maximum(self.time_s - pairs[:, 0], 1e-3), pairs[:, 1]
 
-    def _maximise(self, i: int, age: F64, exposure: F64, pseudo: float, usual_rate: float) -> float:
+    def _held_by_guesses(self) -> _Held:
+        """Return what holds all campaigns: the model's rate only as far as there are conversions at all."""
+        rate = min(max(self.conversions, _PSEUDO_DELAYS_OF_ALL), _PSEUDO_CONVERSIONS)
+        return _Held(rate, _PSEUDO_DELAYS_OF_ALL)
+
+    def _maximise(self, i: int, age: F64, exposure: F64, held: _Held, usual_rate: float) -> float:
         power = age ** _SHAPES[i]
         surviving = np.exp(-self.rates[i] * power)
         to_come = self.factor * float(np.sum(exposure * surviving * power))
-        waited = self.sum_power[i] + to_come + pseudo / usual_rate
-        self.rates[i] = (self.conversions + pseudo) / waited
+        waited = self.sum_power[i] + to_come + held.delay / usual_rate
+        self.rates[i] = (self.conversions + held.delay) / waited
         mature = self.mature + float(np.sum(exposure * -np.expm1(-self.rates[i] * power)))
-        return (self.conversions + _PSEUDO_CONVERSIONS) / (mature + _PSEUDO_CONVERSIONS)
+        return (self.conversions + held.rate) / (mature + held.rate)
 
     def _best_shape(self, age: F64, exposure: F64, factors: list[float], usual: int) -> int:
         likelihood = [self._likelihood(i, age, exposure, factors[i]) for i in range(len(_SHAPES))]

@@ -54,6 +54,10 @@ class Elasticity:
         """Return the cells that are to be judged now."""
         return [cell for cell, held in self.pending.items() if held.due_ms <= now_ms]
 
+    def drop(self, cell: str) -> None:
+        """Judge no step of this cell: its weight is gone."""
+        del self.pending[cell]
+
     def judge(self, cell: str, mean: float, variance: float) -> None:
         """Learn from where a cell's weight has come to."""
         held = self.pending.pop(cell)

@@ -75,8 +75,12 @@ class InterestFollower:
         self.elasticity.restore(values["elasticity"])
 
     def _judge(self, now_ms: int) -> None:
-        due = self.elasticity.due(now_ms)
-        for cell, mean, variance in zip(due, *self._posterior(self._slots(due), now_ms), strict=True):
+        due = {cell: self._vocabulary.find(SEGMENT_CATEGORY, cell) for cell in self.elasticity.due(now_ms)}
+        for cell in [cell for cell, slot in due.items() if slot < 0]:
+            self.elasticity.drop(cell)
+            del due[cell]
+        slots = np.array(list(due.values()), np.int64)
+        for cell, mean, variance in zip(due, *self._posterior(slots, now_ms), strict=True):
             self.elasticity.judge(cell, mean, variance)
 
     def _slots(self, cells: Iterable[str]) -> I64:

@@ -43,6 +43,10 @@ class Vocabulary:
             self._slot.move_to_end(key)
         return slot
 
+    def find(self, group: int, name: str) -> int:
+        """Return the slot of a feature, -1 if it has none; it is no more used than before."""
+        return self._slot.get((group, name), -1)
+
     def key(self, slot: int) -> Key:
         """Return the feature that holds a slot."""
         return self._key[slot]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.outcomes import MINUTE, outcome
 
+from models.domain.events import Weight
 from models.learning.conversions import Conversions, _Campaign
 from models.learning.delay import CampaignDelay, DelaySettings, logit_change
 
@@ -172,3 +174,56 @@ def test_what_was_in_force_survives_a_restart():
     again = Conversions(DelaySettings())
     again.restore(learned.values())
     assert [again._campaigns["c"].in_force(v) for v in (9, 15)] == pytest.approx([0.0, 2.4])
+
+
+def clicked_without_end(learned: Conversions, campaign: str, clicks: int) -> dict[str, Weight]:
+    """Let so many clicks of a campaign come, a second apart, none convert; return what is told."""
+    told = {}
+    for second in range(1, clicks + 1):
+        learned.click(outcome("click", second, campaign_id=campaign))
+        if second % 5 == 0:
+            told |= learned.changed(MINUTE + 1000 * second, 1)
+    return told
+
+
+def test_a_campaign_of_which_nothing_is_heard_returns_to_the_models_rate():
+    learned = Conversions(DelaySettings(mean_delay_s=60.0))
+    told = clicked_without_end(learned, "poor", 600)["poor"][0]
+    days = [learned.changed(MINUTE + 86_400_000 * day, 1 + day) for day in range(1, 12)]
+    assert told < -1.0 and [day["poor"][0] for day in days if day][-1] > -0.1
+
+
+def test_those_of_which_nothing_is_heard_take_turns():
+    learned = Conversions(DelaySettings())
+    learned._campaigns |= {f"c{campaign}": versions_of(1) for campaign in range(100)}
+    told = [set(learned.changed(MINUTE + 5000 * call, 11 + call)) for call in range(4)]
+    assert [len(some) for some in told] == [32, 32, 32, 4] and len(set.union(*told)) == 100
+
+
+def test_a_forgotten_campaign_is_told_of_after_a_restart_too():
+    learned = Conversions(DelaySettings(mean_delay_s=60.0), capacity=1)
+    clicked_without_end(learned, "old", 600)
+    learned.click(outcome("click", 600, campaign_id="new"))
+    again = Conversions(DelaySettings(mean_delay_s=60.0), capacity=1)
+    again.restore(learned.values())
+    told = [one.changed(MINUTE + 601_000, 2)["old"] for one in (again, learned)]
+    assert told == [(0.0, 0.0)] * 2
+
+
+def test_a_campaign_that_never_converts_is_not_held_up_by_endless_delays():
+    learned = Conversions(DelaySettings())
+    rng = np.random.default_rng(0)
+    arrivals = {second: [] for second in range(3600)}
+    for second in range(3600):
+        if rng.random() < 0.1:
+            arrivals.setdefault(second + int(rng.exponential(120.0)), []).append(second)
+    for second in range(3600):
+        for campaign in ("good", "dead"):
+            learned.click(outcome("click", second, campaign_id=campaign))
+        for clicked in arrivals[second]:
+            at = MINUTE + 1000 * second
+            learned.conversion(outcome("conversion", clicked, campaign_id="good", event_time=at))
+        if second % 5 == 0:
+            learned.changed(MINUTE + 1000 * second, 1)
+    factor = {name: campaign.delay.factor for name, campaign in learned._campaigns.items()}
+    assert factor["dead"] < 0.1 and factor["good"] == pytest.approx(1.0, abs=0.2)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.outcomes import outcome
+from support.outcomes import MINUTE, outcome
 
 from models.domain.decision import Interest, Parts
 from models.domain.errors import SettingError
-from models.learning.elasticity import Elasticity
+from models.learning.elasticity import Elasticity, Judged
 from models.learning.interest import InterestWatch
 from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
@@ -209,6 +209,18 @@ def test_a_roll_back_judges_no_step_that_it_has_undone(learner):
     assert learner._interests.elasticity.pending
     learner._roll_back(230_000, learner.version + 1)
     assert not learner._interests.elasticity.pending
+
+
+def test_a_step_whose_weight_made_way_for_others_is_not_judged_by_one_of_theirs():
+    learner = Learner(LearnerSettings(features=16))
+    for second in range(200):
+        clicked = outcome("click", at_s=second, ad_id="liked", campaign_id=f"c{second}")
+        learner.learn([outcome("impression", at_s=second, ad_id="liked", campaign_id=f"c{second}"), clicked])
+    follower, prior = learner._interests, learner.settings.priors.segment_category
+    follower.elasticity.pending["s|c"] = Judged(0.0, 1.0, 0.5, prior, due_ms=0)
+    believed = follower.elasticity.mean
+    follower.move(MINUTE + 200_000)
+    assert not follower.elasticity.pending and follower.elasticity.mean == believed
 
 
 @pytest.mark.parametrize(("name", "bad"), [("weight", -1.0), ("memory_s", 0.0), ("z", float("nan"))])
