@@ -16,6 +16,7 @@ from typing import Literal
 from models.domain.catalogue import Ad
 from models.domain.decision import Outcome, OutcomeKind
 from models.domain.events import AdEvent, Click, Conversion, Dwell, Hide, Impression, Swipe
+from models.domain.ids import key64
 from models.domain.policy import Attribution
 from models.state.ledger import NOT_YET, Followed, Ledger
 
@@ -124,7 +125,18 @@ def charge_micros(followed: Followed, slot: int, billed: str) -> int:
     shown = followed.decision.ads[slot]
     if shown.bid_type != billed:
         return 0
-    return shown.price_micros // 1000 if billed == "cpm" else shown.price_micros
+    if billed == "cpm":
+        return one_of_a_thousand(shown.price_micros, f"{followed.decision.decision_id}/{slot}")
+    return shown.price_micros
+
+
+def one_of_a_thousand(price_micros: int, impression: str) -> int:
+    """Return what one impression costs at a price per thousand: whole micros, on average a thousandth.
+
+    What does not divide evenly is a micro more for as many impressions of a thousand, by their hashes.
+    """
+    whole, rest = divmod(price_micros, 1000)
+    return whole + 1 if rest and key64(impression) % 1000 < rest else whole
 
 
 def outcome(

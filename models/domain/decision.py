@@ -116,7 +116,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``click`` and ``no_click`` are the labels of an impression, exactly one of them per impression
     (``no_click`` when the attribution window has passed in event time; a click after that comes as
     ``click`` with ``late``). ``charge_micros`` is what this outcome costs the campaign; ``price_micros`` what
-    each event that the ``bid_type`` pays for does (a thousand impressions, a click, a conversion).
+    each event that the ``bid_type`` pays for does (a thousand impressions, a click, a conversion). One
+    impression is charged whole micros, on average a thousandth of the price.
     """
 
     kind: OutcomeKind

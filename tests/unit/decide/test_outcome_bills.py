@@ -2,9 +2,12 @@
 
 import pytest
 from support.outcomes import outcome
+from support.shards import Bench, LogBuilder, bodies, run
 
 from models.decide.pacing import bill_of, paced
+from models.domain import events
 from models.domain.catalogue import Ad
+from models.domain.decision import Outcome
 from models.policy.pacing import Pacer
 from models.policy.under_way import CLICKS, CONVERSIONS, Bill
 
@@ -33,3 +36,28 @@ def test_impressions_alone_slow_a_campaign_down_before_anything_is_charged():
     (said,) = paced(pacer, [outcome("impression", bid_type="cpc", **PRICED)])
     assert said.multipliers["c"] > 0.0
     assert pacer.account("c").spent == 0
+
+
+def charged(price_micros, impressions=1000):
+    """Return what each of so many impressions is charged at a price per thousand."""
+    log = LogBuilder()
+    log.ads(1, bid_type="cpm", bid_micros=price_micros, floor_micros=price_micros)
+    for n in range(impressions):
+        decision = log.request(f"u{n}", after_s=0.0)
+        log.add(events.Impression, user_id=f"u{n}", ad_id="a0", decision_id=decision, after_s=0.0)
+    return [o.charge_micros for o in bodies(run(Bench().shard(), log.records), Outcome)]
+
+
+@pytest.mark.parametrize("price", [400, 1500])
+def test_impressions_together_pay_what_a_thousand_cost_though_each_pays_whole_micros(price):
+    charges, least = charged(price), price // 1000
+    assert set(charges) == {least, least + 1}
+    assert sum(charges) == pytest.approx(price, abs=3 * (1000 * 0.25) ** 0.5)
+
+
+def test_an_impression_pays_a_thousandth_where_that_is_whole():
+    assert set(charged(500_000, impressions=20)) == {500}
+
+
+def test_a_replay_charges_the_same_impressions():
+    assert charged(400, impressions=50) == charged(400, impressions=50)
