@@ -4,7 +4,7 @@ An event joins by its ``decision_id`` where it has one, else by the user's lates
 ad was shown. Every impression gets exactly one label: ``click``, or ``no_click`` once the attribution
 window has passed in event time; a click after that is reported as ``late``. A click whose impression
 was never seen implies it. What cannot be joined still counts in the user's windows and is counted as
-``unjoined`` or ``repeated``.
+``unjoined`` or ``repeated``; a look on the user's own account (``view``) has nothing to join.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 from models.domain.catalogue import Ad
 from models.domain.decision import Outcome, OutcomeKind
-from models.domain.events import AdEvent, Click, Conversion, Dwell, Hide, Impression, Swipe
+from models.domain.events import AdEvent, Click, Conversion, Dwell, Hide, Impression, Swipe, View
 from models.domain.ids import key64
 from models.domain.policy import Attribution
 from models.state.ledger import NOT_YET, Followed, Ledger
@@ -33,6 +33,8 @@ class Feedback:
 
     def join(self, event: AdEvent, attribution: Attribution, ad: Ad | None) -> Iterator[Outcome]:
         """Yield the outcomes of one event; ``ad`` is its ad's present record, if there is one."""
+        if isinstance(event, View):
+            return
         followed = self._find(event)
         slot = followed.slot_of(event.ad_id) if followed is not None else -1
         if followed is None or slot < 0 or followed.decision.user_id != event.user_id:

@@ -336,3 +336,12 @@ def test_unlabelled_impressions_become_negatives_in_event_time():
     log.add(events.View, user_id="somebody", ad_id="a0", after_s=1)
     outcomes = bodies(run(Bench().shard(), log.records), Outcome)
     assert [(o.kind, o.event_time - START) for o in outcomes] == [("impression", 4000), ("no_click", 34000)]
+
+
+def test_a_look_on_the_users_own_account_is_no_feedback_that_joins_nothing(bench, log):
+    log.ads(1)
+    log.add(events.View, user_id="u", ad_id="a0")
+    log.add(events.Click, user_id="u", ad_id="a0")
+    shard = bench.shard()
+    run(shard, log.records)
+    assert shard.feedback.counts == {"unjoined": 1}
