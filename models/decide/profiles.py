@@ -129,17 +129,19 @@ class Profiles:
         for table in self._tables.values():
             table.clear(row)
 
-    def collect(self, row: int, event: UserEvent, ad: Ad | None, keep_ms: int) -> None:
+    def collect(self, row: int, event: UserEvent, ad: Ad | None, keep_ms: int, *, late: bool = False) -> None:
         """Take an event to be applied by the next `apply`.
 
-        ``keep_ms`` is how far back the caps in force look.
+        ``keep_ms`` is how far back the caps in force look. A ``late`` event stays out of windows and
+        sequence; that an ad was shown or hidden counts all the same.
         """
         kind = type(event)
-        amount = event.dwell_ms / 1000 if isinstance(event, Dwell) else 1.0
-        self._events.append((row, event.event_time, _MEASURES.get(kind, -1), amount))
+        if not late:
+            amount = event.dwell_ms / 1000 if isinstance(event, Dwell) else 1.0
+            self._events.append((row, event.event_time, _MEASURES.get(kind, -1), amount))
         if isinstance(event, RequestEvent):
             return
-        entry = sequence_entry(event, ad)
+        entry = None if late else sequence_entry(event, ad)
         if entry is not None:
             self._sequence.append((row, *entry))
         if kind is Impression:
@@ -152,8 +154,8 @@ class Profiles:
 
     @property
     def collected(self) -> int:
-        """How many events and lessons wait for `apply`."""
-        return len(self._events) + len(self._answers)
+        """How many events, impressions and lessons wait for `apply`."""
+        return len(self._events) + len(self._impressions) + len(self._answers)
 
     def apply(self) -> None:
         """Apply what was collected, in order."""

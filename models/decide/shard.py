@@ -237,12 +237,11 @@ class Shard:
         row = self._row_of(event.user_id)
         self.counts[type(event).__struct_config__.tag] += 1  # type: ignore[index]
         ad = None if isinstance(event, Request) else self.view.catalogue.ad(event.ad_id)
+        self.profiles.collect(row, event, ad, self._caps_window_ms, late=late)
         if late:
             self.counts["late"] += 1
-        else:
-            self.profiles.collect(row, event, ad, self._caps_window_ms)
-            if ad is not None and type(event) is events.View:
-                self.interests.look(row, ad.category)
+        elif ad is not None and type(event) is events.View:
+            self.interests.look(row, ad.category)
         if not isinstance(event, Request):
             self._join(record, event, ad)
         trigger = _trigger(event, self.view.policy)

@@ -50,3 +50,14 @@ def test_every_occupant_of_a_row_has_a_generation_of_their_own():
     profiles.open(3)
     assert int(profiles.history.generation[3]) != first
     assert np.unique(profiles.history.generation[profiles.history.generation > 0]).size == 1
+
+
+def test_a_late_impression_waits_to_be_applied_and_leaves_windows_and_sequence_alone():
+    profiles = Profiles(8)
+    profiles.open(0)
+    event = Impression(id="e", event_time=1000, user_id="u", ad_id="a")
+    profiles.collect(0, event, None, 0, late=True)
+    assert profiles.collected == 1
+    profiles.apply()
+    assert (profiles.collected, int(profiles.shown.users.filled[0])) == (0, 1)
+    assert profiles.history.count[0] == 0 and (profiles.windows.value[0] == 0).all()

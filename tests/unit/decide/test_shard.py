@@ -86,6 +86,33 @@ def test_a_late_event_is_counted_and_kept_out_of_the_windows(bench, log):
     assert decisions[-1].activity["session"][0] == 0
 
 
+def test_an_ad_hidden_in_a_late_event_is_not_shown_again(bench, log):
+    log.ads(2)
+    hidden_at = log.now
+    log.add(events.View, user_id="somebody", ad_id="a0", after_s=2 * DAY_S)
+    log.add(events.Hide, user_id="u", ad_id="a0", event_time=hidden_at)
+    log.request()
+    shard = bench.shard()
+    (decision,) = bodies(run(shard, log.records), Decision)
+    assert shard.counts["late"] == 1
+    assert [slot.ad_id for slot in decision.ads] == ["a1"]
+
+
+@pytest.mark.parametrize(("cap_days", "shown"), [(7, []), (1, ["a0"])])
+def test_caps_count_a_late_impression_by_its_own_time(bench, log, cap_days, shown):
+    caps = (Cap(impressions=1, window_s=cap_days * DAY_S),)
+    log.ads(1)
+    log.add(events.PolicyChange, policy=Policy(no_repeat_s=0, caps=caps))
+    decision = log.request()
+    seen_at = log.now
+    log.add(events.View, user_id="somebody", ad_id="a0", after_s=2 * DAY_S)
+    log.add(events.Impression, user_id="u", ad_id="a0", decision_id=decision, event_time=seen_at)
+    log.request()
+    last = bodies(run(bench.shard(), log.records), Decision)[-1]
+    assert [slot.ad_id for slot in last.ads] == shown
+    assert last.activity["session"][1] == 0
+
+
 def test_windows_count_what_the_user_did(bench, log):
     for _ in range(3):
         log.add(events.Click, user_id="u", ad_id="a")

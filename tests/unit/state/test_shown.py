@@ -63,6 +63,22 @@ def test_everything_inside_the_widest_window_is_kept(batches, window_ms):
         assert shown.is_exact(row, newest - window_ms)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_everything_inside_the_widest_window_is_kept_of_impressions_told_out_of_order(seed):
+    """The clock goes on evenly; every second impression happened up to 20 windows before it was told."""
+    shown, rng, step = Shown(1), np.random.default_rng(seed), WINDOW_MS // (seed + 1)
+    now = step * np.arange(10 * PAGE)
+    late = rng.integers(0, 20 * WINDOW_MS, len(now)) * rng.integers(0, 2, len(now))
+    times = (now - late).tolist()
+    for n, time in enumerate(times, 1):
+        show(shown, 0, [time])
+        kept, since = times_of(shown, 0, 1), now[n - 1] - WINDOW_MS
+        assert kept == times[n - len(kept) : n]
+        assert all(t <= since for t in times[: n - len(kept)])
+        assert shown.is_exact(0, since)
+    assert len(kept) < len(times)
+
+
 def test_steady_traffic_takes_a_steady_number_of_pages():
     shown, most = Shown(4), []
     for n in range(40_000):
