@@ -13,11 +13,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
-from models.domain.catalogue import Ad
 from models.domain.decision import Outcome, OutcomeKind
 from models.domain.events import AdEvent, Click, Conversion, Dwell, Hide, Impression, Swipe, View
 from models.domain.ids import key64
-from models.domain.policy import Attribution
 from models.state.ledger import NOT_YET, Followed, Ledger
 
 Through = Literal["", "click", "view"]
@@ -31,8 +29,8 @@ class Feedback:
         self.counts: Counter[str] = Counter()
         self._prefix = prefix
 
-    def join(self, event: AdEvent, attribution: Attribution, ad: Ad | None) -> Iterator[Outcome]:
-        """Yield the outcomes of one event; ``ad`` is its ad's present record, if there is one."""
+    def join(self, event: AdEvent, no_click_after_s: int) -> Iterator[Outcome]:
+        """Yield the outcomes of one event; an impression has so many seconds for its click."""
         if isinstance(event, View):
             return
         followed = self._find(event)
@@ -42,11 +40,11 @@ class Feedback:
             return
         match event:
             case Impression():
-                yield from self._impression(followed, slot, event, attribution)
+                yield from self._impression(followed, slot, event, no_click_after_s)
             case Click():
-                yield from self._click(followed, slot, event, attribution)
+                yield from self._click(followed, slot, event, no_click_after_s)
             case Conversion():
-                yield from self._conversion(followed, slot, event, attribution, ad)
+                yield from self._conversion(followed, slot, event)
             case Dwell():
                 yield outcome(followed, slot, "dwell", event.id, event.event_time, dwell_ms=event.dwell_ms)
             case Swipe() | Hide():
@@ -69,33 +67,31 @@ class Feedback:
         return self.ledger.find(int(offset)) if offset.isdecimal() and len(offset) < 20 else None
 
     def _impression(
-        self, followed: Followed, slot: int, event: AdEvent, attribution: Attribution
+        self, followed: Followed, slot: int, event: AdEvent, no_click_after_s: int
     ) -> Iterator[Outcome]:
         if followed.shown_ms[slot] != NOT_YET:
             self.counts["repeated"] += 1
             return
-        due = event.event_time + attribution.no_click_after_s * 1000
+        due = event.event_time + no_click_after_s * 1000
         self.ledger.mark_shown(followed, slot, event.event_time, due)
         charge = charge_micros(followed, slot, "cpm")
         yield outcome(followed, slot, "impression", event.id, event.event_time, charge=charge)
 
     def _click(
-        self, followed: Followed, slot: int, event: AdEvent, attribution: Attribution
+        self, followed: Followed, slot: int, event: AdEvent, no_click_after_s: int
     ) -> Iterator[Outcome]:
         if followed.clicked_ms[slot] != NOT_YET:
             self.counts["repeated"] += 1
             return
         if followed.shown_ms[slot] == NOT_YET:
-            yield from self._impression(followed, slot, event, attribution)
+            yield from self._impression(followed, slot, event, no_click_after_s)
         late, followed.labelled[slot] = followed.labelled[slot], True
         self.ledger.mark_clicked(followed, slot, event.event_time)
         charge = charge_micros(followed, slot, "cpc")
         yield outcome(followed, slot, "click", event.id, event.event_time, charge=charge, late=late)
 
-    def _conversion(
-        self, followed: Followed, slot: int, event: Conversion, attribution: Attribution, ad: Ad | None
-    ) -> Iterator[Outcome]:
-        through = attributed_through(followed, slot, event.event_time, attribution, ad)
+    def _conversion(self, followed: Followed, slot: int, event: Conversion) -> Iterator[Outcome]:
+        through = attributed_through(followed, slot, event.event_time)
         if not through:
             self.counts["unattributed"] += 1
             return
@@ -105,21 +101,16 @@ class Feedback:
         )  # fmt: skip
 
 
-def attributed_through(
-    followed: Followed, slot: int, time_ms: int, attribution: Attribution, ad: Ad | None
-) -> Through:
+def attributed_through(followed: Followed, slot: int, time_ms: int) -> Through:
     """Return what a conversion is attributed to: the click, else the view, else nothing."""
-    click_s, view_s = attribution.click_through_s, attribution.view_through_s
-    if ad is not None:
-        click_s = ad.click_through_s or click_s
-        view_s = view_s if ad.view_through_s is None else ad.view_through_s
-    if _within(followed.clicked_ms[slot], time_ms, click_s):
+    windows = followed.windows[slot]
+    if _within(followed.clicked_ms[slot], time_ms, windows.click_ms):
         return "click"
-    return "view" if _within(followed.shown_ms[slot], time_ms, view_s) else ""
+    return "view" if _within(followed.shown_ms[slot], time_ms, windows.view_ms) else ""
 
 
-def _within(since_ms: int, time_ms: int, window_s: int) -> bool:
-    return since_ms != NOT_YET and 0 <= time_ms - since_ms <= window_s * 1000
+def _within(since_ms: int, time_ms: int, window_ms: int) -> bool:
+    return since_ms != NOT_YET and 0 <= time_ms - since_ms <= window_ms
 
 
 def charge_micros(followed: Followed, slot: int, billed: str) -> int:

@@ -18,12 +18,11 @@ A property test feeds the same log in batches of every size and compares.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from models.domain import events
-from models.domain.catalogue import Ad
 from models.domain.decision import Decision, Interest, Outcome, Trigger
 from models.domain.errors import BadRecord
 from models.domain.events import (
@@ -46,6 +45,7 @@ from models.state.seen import SeenIds
 from models.state.users import UserRows
 from models.state.watermark import Timeliness, Watermark
 
+from .attribution import horizon_ms, windows_of
 from .decider import Decider, Group
 from .feedback import Feedback
 from .interests import Interests
@@ -106,7 +106,7 @@ class Shard:
         self.profiles = Profiles(decider.history_length)
         self.seen = SeenIds(bounds.seen_ids)
         self.watermark = Watermark()
-        self.ledger = Ledger(bounds.decisions, _horizon_ms(self.view))
+        self.ledger = Ledger(bounds.decisions)
         self.feedback = Feedback(self.ledger, decision_id(place.topic, place.partition, 0)[:-1])
         self.interests = Interests(place.key)
         self._look_back()
@@ -228,7 +228,9 @@ class Shard:
             self.counts["duplicate"] += 1
             return
         now_ms = self.watermark.advance(event.event_time, record.timestamp_ms)
-        self._label_unanswered(record, now_ms)
+        for outcome in self.feedback.unanswered(now_ms):
+            self._emit(record, outcome)
+        self.ledger.expire(now_ms - policy.lateness_s * 1000)
         if (interest := self.interests.due(now_ms)) is not None:
             self._emit(record, interest)
         self._user_event(record, event, late=timely is Timeliness.LATE)
@@ -243,7 +245,7 @@ class Shard:
         elif ad is not None and type(event) is events.View:
             self.interests.look(row, ad.category)
         if not isinstance(event, Request):
-            self._join(record, event, ad)
+            self._join(record, event)
         trigger = _trigger(event, self.view.policy)
         if trigger is not None and self._may_decide(row, event, trigger):
             self._defer(row, record, event, trigger)
@@ -265,41 +267,38 @@ class Shard:
 
     def _defer(self, row: int, record: LogRecord, event: UserEvent, trigger: Trigger) -> None:
         self.profiles.note_decision(row, event.event_time)
-        self.ledger.reserve(record.offset, event.event_time)
+        self.ledger.reserve(record.offset, event.event_time + self._horizon_ms)
         self._jobs[row] = Job(row, record, event, trigger)
 
     def asking(self) -> list[tuple[View, Group]]:
         """Return the jobs by the view they came under, after what happened before them has been applied."""
         self.profiles.apply()
-        views = [*self._older, (self.view, len(self._jobs))]
+        return [(view, Group(self.profiles, jobs)) for view, jobs in self._by_view()]
+
+    def _by_view(self) -> Iterator[tuple[View, list[Job]]]:
+        """Yield the jobs by the view they came under."""
         jobs, begin = list(self._jobs.values()), 0
-        asked = []
-        for view, end in views:
+        for view, end in (*self._older, (self.view, len(jobs))):
             if end > begin:
-                asked.append((view, Group(self.profiles, jobs[begin:end])))
+                yield view, jobs[begin:end]
             begin = end
-        return asked
 
     def receive(self, decisions: list[Decision]) -> None:
         """Take the decisions, in the order of the jobs, and go on."""
-        for job, decision in zip(self._jobs.values(), decisions, strict=True):
-            self.ledger.follow(job.record.offset, decision)
+        asked = [(view, job) for view, jobs in self._by_view() for job in jobs]
+        for (view, job), decision in zip(asked, decisions, strict=True):
+            self.ledger.follow(job.record.offset, decision, windows_of(view, decision))
             self.interests.note(job.row, decision.segment)
             self._emit(job.record, decision)
         self._jobs.clear()
         self._older.clear()
         self.go_on()
 
-    def _join(self, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
-        for outcome in self.feedback.join(event, self.view.policy.attribution, ad):
+    def _join(self, record: LogRecord, event: AdEvent) -> None:
+        for outcome in self.feedback.join(event, self.view.policy.attribution.no_click_after_s):
             self._emit(record, outcome)
             if outcome.kind in ("impression", "click"):
                 self._learn(outcome)
-
-    def _label_unanswered(self, record: LogRecord, now_ms: int) -> None:
-        self.ledger.expire(now_ms)
-        for outcome in self.feedback.unanswered(now_ms):
-            self._emit(record, outcome)
 
     def _learn(self, outcome: Outcome) -> None:
         if self.view.policy.personal_adjustments and outcome.user_id in self.rows:
@@ -328,8 +327,8 @@ class Shard:
         self._look_back()
 
     def _look_back(self) -> None:
-        """Note how far back the view in force looks."""
-        self.ledger.horizon_ms = _horizon_ms(self.view)
+        """Note how far the view in force looks, on and back."""
+        self._horizon_ms = horizon_ms(self.view)
         self._caps_window_ms = widest_window_ms(self.view.policy)
 
     def _erase(self, user_id: str) -> None:
@@ -371,17 +370,6 @@ def _trigger(event: UserEvent, policy: Policy) -> Trigger | None:
     if isinstance(event, Dwell) and triggers.after_dwell_ms and event.dwell_ms >= triggers.after_dwell_ms:
         return "dwell"
     return None
-
-
-def _horizon_ms(view: View) -> int:
-    """Return how long a decision can be joined: the longest window of the policy and of all ads.
-
-    A window begins with a click or a view some time after the decision, and feedback may be told late: for
-    both there are ``lateness_s`` on top.
-    """
-    policy = view.policy
-    windows = (policy.attribution.click_through_s, policy.attribution.view_through_s)
-    return 1000 * (max(*windows, view.catalogue.longest_window_s) + policy.lateness_s)
 
 
 def _ahead(event: UserEvent, record: LogRecord, policy: Policy) -> BadRecord:

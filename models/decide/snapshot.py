@@ -8,7 +8,7 @@ import msgspec
 
 from models.domain.errors import ArtifactError
 
-SCHEMA = 6
+SCHEMA = 7
 
 
 def pack(state: dict[str, Any]) -> bytes:

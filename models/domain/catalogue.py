@@ -289,7 +289,7 @@ class Catalogue:
 
     @cached_property
     def window_s(self) -> NDArray[np.int64]:
-        """`[A]` longest attribution window of the ad's own, 0 for none; withdrawn ads still convert."""
+        """`[A]` longest attribution window of the ad's own, 0 for none."""
         return self._column("window_s")
 
     @cached_property

@@ -1,15 +1,15 @@
 """Decisions that are waiting for what follows, so that feedback can be joined with them.
 
-Bounded twice: by the attribution horizon in event time and by a number of decisions without and as many with
-a click; what must go, goes oldest first. Few decisions are clicked and conversions come late, so that the
-clicked ones stay many times as long.
+Bounded twice: by the windows of what may follow, in event time, and by a number of decisions without and as
+many with a click; what must go, goes oldest first. Few decisions are clicked and conversions come late, so
+that the clicked ones stay many times as long.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,20 +18,31 @@ from models.domain.decision import Decision
 NOT_YET = -1
 
 
+class Windows(NamedTuple):
+    """How long after a click and after a view a conversion still belongs to it."""
+
+    click_ms: int
+    view_ms: int
+
+
 class Followed(msgspec.Struct, array_like=True):
-    """A decision and, per slot, when its ad was shown and clicked (``NOT_YET``) and how it was labelled."""
+    """A decision and, per slot, when its ad was shown and clicked (``NOT_YET``) and how it was labelled.
+
+    ``windows`` are those in force when it was asked for: the ads may have changed since, or be gone.
+    """
 
     offset: int
     decision: Decision
+    windows: list[Windows]
     shown_ms: list[int]
     clicked_ms: list[int]
     labelled: list[bool]
 
     @classmethod
-    def new(cls, offset: int, decision: Decision) -> Followed:
+    def new(cls, offset: int, decision: Decision, windows: list[Windows]) -> Followed:
         """Return a decision of which nothing has been seen yet."""
         slots = len(decision.ads)
-        return cls(offset, decision, [NOT_YET] * slots, [NOT_YET] * slots, [False] * slots)
+        return cls(offset, decision, windows, [NOT_YET] * slots, [NOT_YET] * slots, [False] * slots)
 
     def slot_of(self, ad_id: str) -> int:
         """Return the slot of an ad; -1 where the decision does not hold it."""
@@ -44,10 +55,10 @@ class Followed(msgspec.Struct, array_like=True):
 class Ledger:
     """The decisions of one shard that feedback can still join, by the offset that caused them."""
 
-    def __init__(self, capacity: int, horizon_ms: int) -> None:
+    def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.horizon_ms = horizon_ms
-        self._time_of: OrderedDict[int, int] = OrderedDict()  # a dict walks over what went to find its first
+        # Until when each is kept; a dict would walk over what went to find its first.
+        self._unclicked: OrderedDict[int, int] = OrderedDict()
         self._clicked: OrderedDict[int, int] = OrderedDict()
         self._followed: dict[int, Followed] = {}
         self._last_of: dict[tuple[str, str], int] = {}
@@ -55,21 +66,21 @@ class Ledger:
         self.overflowed = 0
 
     def __len__(self) -> int:
-        return len(self._time_of) + len(self._clicked)
+        return len(self._unclicked) + len(self._clicked)
 
-    def reserve(self, offset: int, time_ms: int) -> None:
-        """Make room for the decision that the record at this offset will get.
+    def reserve(self, offset: int, until_ms: int) -> None:
+        """Make room for the decision that the record at this offset will get, to be kept until a time.
 
         Decisions are computed in batches, a moment after their record; who must make room for them
         is settled here, in the order of the log, so that it does not depend on the batch.
         """
-        self._time_of[offset] = time_ms
-        self._make_room(self._time_of)
+        self._unclicked[offset] = until_ms
+        self._make_room(self._unclicked)
 
-    def follow(self, offset: int, decision: Decision) -> None:
+    def follow(self, offset: int, decision: Decision, windows: list[Windows]) -> None:
         """Start waiting for what follows a decision whose place was reserved."""
-        if offset in self._time_of:
-            self._followed[offset] = Followed.new(offset, decision)
+        if offset in self._unclicked:
+            self._followed[offset] = Followed.new(offset, decision, windows)
 
     def find(self, offset: int) -> Followed | None:
         """Return the decision caused by the record at this offset, while it is remembered."""
@@ -84,14 +95,23 @@ class Ledger:
         followed.shown_ms[slot] = time_ms
         key = (followed.decision.user_id, followed.decision.ads[slot].ad_id)
         self._last_of[key] = max(followed.offset, self._last_of.get(key, -1))
+        self._keep(followed.offset, max(label_due_ms, time_ms + followed.windows[slot].view_ms))
         heapq.heappush(self._unlabelled, (label_due_ms, followed.offset, slot))
 
     def mark_clicked(self, followed: Followed, slot: int, time_ms: int) -> None:
         """Note that an ad was clicked; its decision is kept among the clicked ones from here on."""
         followed.clicked_ms[slot] = time_ms
-        if followed.offset in self._time_of:
-            self._clicked[followed.offset] = self._time_of.pop(followed.offset)
+        self._keep(followed.offset, time_ms + followed.windows[slot].click_ms)
+        if followed.offset in self._unclicked:
+            self._clicked[followed.offset] = self._unclicked.pop(followed.offset)
             self._make_room(self._clicked)
+
+    def _keep(self, offset: int, until_ms: int) -> None:
+        kept = self._kept(offset)
+        kept[offset] = max(kept[offset], until_ms)
+
+    def _kept(self, offset: int) -> OrderedDict[int, int]:
+        return self._unclicked if offset in self._unclicked else self._clicked
 
     def _make_room(self, kept: OrderedDict[int, int]) -> None:
         if len(kept) > self.capacity:
@@ -112,11 +132,11 @@ class Ledger:
         return bool(self._unlabelled) and self._unlabelled[0][0] <= now_ms
 
     def expire(self, now_ms: int) -> None:
-        """Drop the decisions made before the attribution horizon, clicked ones in the order of the clicks."""
-        for kept in (self._time_of, self._clicked):
+        """Drop the oldest decisions that were kept long enough, clicked ones in the order of the clicks."""
+        for kept in (self._unclicked, self._clicked):
             while kept:
-                offset, time_ms = next(iter(kept.items()))
-                if time_ms >= now_ms - self.horizon_ms:
+                offset, until_ms = next(iter(kept.items()))
+                if until_ms >= now_ms:
                     break
                 self._drop(offset)
 
@@ -129,7 +149,8 @@ class Ledger:
         """Return the ledger as plain data and structs for a snapshot."""
         return {
             "followed": list(self._followed.values()),
-            "clicked": list(self._clicked),
+            "unclicked": list(self._unclicked.items()),
+            "clicked": list(self._clicked.items()),
             "unlabelled": self._unlabelled,
             "overflowed": self.overflowed,
         }
@@ -138,9 +159,7 @@ class Ledger:
         """Take over what `dump` returned, decoded again."""
         followed = msgspec.convert(data["followed"], list[Followed])
         self._followed = {f.offset: f for f in followed}
-        time_of = {f.offset: f.decision.event_time for f in followed}
-        self._clicked = OrderedDict((offset, time_of.pop(offset)) for offset in data["clicked"])
-        self._time_of = OrderedDict(time_of)
+        self._unclicked, self._clicked = OrderedDict(data["unclicked"]), OrderedDict(data["clicked"])
         self._unlabelled = [(due, offset, slot) for due, offset, slot in data["unlabelled"]]
         self.overflowed = data["overflowed"]
         self._last_of = {
@@ -151,7 +170,7 @@ class Ledger:
         }
 
     def _drop(self, offset: int) -> None:
-        del (self._time_of if offset in self._time_of else self._clicked)[offset]
+        del self._kept(offset)[offset]
         followed = self._followed.pop(offset, None)
         if followed is None:
             return

@@ -128,3 +128,72 @@ def test_a_conversion_of_the_windows_last_day_may_be_told_a_day_late():
 def test_a_conversion_before_its_click_and_view_belongs_to_nothing():
     journey = Journey().click()
     assert journey.convert(1, event_time=journey.log.now - 60_000).through() == []
+
+
+class Reader:
+    """One user who is shown the ad `a0` again and again; what follows may name no decision."""
+
+    def __init__(self, **ad: object) -> None:
+        self.log, self.bench = LogBuilder(), Bench()
+        self.log.ads(1, **ad)
+
+    def sees(self, *, clicks: bool = False) -> str:
+        decision = self.log.request(after_s=100)
+        self.tells(events.Click if clicks else events.Impression, decision)
+        return decision
+
+    def tells(self, kind: type, by: str | None = None, **fields: object) -> None:
+        self.log.add(kind, user_id="u", ad_id="a0", decision_id=by, **fields)
+
+    def conversions(self) -> list[tuple[str, str]]:
+        outcomes = bodies(run(self.bench.shard(), self.log.records), Outcome)
+        return [(each.through, each.decision_id) for each in outcomes if each.kind == "conversion"]
+
+
+@pytest.mark.parametrize(("waits", "through"), [(20 * DAY, ["click"]), (30 * DAY + 1, [])])
+def test_a_new_catalogue_without_the_ad_leaves_its_click_the_window_it_had(waits, through):
+    reader = Reader(click_through_s=30 * 86_400)
+    clicked = reader.sees(clicks=True)
+    reader.bench.resources.catalogues["next"] = (Ad(ad_id="other", campaign_id="c"),)
+    reader.log.add(events.CatalogueSnapshot, artifact="next")
+    reader.tells(events.Conversion, clicked, after_s=waits - 1)
+    assert [each for each, _ in reader.conversions()] == through
+
+
+def test_a_new_catalogue_without_the_ad_makes_nobody_pay_beyond_the_window_it_had():
+    reader = Reader(bid_type="cpa", click_through_s=3600, view_through_s=0)
+    clicked = reader.sees(clicks=True)
+    reader.bench.resources.catalogues["next"] = (Ad(ad_id="other", campaign_id="c"),)
+    reader.log.add(events.CatalogueSnapshot, artifact="next")
+    reader.tells(events.Conversion, clicked, after_s=3 * DAY)
+    assert reader.conversions() == []
+
+
+def test_a_change_of_the_ad_or_of_the_policy_holds_for_decisions_made_after_it():
+    reader = Reader()
+    before = reader.sees(clicks=True)
+    reader.log.ads(1, click_through_s=3600)
+    reader.log.add(events.PolicyChange, policy=Policy(attribution=Attribution(view_through_s=0)))
+    after = reader.sees(clicks=True)
+    for decision in (before, after):
+        reader.tells(events.Conversion, decision, after_s=HOUR)
+    assert reader.conversions() == [("click", before)]
+
+
+def test_the_windows_of_a_decision_that_waits_in_a_batch_are_those_it_was_asked_under():
+    reader = Reader()
+    asked = reader.log.request()
+    reader.log.ads(1, click_through_s=3600)
+    reader.tells(events.Click, asked)
+    reader.tells(events.Conversion, asked, after_s=DAY)
+    assert reader.conversions() == [("click", asked)]
+
+
+def test_a_click_long_after_the_decision_still_has_its_whole_window():
+    reader = Reader()
+    reader.log.add(events.PolicyChange, policy=Policy(lateness_s=0))
+    asked = reader.log.request()
+    reader.tells(events.Click, asked, after_s=5 * DAY)
+    reader.log.add(events.View, user_id="someone", ad_id="a0", after_s=7 * DAY - 1)
+    reader.tells(events.Conversion, asked, after_s=1)
+    assert reader.conversions() == [("click", asked)]

@@ -365,6 +365,29 @@ def test_unlabelled_impressions_become_negatives_in_event_time():
     assert [(o.kind, o.event_time - START) for o in outcomes] == [("impression", 4000), ("no_click", 34000)]
 
 
+@pytest.mark.parametrize(
+    ("windows", "shown_s", "silent_s"),
+    [
+        (Attribution(no_click_after_s=60, click_through_s=300, view_through_s=0), 1, 600),
+        (Attribution(no_click_after_s=60, click_through_s=300, view_through_s=0), 350, 20),
+        (Attribution(no_click_after_s=600, click_through_s=300, view_through_s=0), 1, 400),
+    ],
+)
+def test_an_impression_gets_its_label_however_late_it_came_and_however_long_nothing_follows(
+    windows, shown_s, silent_s
+):
+    log = LogBuilder()
+    log.ads(1)
+    log.add(events.PolicyChange, policy=Policy(lateness_s=60, attribution=windows))
+    decision = log.request()
+    log.add(events.Impression, user_id="u", ad_id="a0", decision_id=decision, after_s=shown_s)
+    for _ in range(3):
+        log.add(events.View, user_id="somebody", ad_id="a0", after_s=silent_s)
+    outcomes = bodies(run(Bench().shard(), log.records), Outcome)
+    assert [outcome.kind for outcome in outcomes] == ["impression", "no_click"]
+    assert outcomes[1].event_time - outcomes[0].event_time == windows.no_click_after_s * 1000
+
+
 def test_a_look_on_the_users_own_account_is_no_feedback_that_joins_nothing(bench, log):
     log.ads(1)
     log.add(events.View, user_id="u", ad_id="a0")

@@ -44,7 +44,7 @@ def seen_ids(capacity: int) -> Callable[[int], object]:
 
 
 def ledger(capacity: int) -> Callable[[int], object]:
-    kept = Ledger(capacity, horizon_ms=1)
+    kept = Ledger(capacity)
 
     def step(n: int) -> None:
         kept.reserve(n, START)
