@@ -1,16 +1,18 @@
 """Joining feedback with the decision it belongs to.
 
 An event joins by its ``decision_id`` where it has one, else by the user's latest decision of which the
-ad was shown. Every impression gets exactly one label: ``click``, or ``no_click`` once the attribution
-window has passed in event time; a click after that is reported as ``late``. A click whose impression
-was never seen implies it. What cannot be joined still counts in the user's windows and is counted as
-``unjoined`` or ``repeated``; a look on the user's own account (``view``) has nothing to join.
+ad was shown; a conversion without one by the latest whose click it is attributed to, else whose view. The
+windows of a conversion are those of the decision. Every impression gets exactly one label: ``click``, or
+``no_click`` once its time has passed in event time; a click after that is reported as ``late``. A click whose
+impression was never seen implies it. What cannot be joined still counts in the user's windows and is counted
+as ``unjoined`` or ``repeated``; a look on the user's own account (``view``) has nothing to join.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Literal
 
 from models.domain.decision import Outcome, OutcomeKind
@@ -19,6 +21,8 @@ from models.domain.ids import key64
 from models.state.ledger import NOT_YET, Followed, Ledger
 
 Through = Literal["", "click", "view"]
+Place = tuple[Followed, int]
+"""A decision and one of its slots."""
 
 
 class Feedback:
@@ -33,18 +37,19 @@ class Feedback:
         """Yield the outcomes of one event; an impression has so many seconds for its click."""
         if isinstance(event, View):
             return
-        followed = self._find(event)
-        slot = followed.slot_of(event.ad_id) if followed is not None else -1
-        if followed is None or slot < 0 or followed.decision.user_id != event.user_id:
+        places = self._places(event)
+        latest = next(places, None)
+        if latest is None:
             self.counts["unjoined"] += 1
             return
+        followed, slot = latest
         match event:
             case Impression():
                 yield from self._impression(followed, slot, event, no_click_after_s)
             case Click():
                 yield from self._click(followed, slot, event, no_click_after_s)
             case Conversion():
-                yield from self._conversion(followed, slot, event)
+                yield from self._conversion(chain((latest,), places), event)
             case Dwell():
                 yield outcome(followed, slot, "dwell", event.id, event.event_time, dwell_ms=event.dwell_ms)
             case Swipe() | Hide():
@@ -58,12 +63,22 @@ class Feedback:
             followed.labelled[slot] = True
             yield outcome(followed, slot, "no_click", "", due_ms)
 
-    def _find(self, event: AdEvent) -> Followed | None:
+    def _places(self, event: AdEvent) -> Iterator[Place]:
+        """Yield what an event may belong to: what it names, else all that showed the ad, the latest first."""
         if event.decision_id is None:
-            return self.ledger.last_with(event.user_id, event.ad_id)
-        if not event.decision_id.startswith(self._prefix):
+            for followed in self.ledger.shown(event.user_id, event.ad_id):
+                yield followed, followed.slot_of(event.ad_id)
+            return
+        named = self._named(event.decision_id)
+        if named is not None and named.decision.user_id == event.user_id:
+            slot = named.slot_of(event.ad_id)
+            if slot >= 0:
+                yield named, slot
+
+    def _named(self, decision_id: str) -> Followed | None:
+        if not decision_id.startswith(self._prefix):
             return None
-        offset = event.decision_id[len(self._prefix) :]
+        offset = decision_id[len(self._prefix) :]
         return self.ledger.find(int(offset)) if offset.isdecimal() and len(offset) < 20 else None
 
     def _impression(
@@ -90,23 +105,29 @@ class Feedback:
         charge = charge_micros(followed, slot, "cpc")
         yield outcome(followed, slot, "click", event.id, event.event_time, charge=charge, late=late)
 
-    def _conversion(self, followed: Followed, slot: int, event: Conversion) -> Iterator[Outcome]:
-        through = attributed_through(followed, slot, event.event_time)
-        if not through:
+    def _conversion(self, places: Iterable[Place], event: Conversion) -> Iterator[Outcome]:
+        found = attributed(places, event.event_time)
+        if found is None:
             self.counts["unattributed"] += 1
             return
+        (followed, slot), through = found
         yield outcome(
             followed, slot, "conversion", event.id, event.event_time,
             charge=charge_micros(followed, slot, "cpa"), value_micros=event.value_micros, through=through,
         )  # fmt: skip
 
 
-def attributed_through(followed: Followed, slot: int, time_ms: int) -> Through:
-    """Return what a conversion is attributed to: the click, else the view, else nothing."""
-    windows = followed.windows[slot]
-    if _within(followed.clicked_ms[slot], time_ms, windows.click_ms):
-        return "click"
-    return "view" if _within(followed.shown_ms[slot], time_ms, windows.view_ms) else ""
+def attributed(places: Iterable[Place], time_ms: int) -> tuple[Place, Through] | None:
+    """Return what a conversion belongs to: the first place clicked in time, else the first seen in time."""
+    viewed = None
+    for place in places:
+        followed, slot = place
+        windows = followed.windows[slot]
+        if _within(followed.clicked_ms[slot], time_ms, windows.click_ms):
+            return place, "click"
+        if viewed is None and _within(followed.shown_ms[slot], time_ms, windows.view_ms):
+            viewed = place
+    return None if viewed is None else (viewed, "view")
 
 
 def _within(since_ms: int, time_ms: int, window_ms: int) -> bool:

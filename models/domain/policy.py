@@ -64,8 +64,9 @@ class Attribution(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How feedback joins decisions; an ad may have conversion windows of its own, shorter or longer.
 
     A conversion belongs to the click within ``click_through_s``, else to the view within ``view_through_s``,
-    by the windows in force when the decision was asked for. A bid per conversion pays for both alike, and for
-    each conversion of a click.
+    by the windows in force when the decision was asked for. Where it names no decision, it belongs to the
+    latest one with such a click, else to the latest with such a view. A bid per conversion pays for both
+    alike, and for each conversion of a click.
     """
 
     no_click_after_s: Annotated[int, Meta(ge=1)] = 60

@@ -8,7 +8,9 @@ that the clicked ones stay many times as long.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -61,7 +63,8 @@ class Ledger:
         self._unclicked: OrderedDict[int, int] = OrderedDict()
         self._clicked: OrderedDict[int, int] = OrderedDict()
         self._followed: dict[int, Followed] = {}
-        self._last_of: dict[tuple[str, str], int] = {}
+        self._shown: dict[tuple[str, str], list[int]] = {}
+        """Offsets, ascending, of the decisions of which a user was shown an ad."""
         self._unlabelled: list[tuple[int, int, int]] = []
         self.overflowed = 0
 
@@ -86,15 +89,15 @@ class Ledger:
         """Return the decision caused by the record at this offset, while it is remembered."""
         return self._followed.get(offset)
 
-    def last_with(self, user_id: str, ad_id: str) -> Followed | None:
-        """Return the user's latest decision of which this ad was shown or clicked."""
-        return self._followed.get(self._last_of.get((user_id, ad_id), -1))
+    def shown(self, user_id: str, ad_id: str) -> Iterator[Followed]:
+        """Yield the user's decisions of which this ad was shown or clicked, the latest first."""
+        for offset in reversed(self._shown.get((user_id, ad_id), ())):
+            yield self._followed[offset]
 
     def mark_shown(self, followed: Followed, slot: int, time_ms: int, label_due_ms: int) -> None:
         """Note that an ad was shown and when its impression becomes a negative."""
         followed.shown_ms[slot] = time_ms
-        key = (followed.decision.user_id, followed.decision.ads[slot].ad_id)
-        self._last_of[key] = max(followed.offset, self._last_of.get(key, -1))
+        self._index(followed, slot)
         self._keep(followed.offset, max(label_due_ms, time_ms + followed.windows[slot].view_ms))
         heapq.heappush(self._unlabelled, (label_due_ms, followed.offset, slot))
 
@@ -162,19 +165,30 @@ class Ledger:
         self._unclicked, self._clicked = OrderedDict(data["unclicked"]), OrderedDict(data["clicked"])
         self._unlabelled = [(due, offset, slot) for due, offset, slot in data["unlabelled"]]
         self.overflowed = data["overflowed"]
-        self._last_of = {
-            (f.decision.user_id, f.decision.ads[slot].ad_id): f.offset
-            for f in followed
-            for slot, shown in enumerate(f.shown_ms)
-            if shown != NOT_YET
-        }
+        self._shown = {}
+        for each in followed:
+            for slot in _shown_slots(each):
+                self._index(each, slot)
 
     def _drop(self, offset: int) -> None:
         del self._kept(offset)[offset]
         followed = self._followed.pop(offset, None)
         if followed is None:
             return
-        for slot in followed.decision.ads:
-            key = (followed.decision.user_id, slot.ad_id)
-            if self._last_of.get(key) == offset:
-                del self._last_of[key]
+        for slot in _shown_slots(followed):
+            key = _key(followed, slot)
+            offsets = self._shown[key]
+            del offsets[bisect_left(offsets, offset)]
+            if not offsets:
+                del self._shown[key]
+
+    def _index(self, followed: Followed, slot: int) -> None:
+        insort(self._shown.setdefault(_key(followed, slot), []), followed.offset)
+
+
+def _shown_slots(followed: Followed) -> list[int]:
+    return [slot for slot, shown in enumerate(followed.shown_ms) if shown != NOT_YET]
+
+
+def _key(followed: Followed, slot: int) -> tuple[str, str]:
+    return followed.decision.user_id, followed.decision.ads[slot].ad_id

@@ -127,8 +127,9 @@ def logs(draw: st.DrawFn) -> list[Received]:
                     st.sampled_from([events.Impression, events.Click, events.Conversion, events.Hide])
                 )
                 early = draw(st.sampled_from([0, 0, 5_000, 90_000_000]))
+                named = draw(st.sampled_from([decision, decision, None]))
                 log.add(
-                    kind, after_s=after, user_id=user, ad_id=ad, decision_id=decision,
+                    kind, after_s=after, user_id=user, ad_id=ad, decision_id=named,
                     event_time=log.now + int(after * 1000) - early,
                 )  # fmt: skip
             case "dwell":

@@ -150,6 +150,41 @@ class Reader:
         return [(each.through, each.decision_id) for each in outcomes if each.kind == "conversion"]
 
 
+def test_a_conversion_without_a_decision_belongs_to_the_click_though_the_ad_was_seen_again():
+    reader = Reader()
+    clicked = reader.sees(clicks=True)
+    reader.sees()
+    reader.tells(events.Conversion)
+    reader.tells(events.Conversion, after_s=2 * DAY)
+    assert reader.conversions() == [("click", clicked)] * 2
+
+
+def test_of_two_clicks_a_conversion_without_a_decision_belongs_to_the_latest_decisions():
+    reader = Reader()
+    reader.sees(clicks=True)
+    latest = reader.sees(clicks=True)
+    reader.tells(events.Conversion)
+    assert reader.conversions() == [("click", latest)]
+
+
+def test_a_conversion_without_a_decision_belongs_to_the_latest_view_where_nothing_was_clicked():
+    reader = Reader()
+    reader.sees()
+    latest = reader.sees()
+    reader.tells(events.Conversion)
+    assert reader.conversions() == [("view", latest)]
+
+
+def test_a_conversion_without_a_decision_belongs_to_an_earlier_view_that_it_came_after():
+    reader = Reader()
+    earlier = reader.sees()
+    between = reader.log.now + 1000
+    reader.log.now += 5000
+    reader.sees()
+    reader.tells(events.Conversion, event_time=between)
+    assert reader.conversions() == [("view", earlier)]
+
+
 @pytest.mark.parametrize(("waits", "through"), [(20 * DAY, ["click"]), (30 * DAY + 1, [])])
 def test_a_new_catalogue_without_the_ad_leaves_its_click_the_window_it_had(waits, through):
     reader = Reader(click_through_s=30 * 86_400)

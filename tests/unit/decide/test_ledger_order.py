@@ -1,7 +1,8 @@
 """Which decision an event without a decision id belongs to does not depend on when impressions came."""
 
-from support.shards import bodies, run
+from support.shards import Bench, bodies, run
 
+from models.decide.shard import ShardBounds
 from models.domain import events
 from models.domain.decision import Outcome
 
@@ -32,3 +33,22 @@ def test_it_still_does_after_a_snapshot(bench, log):
     log.add(events.Click, user_id="u", ad_id="a0")
     (click,) = bodies(run(after, log.records[told:]), Outcome)
     assert click.decision_id == latest
+
+
+def test_a_later_decision_that_made_room_leaves_the_ad_to_the_earlier_one_before_and_after_a_snapshot(log):
+    bench = Bench(bounds=ShardBounds(users=100, decisions=4))
+    log.ads(1)
+    clicked, seen = log.request(), log.request(after_s=100)
+    log.add(events.Click, user_id="u", ad_id="a0", decision_id=clicked)
+    log.add(events.Impression, user_id="u", ad_id="a0", decision_id=seen)
+    for n in range(6):
+        log.request(user_id=f"other-{n}")
+    live, restored = bench.shard(), bench.shard()
+    run(live, log.records)
+    restored.load(live.dump())
+    told = len(log.records)
+    for kind in (events.Conversion, events.Dwell):
+        log.add(kind, user_id="u", ad_id="a0", **({"dwell_ms": 1} if kind is events.Dwell else {}))
+    for shard in (live, restored):
+        outcomes = bodies(run(shard, log.records[told:]), Outcome)
+        assert [(o.kind, o.decision_id) for o in outcomes] == [("conversion", clicked), ("dwell", clicked)]
