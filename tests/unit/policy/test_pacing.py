@@ -4,39 +4,13 @@ import msgspec
 import numpy as np
 import pytest
 from auction_market import Market, run
+from campaigns import BUDGET, CENT, campaign, pacer_of, spend_per_minute
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.domain.catalogue import Ad
 from models.domain.errors import ArtifactError, BadRecord
 from models.policy.accounts import DAY_MS
 from models.policy.pacing import MINUTE_MS, Pacer, PacingSettings
-
-CENT = 10_000
-BUDGET = 1440 * CENT
-"""One cent a minute."""
-
-
-def campaign(campaign_id="c", daily=BUDGET, lifetime=None, end=None):
-    return Ad(
-        ad_id=f"ad-{campaign_id}",
-        campaign_id=campaign_id,
-        daily_budget_micros=daily,
-        lifetime_budget_micros=lifetime,
-        end_time=end,
-    )
-
-
-def pacer_of(*ads, **settings):
-    pacer = Pacer(PacingSettings(**settings))
-    pacer.follow(ads or [campaign()])
-    return pacer
-
-
-def spend_per_minute(pacer, minutes, micros, first=0, campaign_id="c"):
-    for minute in range(first, first + minutes):
-        pacer.observe(campaign_id, micros, minute * MINUTE_MS, impressions=1)
-    pacer.advance((first + minutes) * MINUTE_MS)
 
 
 def test_a_campaign_that_runs_ahead_is_slowed_down():
@@ -126,18 +100,6 @@ def test_charges_of_an_hour_that_come_at_once_say_of_the_rate_what_they_would_ha
     rates = [p.account("c").under_way.unseen_micros(0.0, 60_000.0) for p in (at_once, in_time)]
     assert rates[0] == pytest.approx(rates[1])
     assert not at_once.account("c").exhausted and not in_time.account("c").exhausted
-
-
-def test_a_raised_budget_reopens_the_campaign():
-    pacer = pacer_of(campaign(daily=10 * CENT))
-    pacer.observe("c", 10 * CENT, 0)
-    pacer.follow([campaign(daily=1000 * CENT)])
-    assert not pacer.account("c").exhausted
-
-
-def test_of_a_campaigns_ads_the_last_budget_wins():
-    pacer = pacer_of(campaign(daily=5), campaign(daily=7))
-    assert pacer.account("c").daily == 7
 
 
 def test_a_lifetime_budget_is_spread_over_the_days_that_are_left():
@@ -346,29 +308,6 @@ def test_a_campaign_that_opens_far_too_fast_is_slowed_within_its_first_minute():
     pacer = pacer_of()
     pacer.observe("c", 10 * CENT, 1_000)
     assert pacer.emit().multipliers["c"] == pytest.approx(1.2)
-
-
-def test_a_catalogue_without_a_campaign_lifts_its_pacing_and_remembers_its_spend():
-    pacer = pacer_of(campaign("kept"), campaign("gone"))
-    for name in ("kept", "gone"):
-        spend_per_minute(pacer, 5, 10 * CENT, campaign_id=name)
-    pacer.emit()
-    pacer.replace([campaign("kept")])
-    pacer.advance(9 * MINUTE_MS)
-    assert pacer.emit().multipliers["gone"] == 0.0
-    assert (pacer.account("gone").daily, pacer.account("gone").spent) == (None, 50 * CENT)
-    assert pacer.account("kept").daily == BUDGET
-    pacer.replace([campaign("kept"), campaign("gone")])
-    assert pacer.account("gone").daily == BUDGET
-
-
-def test_an_exhausted_campaign_that_leaves_the_catalogue_is_named_no_more():
-    pacer = pacer_of(campaign(daily=10 * CENT))
-    pacer.observe("c", 10 * CENT, 0)
-    assert pacer.emit().exhausted == ("c",)
-    pacer.replace([])
-    pacer.advance(2_000)
-    assert pacer.emit().exhausted == ()
 
 
 @pytest.mark.parametrize("capacity", [2, 10, 50])
