@@ -1,7 +1,8 @@
 """The books of a campaign: what it may spend, what it pays, and what is waived.
 
 No advertiser pays more than the budget: of a charge that goes over what is left, the rest is **waived** and
-counted. So the cap is hard for what is paid, and `waived` says how much was delivered beyond it.
+counted. So the cap is hard for what is paid, and `waived` says how much was delivered beyond it. A charge
+that comes late is one of its own day: it is paid from what that day left.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import math
 import msgspec
 
 from .under_way import UnderWay
+from .validation import MAX_WINDOW_S
 
 DAY_MS = 86_400_000
+KEPT_DAYS = 1000 * MAX_WINDOW_S // DAY_MS + 2
+"""Days back to which charges are paid: as far as an ad's attribution window and a day's lateness reach."""
 
 
 class Account(msgspec.Struct):
@@ -27,8 +31,8 @@ class Account(msgspec.Struct):
     """Paid in all."""
     waived: int = 0
     """Charged beyond the budgets and not paid, in all."""
-    left_before: int | None = None
-    """What of yesterday's budget late charges may still take; None for a day without one."""
+    left_of: dict[int, int] = {}
+    """What late charges may still take of earlier UTC days' budgets, for days that were charged."""
     minute_cost: float = 0.0
     """What this minute's outcomes cost or foretell."""
     under_way: UnderWay = msgspec.field(default_factory=UnderWay)
@@ -57,25 +61,29 @@ class Account(msgspec.Struct):
         """Return whether no later day can bring the campaign back."""
         return self.left_of_lifetime() <= 0
 
-    def pay(self, charge_micros: int, days_ago: int) -> None:
-        """Enter a charge of today or of an earlier day, as far as the budgets allow; waive the rest."""
-        paid = int(min(charge_micros, max(self._room(days_ago), 0)))
+    def pay(self, charge_micros: int, day: int, today: int) -> None:
+        """Enter a charge of today or of an earlier UTC day, as far as the budgets allow; waive the rest."""
+        room = self.left() if day == today else min(self._left_of(day, today), self.left_of_lifetime())
+        paid = int(min(charge_micros, max(room, 0)))
         self.spent += paid
         self.waived += charge_micros - paid
-        if days_ago <= 0:
+        if day == today:
             self.spent_day += paid
-        elif days_ago == 1 and self.left_before is not None:
-            self.left_before -= paid
+        elif paid and self.daily is not None:
+            self.left_of[day] = self.left_of.get(day, self.daily) - paid
 
-    def _room(self, days_ago: int) -> float:
-        if days_ago <= 0:
-            return self.left()
-        before = self.left_before if days_ago == 1 else None
-        return min(math.inf if before is None else before, self.left_of_lifetime())
+    def _left_of(self, day: int, today: int) -> float:
+        """Return what an earlier day left of its budget: one of today's size where nothing was charged."""
+        if self.daily is None:
+            return self.left_of.get(day, math.inf)
+        return self.left_of.get(day, self.daily if today - day <= KEPT_DAYS else 0)
 
     def start_day(self, now_ms: int, days: int = 1) -> None:
         """Begin the day of ``now_ms``, so many days after the last one."""
-        self.left_before = None if self.daily is None else self.daily - (self.spent_day if days == 1 else 0)
+        today = now_ms // DAY_MS
+        if self.spent_day and self.daily is not None:
+            self.left_of[today - days] = self.daily - self.spent_day
+        self.left_of = {day: left for day, left in self.left_of.items() if today - day <= KEPT_DAYS}
         self.spent_day = 0
         self.day_budget = self.budget_of_day(now_ms)
         for owed in self.under_way.owed:

@@ -151,7 +151,7 @@ class Pacer:
         state.plan.count(time_ms, impressions)
         account = self._open(campaign_id)
         account.last_ms = max(account.last_ms, time_ms)
-        account.pay(charge_micros, state.clock_ms // DAY_MS - time_ms // DAY_MS)
+        account.pay(charge_micros, time_ms // DAY_MS, state.clock_ms // DAY_MS)
         state.announce |= account.waived != account.announced_waived
         cost = account.under_way.tell(charge_micros, time_ms, bill, self._delay_ms)
         if state.minute <= time_ms // MINUTE_MS:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.domain.errors import ArtifactError, BadRecord
-from models.policy.accounts import DAY_MS
+from models.policy.accounts import DAY_MS, KEPT_DAYS
 from models.policy.pacing import MINUTE_MS, Pacer, PacingSettings
 
 
@@ -198,6 +198,46 @@ def test_a_charge_of_yesterday_is_paid_from_what_yesterday_left():
     pacer.observe("c", 7 * CENT, DAY_MS - 1)
     account = pacer.account("c")
     assert (account.spent_day, account.spent, account.waived) == (0, 10 * CENT, 3 * CENT)
+
+
+def test_charges_that_come_days_late_are_paid_from_what_their_own_day_left():
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    pacer.observe("c", 6 * CENT, 0)
+    for day in range(1, 4):
+        pacer.advance(day * DAY_MS)
+    for _ in range(3):
+        pacer.observe("c", 3 * CENT, 1)
+    account = pacer.account("c")
+    assert (account.spent_day, account.spent, account.waived) == (0, 10 * CENT, 5 * CENT)
+
+
+@pytest.mark.parametrize("day", [0, 2])
+def test_a_day_that_brought_nothing_has_a_whole_budget_left_for_charges_that_come_late(day):
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    pacer.observe("c", 10 * CENT, DAY_MS)
+    pacer.advance(4 * DAY_MS)
+    for _ in range(3):
+        pacer.observe("c", 6 * CENT, day * DAY_MS)
+    assert (pacer.account("c").spent, pacer.account("c").waived) == (20 * CENT, 8 * CENT)
+
+
+def test_charges_from_before_what_is_remembered_are_waived_and_no_more_days_are_kept():
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    for day in range(2 * KEPT_DAYS):
+        pacer.observe("c", CENT, day * DAY_MS)
+    account = pacer.account("c")
+    assert len(account.left_of) == KEPT_DAYS
+    paid = account.spent
+    pacer.observe("c", CENT, 0)
+    assert (account.spent, account.waived) == (paid, CENT)
+    assert len(account.left_of) == KEPT_DAYS
+
+
+def test_late_charges_of_a_campaign_without_a_daily_budget_are_all_paid():
+    pacer = pacer_of(campaign(daily=None))
+    pacer.advance(2 * KEPT_DAYS * DAY_MS)
+    pacer.observe("c", 50 * CENT, 0)
+    assert (pacer.account("c").spent, pacer.account("c").left_of) == (50 * CENT, {})
 
 
 def test_what_was_waived_stays_waived_when_the_budget_is_raised():
