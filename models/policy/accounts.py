@@ -85,11 +85,17 @@ class Account(msgspec.Struct):
             self.left_of[today - days] = self.daily - self.spent_day
         self.left_of = {day: left for day, left in self.left_of.items() if today - day <= KEPT_DAYS}
         self.spent_day = 0
-        self.day_budget = self.budget_of_day(now_ms)
+        self.plan_day(now_ms)
         for owed in self.under_way.owed:
             owed.forget_half()
         if self.exhausted:
             self.under_way.begin()
+
+    def plan_day(self, now_ms: int) -> None:
+        """Take what the day of ``now_ms`` should spend; a campaign that is not paced is not slowed either."""
+        self.day_budget = self.budget_of_day(now_ms)
+        if self.day_budget is None:
+            self.mu = 0.0
 
     def budget_of_day(self, now_ms: int) -> int | None:
         """Return what the campaign should spend in the day of ``now_ms``."""

@@ -22,7 +22,8 @@ is spent. Decisions of a later UTC day than the record's take only the latter fo
 word from the pacer, which hears of it by the outcomes of these decisions.
 
 A daily budget counts spend by the UTC day of the outcome's event time. A lifetime budget with an end is
-spread evenly over the days left; without an end or a daily budget it is capped and not spread.
+spread evenly over the days left, up to the latest end of the campaign's ads (`ends`); without an end or a
+daily budget it is capped and not spread.
 
 The pacer is a pure state machine: equal sequences of calls give equal records, and `snapshot` and
 `restore` continue it bit by bit.
@@ -40,6 +41,7 @@ from models.domain.errors import ArtifactError, BadRecord
 from models.domain.events import Pacing
 
 from .accounts import DAY_MS, Account
+from .ends import Ends
 from .traffic import MINUTES, TrafficPlan
 from .under_way import Bill
 
@@ -78,6 +80,7 @@ class _State(msgspec.Struct):
     emitted_ms: int | None = None
     announce: bool = False
     accounts: dict[str, Account] = {}
+    ends: Ends = msgspec.field(default_factory=Ends)
     plan: TrafficPlan = msgspec.field(default_factory=TrafficPlan)
     snapshot_version: int = SNAPSHOT_VERSION
 
@@ -101,28 +104,29 @@ class Pacer:
 
     def follow(self, ads: Iterable[Ad]) -> None:
         """Take over the budgets of these ads' campaigns; of each campaign the last ad wins."""
+        ads, ends = tuple(ads), self._state.ends
+        held = ends.follow(ads)
         for campaign_id, ad in {ad.campaign_id: ad for ad in ads}.items():
-            account = self._open(campaign_id)
-            budgets = (ad.daily_budget_micros, ad.lifetime_budget_micros, ad.end_time)
-            if budgets == (account.daily, account.lifetime, account.end_ms):
-                continue
-            account.daily, account.lifetime, account.end_ms = budgets
-            account.day_budget = account.budget_of_day(max(self._state.clock_ms, 0))
-            self._reopen(account)
+            ends.trim(campaign_id)
+            budgets = (ad.daily_budget_micros, ad.lifetime_budget_micros, ends.latest(campaign_id))
+            self._put_in_force(self._open(campaign_id), *budgets)
+        self._end_anew(held)
+
+    def withdraw(self, ad_ids: Iterable[str]) -> None:
+        """Follow that these ads are shown no more: their campaigns may end earlier."""
+        self._end_anew(self._state.ends.drop(ad_ids))
 
     def replace(self, ads: Sequence[Ad]) -> None:
         """Follow a whole catalogue: campaigns that it does not hold are no longer paced.
 
         What they spent is remembered while there is room, should they come back.
         """
+        self._state.ends = Ends()
         self.follow(ads)
         held = {ad.campaign_id for ad in ads}
         for campaign_id, account in self._state.accounts.items():
-            if campaign_id not in held and account.has_budget():
-                account.daily = account.lifetime = account.end_ms = account.day_budget = None
-                account.mu = 0.0
-                self._state.announce |= self._moved(account)
-                self._reopen(account)
+            if campaign_id not in held:
+                self._put_in_force(account, None, None, None)
 
     def observe(
         self,
@@ -259,6 +263,27 @@ class Pacer:
             )
         return pacer
 
+    def _end_anew(self, campaign_ids: Iterable[str]) -> None:
+        """Have these campaigns end with the last of their ads."""
+        for campaign_id in campaign_ids:
+            account = self._state.accounts[campaign_id]
+            end_ms = self._state.ends.latest(campaign_id)
+            self._put_in_force(account, account.daily, account.lifetime, end_ms)
+
+    def _put_in_force(
+        self, account: Account, daily: int | None, lifetime: int | None, end_ms: int | None
+    ) -> None:
+        """Pace a campaign by these budgets; what changes by them is told at once."""
+        state = self._state
+        if (daily, lifetime, end_ms) == (account.daily, account.lifetime, account.end_ms):
+            return
+        account.daily, account.lifetime, account.end_ms = daily, lifetime, end_ms
+        account.plan_day(max(state.clock_ms, 0))
+        state.announce |= self._moved(account)
+        self._reopen(account)
+        if state.announce:
+            state.emitted_ms = None
+
     def _open(self, campaign_id: str) -> Account:
         accounts = self._state.accounts
         account = accounts.get(campaign_id)
@@ -291,7 +316,8 @@ class Pacer:
         for account in self._state.accounts.values():
             account.start_day(now, days)
             self._reopen(account)
-            self._state.announce |= account.exhausted  # what was said before holds for the old day only
+            said_again = account.exhausted  # what was said before holds for the old day only
+            self._state.announce |= said_again or self._moved(account)
 
     def _reopen(self, account: Account) -> None:
         """Let a stopped campaign spend again where what is left covers what is under way."""

@@ -1,8 +1,13 @@
 """Budgets as ads bring and change them, and as they go."""
 
+from itertools import permutations
+
+import pytest
 from campaigns import BUDGET, CENT, campaign, pacer_of, spend_per_minute
 
-from models.policy.pacing import MINUTE_MS
+from models.policy.accounts import DAY_MS
+from models.policy.ends import MAX_ENDS, Ends
+from models.policy.pacing import MINUTE_MS, Pacer
 
 
 def test_a_raised_budget_reopens_the_campaign():
@@ -10,6 +15,83 @@ def test_a_raised_budget_reopens_the_campaign():
     pacer.observe("c", 10 * CENT, 0)
     pacer.follow([campaign(daily=1000 * CENT)])
     assert not pacer.account("c").exhausted
+
+
+def test_a_raised_budget_is_told_though_no_time_has_passed_since_the_last_record():
+    """A campaign that is stopped is shown no more, so its outcomes move no clock."""
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    pacer.observe("c", 10 * CENT, 5_000)
+    assert pacer.emit().exhausted == ("c",)
+    pacer.follow([campaign(daily=1000 * CENT)])
+    assert pacer.emit().exhausted == ()
+    pacer.follow([campaign(daily=1000 * CENT)])
+    assert pacer.emit() is None, "nothing changed"
+
+
+@pytest.mark.parametrize("ad", [campaign(daily=None), campaign(daily=None, lifetime=2 * BUDGET)])
+def test_a_campaign_without_a_budget_of_the_day_any_more_is_slowed_no_more(ad):
+    pacer = pacer_of()
+    spend_per_minute(pacer, 10, 10 * CENT)
+    assert pacer.emit().multipliers["c"] > 1.0
+    pacer.follow([ad])
+    assert pacer.emit().multipliers == {"c": 0.0}
+
+
+def ending(days, ad_id="a", campaign_id="c"):
+    end = None if days is None else days * DAY_MS
+    return campaign(campaign_id, daily=None, lifetime=10 * BUDGET, end=end, ad_id=ad_id)
+
+
+@pytest.mark.parametrize("ads", list(permutations([ending(10, "a"), ending(2, "b"), ending(None, "x")])))
+def test_a_lifetime_budget_is_spread_to_the_latest_end_of_the_campaigns_ads(ads):
+    together, one_by_one = pacer_of(*ads), pacer_of(ads[0])
+    for ad in ads[1:]:
+        one_by_one.follow([ad])
+    assert together.account("c").day_budget == one_by_one.account("c").day_budget == BUDGET
+
+
+def test_an_ads_new_record_changes_its_end():
+    pacer = pacer_of(ending(10, "a"), ending(2, "b"))
+    pacer.follow([ending(5, "a")])
+    assert pacer.account("c").day_budget == 2 * BUDGET
+    pacer.follow([ending(None, "a"), ending(None, "b")])
+    assert pacer.account("c").day_budget is None
+
+
+def test_an_ad_that_is_withdrawn_or_goes_to_another_campaign_keeps_its_own_open_no_longer():
+    pacer = pacer_of(ending(10, "a"), ending(5, "b"), ending(2, "x"))
+    pacer.withdraw(["a", "unknown"])
+    assert pacer.account("c").day_budget == 2 * BUDGET
+    pacer.follow([ending(5, "b", campaign_id="d")])
+    assert pacer.account("c").day_budget == 5 * BUDGET
+    assert pacer.account("d").day_budget == 2 * BUDGET
+
+
+def test_a_whole_catalogue_brings_the_ends_of_its_ads_alone():
+    pacer = pacer_of(ending(10, "a"), ending(2, "b"))
+    pacer.replace([ending(2, "b")])
+    assert pacer.account("c").day_budget == 5 * BUDGET
+
+
+def test_a_restored_pacer_knows_the_ends():
+    pacer = Pacer.restore(pacer_of(ending(10, "a"), ending(2, "b")).snapshot())
+    pacer.withdraw(["a"])
+    assert pacer.account("c").day_budget == 5 * BUDGET
+
+
+def test_of_many_ends_of_a_campaign_the_latest_are_kept():
+    ends = Ends()
+    ends.follow([ending(n, f"a{n}") for n in range(1, 2 * MAX_ENDS + 1)])
+    ends.trim("c")
+    assert len(ends.of_ads["c"]) == len(ends.campaign_of) == MAX_ENDS
+    assert ends.latest("c") == 2 * MAX_ENDS * DAY_MS
+
+
+def test_no_ends_are_kept_of_a_campaign_without_a_lifetime_budget():
+    ends = Ends()
+    ends.follow([ending(10, "a")])
+    ends.follow([campaign(end=5 * DAY_MS, ad_id="b")])
+    assert ends == Ends()
 
 
 def test_of_a_campaigns_ads_the_last_budget_wins():
