@@ -14,16 +14,21 @@ from models.policy.under_way import CLICKS, CONVERSIONS, Bill
 def paced(pacer: Pacer, outcomes: Sequence[Outcome], clock: EventClock | None = None) -> list[Control]:
     """Charge outcomes to their campaigns and return the change of multipliers, if one is due.
 
-    An outcome whose time ``clock`` does not believe is charged as of now: one wild timestamp must not end
-    the day of every budget.
+    Those that charge nothing move the pacer's clock too: a stopped campaign may have no others. An outcome
+    whose time ``clock`` does not believe is charged as of now: one wild timestamp must not end the day of
+    every budget.
     """
+    latest_ms = 0
     for outcome in outcomes:
         time_ms = outcome.event_time
         if clock is not None and not clock.advance(time_ms, outcome.user_id):
             time_ms = clock.now_ms or 0
+        latest_ms = max(latest_ms, time_ms)
         shown = 1 if outcome.kind == "impression" else 0
         if shown or outcome.charge_micros:
             pacer.observe(outcome.campaign_id, outcome.charge_micros, time_ms, shown, bill_of(outcome))
+    if outcomes:
+        pacer.advance(latest_ms)
     change = pacer.emit()
     return [] if change is None else [change]
 

@@ -1,13 +1,14 @@
 """What the pacer is told of an outcome: its charge, and what its impression foretells of later ones."""
 
 import pytest
-from support.outcomes import outcome
+from support.outcomes import MINUTE, outcome
 from support.shards import Bench, LogBuilder, bodies, run
 
 from models.decide.pacing import bill_of, paced
 from models.domain import events
 from models.domain.catalogue import Ad
 from models.domain.decision import Outcome
+from models.learning.event_clock import EventClock
 from models.policy.pacing import Pacer
 from models.policy.under_way import CLICKS, CONVERSIONS, Bill
 
@@ -61,3 +62,24 @@ def test_an_impression_pays_a_thousandth_where_that_is_whole():
 
 def test_a_replay_charges_the_same_impressions():
     assert charged(400, impressions=50) == charged(400, impressions=50)
+
+
+@pytest.mark.parametrize("kind", ["no_click", "dwell", "swipe", "hide"])
+def test_outcomes_that_charge_nothing_move_the_pacers_clock_and_reopen_what_was_stopped(kind):
+    """While a campaign is stopped, what follows its last impressions may be all there is."""
+    pacer = Pacer()
+    pacer.follow([Ad(ad_id="a", campaign_id="c", daily_budget_micros=10_000)])
+    for n in range(40):
+        paced(pacer, [outcome("impression", n, bid_type="cpc", **PRICED)])
+    assert pacer.account("c").exhausted
+    (said,) = paced(pacer, [outcome(kind, 3600, price_micros=1000)])
+    assert said.exhausted == ()
+
+
+def test_an_outcome_whose_time_is_not_believed_moves_no_clock():
+    pacer, clock = Pacer(), EventClock()
+    for at_s in (0, 86_400 * 300):
+        paced(pacer, [outcome("no_click", at_s)], clock)
+    pacer.follow([Ad(ad_id="a", campaign_id="c", daily_budget_micros=1)])
+    (said,) = paced(pacer, [outcome("click", 1, charge_micros=1)], clock)
+    assert said.event_time == MINUTE + 1000
