@@ -45,9 +45,10 @@ from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
 from models.policy.pacing import Pacer, PacingSettings
 from models.state.repeats import Repeats
+from models.state.seen import SeenIds
 
 from .metrics import LagMetrics, LearnMetrics, serve_metrics
-from .offers import AdsOf, AdsOnly, Offered, no_artifacts
+from .offers import REMEMBERED, AdsOf, AdsOnly, Offered, no_artifacts
 from .operators import Keyed
 from .settings import Settings, load_settings
 
@@ -179,6 +180,7 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         settings = LearnerSettings(engine=options.engine, first_version=first_version)
         pacing = PacingSettings(first_version=first_version, plan=options.plan)
         self._repeats, self._clock = Repeats(), EventClock()
+        self._offers = SeenIds(REMEMBERED)
         if state is None:
             self.learner, self.pacer = Learner(settings), Pacer(pacing)
         else:
@@ -187,6 +189,8 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
             self.learner.announce_again(first_version)
             self.pacer.announce_again(first_version)
             self._repeats.load(state.get("repeats", b""))
+            if "offers" in state:
+                self._offers.load(msgspec.msgpack.decode(state["offers"], type=list[str]))
             if "clock" in state:
                 self._clock.restore(msgspec.msgpack.decode(state["clock"]))
 
@@ -195,8 +199,8 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         told = (value for value in values if isinstance(value, Outcome))
         outcomes = [outcome for outcome in told if self._repeats.first_time(outcome)]
         for value in values:
-            if isinstance(value, Offered):
-                (self.pacer.replace if value.whole else self.pacer.follow)(value.ads)
+            if isinstance(value, Offered) and self._offers.first_time(value.record_id):
+                self._follow(value)
         self.learner.follow(value for value in values if isinstance(value, Interest))
         learned = self.learner.learn(outcomes)
         control: list[Control] = list(learned.adjustments)
@@ -214,4 +218,10 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
             "pacer": self.pacer.snapshot(),
             "repeats": self._repeats.dump(),
             "clock": msgspec.msgpack.encode(self._clock.values()),
+            "offers": msgspec.msgpack.encode(self._offers.dump()),
         }
+
+    def _follow(self, offered: Offered) -> None:
+        """Follow the budgets and ends of the ads that come and go."""
+        (self.pacer.replace if offered.whole else self.pacer.follow)(offered.ads)
+        self.pacer.withdraw(offered.withdrawn)

@@ -10,7 +10,7 @@ from connectors.codec import EventCodec
 from models.decide.validated import split_valid
 from models.domain.catalogue import Ad
 from models.domain.errors import ArtifactError
-from models.domain.events import AdUpsert, CatalogueSnapshot
+from models.domain.events import AdUpsert, AdWithdraw, CatalogueSnapshot
 from models.domain.log import LogRecord, Rejected
 
 from .operators import decode_record
@@ -18,23 +18,31 @@ from .operators import decode_record
 AdsOf = Callable[[str], tuple[Ad, ...]]
 """Returns the ads of a catalogue artifact; raises ArtifactError."""
 
-_MARKS = (b'"ad_upsert"', b'"catalogue"')
+REMEMBERED = 16_384
+"""Ids of records that are told from those that come again; a shard remembers as many, of all it reads."""
+_MARKS = (b'"ad_upsert"', b'"ad_withdraw"', b'"catalogue"')
 
 logger = logging.getLogger(__name__)
 
 
 class Offered(NamedTuple):
-    """Ads that came into force; ``whole``: they are the whole catalogue, all others are gone."""
+    """What a record changes: the ads that come into force with it, and those that are withdrawn.
 
-    ads: tuple[Ad, ...]
-    whole: bool
+    ``whole``: the ads are the whole catalogue, all others are gone.
+    """
+
+    record_id: str
+    ads: tuple[Ad, ...] = ()
+    whole: bool = False
+    withdrawn: tuple[str, ...] = ()
 
 
 class AdsOnly:
     """Keeps the catalogue changes of one partition of the log, as the shards take them.
 
     An ad that `split_valid` refuses is left out, a snapshot that holds one or cannot be opened changes
-    nothing: what personalizing refuses with a dead letter must not move a budget here.
+    nothing: what personalizing refuses with a dead letter must not move a budget here. Its id counts all the
+    same, as it does for the shards.
     """
 
     def __init__(self, codec: EventCodec, ads_of: AdsOf) -> None:
@@ -51,19 +59,21 @@ class AdsOnly:
         match event:
             case AdUpsert():
                 good, _ = split_valid(event.ads)
-                return Offered(good, whole=False) if good else None
+                return Offered(event.id, good)
+            case AdWithdraw():
+                return Offered(event.id, withdrawn=event.ad_ids)
             case CatalogueSnapshot():
-                return self._snapshot(event.artifact)
+                return self._snapshot(event)
             case _:
                 return None
 
-    def _snapshot(self, artifact: str) -> Offered | None:
+    def _snapshot(self, event: CatalogueSnapshot) -> Offered:
         try:
-            good, error = split_valid(self._ads_of(artifact))
+            good, error = split_valid(self._ads_of(event.artifact))
         except ArtifactError as missing:
             logger.warning("budgets stay as they are: %s", missing)
-            return None
-        return Offered(good, whole=True) if error is None else None
+            return Offered(event.id)
+        return Offered(event.id, good, whole=True) if error is None else Offered(event.id)
 
 
 def no_artifacts(artifact: str) -> tuple[Ad, ...]:

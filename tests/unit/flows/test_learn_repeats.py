@@ -1,4 +1,4 @@
-"""Outcomes that were written again after a crash teach and charge nothing."""
+"""What comes again teaches, charges and offers nothing: outcomes written after a crash, records of ads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.outcomes import outcome
+from support.raw_log import RawLog
 
+from connectors.codec import EventCodec
 from flows.learn import DEFAULT_OPTIONS, LearnLogic
+from flows.offers import AdsOnly, Offered, no_artifacts
 from models.domain.decision import Outcome, Parts
 from models.domain.log import Output
 from models.state.repeats import Repeats
@@ -75,3 +78,56 @@ def test_a_snapshot_of_before_repeats_were_kept_is_taken_up():
     state = fresh().snapshot()
     del state["repeats"]
     assert fresh(state).snapshot()["repeats"] == b""
+
+
+MILLION = 1_000_000
+
+
+def offered(log: RawLog) -> list[Offered]:
+    return AdsOnly(EventCodec(), no_artifacts)(log.records)
+
+
+def budgets(log: RawLog, record_id: str, daily: int, **fields: object) -> None:
+    ad = {"ad_id": "a", "campaign_id": "c", "daily_budget_micros": daily, **fields}
+    log.event("ad_upsert", id=record_id, ads=[ad])
+
+
+def test_a_record_of_ads_that_comes_again_moves_no_budget_also_across_a_restart():
+    """The shards pass it over by its id: the budget in force is that of the second record."""
+    log = RawLog()
+    for record_id, daily in (("e1", 10), ("e2", 20), ("e1", 10)):
+        budgets(log, record_id, daily * MILLION)
+    first, second, again = offered(log)
+    logic = fresh()
+    logic.on_batch([first, second])
+    restarted = fresh(logic.snapshot())
+    for each in (logic, restarted):
+        each.on_batch([again])
+        assert each.pacer.account("c").daily == 20 * MILLION
+
+
+def test_the_id_of_a_record_that_was_refused_is_taken_too():
+    log = RawLog()
+    budgets(log, "e1", 10 * MILLION)
+    budgets(log, "e2", 1, bid_micros=MILLION)
+    budgets(log, "e2", 20 * MILLION)
+    logic = fresh()
+    logic.on_batch(offered(log))
+    assert logic.pacer.account("c").daily == 10 * MILLION
+
+
+def test_a_withdrawn_ad_holds_its_campaign_open_no_longer():
+    log = RawLog()
+    for ad_id, days in (("a", 10), ("b", 2)):
+        fields = {"lifetime_budget_micros": 100 * MILLION, "end_time": days * 86_400_000}
+        log.event("ad_upsert", ads=[{"ad_id": ad_id, "campaign_id": "c", **fields}])
+    log.event("ad_withdraw", ad_ids=["a"])
+    logic = fresh()
+    logic.on_batch(offered(log))
+    assert logic.pacer.account("c").day_budget == 50 * MILLION
+
+
+def test_a_snapshot_of_before_ids_of_ads_were_kept_is_taken_up():
+    state = fresh().snapshot()
+    del state["offers"]
+    assert fresh(state).snapshot()["offers"] == fresh().snapshot()["offers"]

@@ -17,6 +17,7 @@ from models.domain.log import LogRecord
 from models.learning.weights import WeightTable
 
 BUDGETS = Offered(
+    "budgets",
     tuple(Ad(ad_id=f"a{n}", campaign_id=f"c{n}", daily_budget_micros=10_000_000) for n in range(3)),
     whole=True,
 )
