@@ -103,7 +103,7 @@ def _competed(asked: Asked, row: int, told: Fate) -> Fate:
     if not scored.offers.log_rank[0, k] > -np.inf:
         why = unsold(told.worth, reason_of(int(scored.offers.standing[0, k])), asked.job.placement_id)
         return replace(told, status="not_admitted", why=(why,))
-    contests = tuple(slate.contest(k, slot) for slot, winner in enumerate(slate.column) if winner >= 0)
+    contests = tuple(slate.contest(k, slot) for slot in range(len(slate.column)))
     bid = int(scored.offers.bid_micros[0, k])
     needed = None if asked.randomized else bid_needed(bid, contests)
     return replace(told, status="outranked", contests=contests, bid_needed_micros=needed)

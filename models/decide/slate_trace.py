@@ -44,6 +44,7 @@ class Place:
 class Contest:
     """One slot as an ad saw it; values are log rank values with the draw of the exploration in.
 
+    No ``winner``: the slot stayed empty, since a rule had closed it to every candidate that was left.
     ``ruled_out`` names the rule that had closed the slot to the ad: one of `standing.CANDIDATE_REASONS`, or
     `NEW_AD` where the slot was owed to a new one; empty for an open slot. In the randomised bucket
     ``chance`` is the probability with which the slot goes to it.
@@ -102,8 +103,9 @@ class Slate:
         return Place(int((ranks > ranks[k]).sum()) + 1, int((self.scored.rows >= 0).sum()), len(self.column))
 
     def contest(self, k: int, slot: int) -> Contest:
-        """Return one filled slot as candidate k saw it."""
+        """Return one slot as candidate k saw it."""
         winner, before = self.column[slot], self.left[slot]
+        row = int(self.scored.rows[0, winner]) if winner >= 0 else -1
         open_ = bool(before[k] > -np.inf)
         exploration = self.asked.compiled.view.policy.exploration
         chance = None
@@ -111,8 +113,8 @@ class Slate:
             chance = float(plackett_luce(before, exploration.temperature, exploration.uniform_mix)[k])
         return Contest(
             slot=slot,
-            winner=self.asked.compiled.view.catalogue.ads[int(self.scored.rows[0, winner])].ad_id,
-            winner_value=float(before[winner] + self.shift[slot]),
+            winner=self.asked.compiled.view.catalogue.ads[row].ad_id if row >= 0 else "",
+            winner_value=float(before[winner] + self.shift[slot]) if row >= 0 else 0.0,
             own_value=float(before[k] + self._draw(k, slot)) if open_ else 0.0,
             ruled_out="" if open_ else reason_of(int(self.standing[slot, k])) or NEW_AD,
             chance=chance,

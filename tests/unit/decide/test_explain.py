@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from support.markets import ad, fate, market, rivals, watched
 from support.shards import START, Bench, bodies, logs, run
 
+from flows.commands.explain import summary
 from models.decide.explain import fate_of, worth_of
 from models.decide.slate_trace import Slate, follow, greedy, plackett_luce
 from models.domain import events
@@ -130,11 +131,36 @@ def test_the_bid_that_is_said_to_be_needed_wins_and_less_does_not():
 
 def test_a_slot_closed_by_a_rule_of_the_slate_is_marked():
     same = {"campaign_id": "same"}
-    log = market(ad("x", bid_micros=9000, **same), ad(**same), ad("y", bid_micros=8), max_per_campaign=1)
+    ads = ad("x", bid_micros=9000, **same), ad(**same), ad("y", bid_micros=8)
+    log = market(*ads, max_per_campaign=1, slots=2)
     log.request()
     found = fate(log, "a")
     assert [(c.winner, c.ruled_out) for c in found.contests] == [("x", ""), ("y", "campaign_limit")]
     assert found.bid_needed_micros == pytest.approx(9000, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("shared", "rule"),
+    [({"labels": ("separate:cars",)}, "separation"), ({"campaign_id": "same"}, "campaign_limit")],
+)
+def test_slots_that_stay_empty_name_the_rule_that_closed_them(shared, rule):
+    same = ad("b", bid_micros=2000, **shared), ad("a", bid_micros=1900, **shared)
+    log = market(*same, slots=3, diversity=0.0, max_per_campaign=1)
+    log.request()
+    found = fate(log, "a")
+    assert [(c.winner, c.ruled_out) for c in found.contests] == [("b", ""), ("", rule), ("", rule)]
+    assert f"closed to it: slot 1 by {rule}, slot 2 by {rule}; a bid of 2,001 micros" in summary(found)
+    again = market(same[0], ad("a", bid_micros=2001, **shared), slots=3, diversity=0.0, max_per_campaign=1)
+    again.request()
+    assert fate(again, "a").status == "shown"
+
+
+def test_in_the_randomised_bucket_an_empty_slot_goes_to_nobody():
+    cars = [ad(name, labels=("separate:cars",)) for name in "abcd"]
+    log = market(*cars, slots=2, exploration=RANDOM)
+    log.request()
+    (lost, *_) = (each for each in (fate(log, name) for name in "abcd") if each.status == "outranked")
+    assert [(c.ruled_out, c.chance) for c in lost.contests] == [("", 0.25), ("separation", 0.0)]
 
 
 def test_an_ad_that_was_shown_says_where():

@@ -98,7 +98,7 @@ def test_the_rules_between_the_ads_of_a_slate_are_counted_and_named():
     assert [slot.ad_id for slot in decision.ads] == ["top", "free"]
     assert decision.filtered == {"campaign_limit": 1, "separation": 1, "diversity": 1}
     for name, rule in (("limit", "campaign_limit"), ("rival", "separation"), ("alike", "diversity")):
-        assert [contest.ruled_out for contest in fate(log, name).contests] == ["", rule]
+        assert [contest.ruled_out for contest in fate(log, name).contests] == ["", rule, rule]
 
 
 def test_what_the_last_slot_rules_out_kept_nobody_out():
