@@ -33,6 +33,7 @@ from connectors.codec import EventCodec, encode
 from connectors.consumer import ReadSettings, list_partitions
 from connectors.dead_letters import to_dead_letter
 from connectors.kafka import KafkaLogSource, KafkaSink
+from connectors.pieces import pieces
 from models.decide.pacing import paced
 from models.domain.decision import Interest, Outcome
 from models.domain.errors import BadRecord
@@ -205,7 +206,8 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         learned = self.learner.learn(outcomes)
         control: list[Control] = list(learned.adjustments)
         control += paced(self.pacer, outcomes, self._clock)
-        out = [output for change in control for output in copies(encode(change), self._partitions)]
+        said = [piece for change in control for piece in pieces(change)]
+        out = [output for piece in said for output in copies(encode(piece), self._partitions)]
         for alarm in learned.alarms:
             out += copies(encode(notice_of(alarm)), self._partitions[:1])
         out += [to_dead_letter(v.record, v.error, v.stage) for v in values if isinstance(v, Rejected)]

@@ -31,13 +31,14 @@ class PacingTable(msgspec.Struct, frozen=True):
 
     def apply(self, change: Pacing) -> PacingTable:
         """Return the table after a change; a stale version changes nothing."""
-        if change.version <= self.version:
+        more = change.more and change.version == self.version
+        if change.version < self.version or (change.version == self.version and not more):
             return self
         return PacingTable(
             change.version,
             self.multipliers | change.multipliers,
-            change.exhausted,
-            change.lifetime_exhausted,
+            (*self.exhausted, *change.exhausted) if more else change.exhausted,
+            (*self.lifetime_exhausted, *change.lifetime_exhausted) if more else change.lifetime_exhausted,
             change.event_time // DAY_MS,
         )
 

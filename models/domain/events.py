@@ -114,8 +114,9 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
     """Learned adjustments that changed, in logits, as (mean, variance).
 
     ``version`` rises by one with every record of the learner; a record whose version is not above
-    the one in force is stale and changes nothing. Keys of ``segment_categories`` are
-    ``segment|category``, those of ``creatives`` ``ad|creative`` (relative to the ad's weight).
+    the one in force is stale and changes nothing, unless it is ``more`` of that version. Keys of
+    ``segment_categories`` are ``segment|category``, those of ``creatives`` ``ad|creative`` (relative to the
+    ad's weight).
     ``conversions`` are per campaign and add to the logit of conversion given click.
     ``position_logits`` are the log examination of each slot, slot 0 first.
     ``calibration`` is (slope, centre): click logits z become ``centre + slope * (z - centre)``.
@@ -124,6 +125,7 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
     """
 
     version: Annotated[int, Meta(ge=1)]
+    more: bool = False
     engine: Label = "impulse"
     reset: bool = False
     reason: Label = ""
@@ -142,10 +144,12 @@ class Pacing(_Record, frozen=True, gc=False, kw_only=True, tag="pacing"):
 
     ``exhausted`` names all that are stopped up to the end of the UTC day of ``event_time``, and
     ``lifetime_exhausted`` those of them that stay stopped on later days. ``waived`` is what a campaign was
-    charged beyond its budgets and does not pay, in micros from its beginning on.
+    charged beyond its budgets and does not pay, in micros from its beginning on. A record that is ``more``
+    adds to those of its version before it.
     """
 
     version: Annotated[int, Meta(ge=1)]
+    more: bool = False
     multipliers: dict[str, Annotated[float, Meta(ge=0)]] = {}
     exhausted: tuple[str, ...] = ()
     lifetime_exhausted: tuple[str, ...] = ()

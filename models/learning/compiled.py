@@ -295,7 +295,7 @@ class WeightCache:
 
     def apply(self, table: WeightTable, record: Adjustments) -> Applied:
         """Return `WeightTable.apply`, done once per (table, record)."""
-        if record.version <= table.version:
+        if table.is_newer_than(record):
             return Applied(table, True)
         digest = chained(table.digest, record)
         if digest not in self._tables:

@@ -70,7 +70,7 @@ class WeightTable:
             logits; the table in force stays.
 
         """
-        if record.version <= self.version:
+        if self.is_newer_than(record):
             return Applied(self, True)
         _check(record)
         old = WeightTable(position_logits=self.position_logits) if record.reset else self
@@ -90,6 +90,10 @@ class WeightTable:
             calibration=old.calibration if record.calibration is None else record.calibration,
         )
         return Applied(table, False)
+
+    def is_newer_than(self, record: Adjustments) -> bool:
+        """Return whether a record is stale: of a version in force already, and not more of that one."""
+        return record.version < self.version or (record.version == self.version and not record.more)
 
     def to_bytes(self) -> bytes:
         """Return the table as MessagePack, for snapshots."""
