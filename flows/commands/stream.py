@@ -14,7 +14,6 @@ from typing import Annotated
 import orjson
 import typer
 from bytewax.dataflow import Dataflow
-from bytewax.recovery import RecoveryConfig, init_db_dir
 
 from connectors.broadcast import Broadcaster
 from connectors.consumer import ReadSettings, list_partitions
@@ -27,8 +26,8 @@ from flows import learn as learning
 from flows import personalize
 from flows import rollup as rolling_up
 from flows.catalogue import checked_ads, records_of
+from flows.recovery import recovery_store
 from flows.settings import Settings
-from models.domain.errors import SettingError
 
 from .output import AsJson, SettingsFile, console, say, settings_of
 
@@ -53,10 +52,10 @@ def run(settings_file: SettingsFile = None) -> None:
     dataflow = personalize.flow(chosen, stop)
     partitions = chosen.partitions or list_partitions(chosen.kafka.config(), names.events)
     model = "popularity" if chosen.model is None else f"model {chosen.model}"
-    tell_ready(
+    ready = (
         f"deciding {len(partitions)} partitions of {names.events} into {names.decisions}, first by {model}"
     )
-    run_flow(dataflow, chosen)
+    run_flow(dataflow, chosen, ready)
 
 
 def learn(settings_file: SettingsFile = None) -> None:
@@ -67,8 +66,8 @@ def learn(settings_file: SettingsFile = None) -> None:
     names = chosen.topics
     require_topics(chosen, (names.outcomes, names.interests, names.events, names.dead_letters))
     dataflow = learning.flow(chosen, stop)
-    tell_ready(f"learning from {names.outcomes} into {names.events}, engine {chosen.learner_engine}")
-    run_flow(dataflow, chosen)
+    ready = f"learning from {names.outcomes} into {names.events}, engine {chosen.learner_engine}"
+    run_flow(dataflow, chosen, ready)
 
 
 def rollup(settings_file: SettingsFile = None) -> None:
@@ -107,7 +106,7 @@ def require_topics(chosen: Settings, names: Iterable[str]) -> None:
         list_partitions(chosen.kafka.config(), name)
 
 
-def run_flow(dataflow: Dataflow, chosen: Settings) -> None:
+def run_flow(dataflow: Dataflow, chosen: Settings, ready: str = "") -> None:
     """Run a dataflow in this process with the recovery store and epochs of the settings.
 
     Each flow has a recovery store of its own, a folder named after it: one settings file serves all.
@@ -115,25 +114,12 @@ def run_flow(dataflow: Dataflow, chosen: Settings) -> None:
     """
     from bytewax._bytewax import cli_main  # the runner behind `python -m bytewax.run`, with finer epochs
 
-    recovery = recovery_config(chosen.recovery and chosen.recovery / dataflow.flow_id)
-    epoch = timedelta(milliseconds=chosen.epoch_ms) if recovery is not None else _NO_RECOVERY
-    gc.freeze()  # libraries and compiled kernels stay: a collector that walks them stops the flow for 0.1 s
-    cli_main(dataflow, epoch_interval=epoch, recovery_config=recovery)
-
-
-def recovery_config(folder: Path | None) -> RecoveryConfig | None:
-    """Return the recovery store in a folder, made on first use."""
-    if folder is None:
-        return None
-    if not folder.exists() or not any(folder.iterdir()):
-        folder.mkdir(parents=True, exist_ok=True)
-        init_db_dir(folder, 1)
-    elif not list(folder.glob("part-*.sqlite3")):
-        raise SettingError.expected(
-            "recovery folder", got=str(folder), expected="an empty folder or a Bytewax recovery store",
-            fix="name another folder",
-        )  # fmt: skip
-    return RecoveryConfig(folder)
+    with recovery_store(dataflow.flow_id, chosen) as recovery:
+        epoch = timedelta(milliseconds=chosen.epoch_ms) if recovery is not None else _NO_RECOVERY
+        if ready:
+            tell_ready(ready)
+        gc.freeze()  # libraries and compiled kernels stay: walking them stops the flow for 0.1 s
+        cli_main(dataflow, epoch_interval=epoch, recovery_config=recovery)
 
 
 def specs_of(chosen: Settings) -> list[TopicSpec]:

@@ -7,10 +7,9 @@ from bytewax.dataflow import Dataflow
 from support.flow_runs import MemoryLog, MemorySink, run_flow
 
 from flows.commands import stream
-from flows.commands.stream import recovery_config, specs_of
+from flows.commands.stream import specs_of
 from flows.personalize import personalize
 from flows.settings import Settings, load_settings
-from models.domain.errors import SettingError
 
 
 def test_topics_get_the_replication_that_the_settings_name():
@@ -21,19 +20,6 @@ def test_topics_get_the_replication_that_the_settings_name():
 def test_only_the_log_is_stamped_by_the_broker():
     stamped = [s.name for s in specs_of(Settings()) if "message.timestamp.type" in s.settings]
     assert stamped == ["ads.events.v1"]
-
-
-def test_a_recovery_store_is_made_on_first_use_and_reused(tmp_path):
-    assert recovery_config(None) is None
-    for _ in range(2):
-        recovery_config(tmp_path / "new" / "personalize")
-    assert len(list((tmp_path / "new" / "personalize").glob("part-*.sqlite3"))) == 1
-
-
-def test_a_folder_with_other_things_in_it_is_no_recovery_store(tmp_path):
-    (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(SettingError, match="name another folder"):
-        recovery_config(tmp_path)
 
 
 def test_decisions_leave_the_content_type_to_the_sink_which_says_it_once(world_log, service):
