@@ -9,7 +9,7 @@ import msgspec
 
 from connectors.ad_files import read_ads
 from connectors.artifacts import ArtifactStore
-from connectors.broadcast import upserts
+from connectors.broadcast import fitting, upserts
 from models.domain.catalogue import Ad
 from models.domain.errors import LogError, SettingError
 from models.domain.events import AdWithdraw, CatalogueSnapshot, Control
@@ -54,6 +54,8 @@ def records_of(
     ------
     SettingError
         where there is nothing to send, or ads are withdrawn from a catalogue that is replaced.
+    LogError
+        naming an ad that is too large for a record.
 
     """
     replaces = replace_in is not None
@@ -68,8 +70,7 @@ def records_of(
         artifact = ArtifactStore(replace_in).put(content)
         return [CatalogueSnapshot(id=f"catalogue-{artifact}-{now_ms}", event_time=now_ms, artifact=artifact)]
     records: list[Control] = list(upserts(ads, f"ads-{content_hash(content)}-{now_ms}", now_ms))
-    for first in range(0, len(withdrawn), WITHDRAWN_AT_ONCE):
-        part = tuple(withdrawn[first : first + WITHDRAWN_AT_ONCE])
+    for part in fitting(withdrawn, WITHDRAWN_AT_ONCE):
         record_id = f"withdrawn-{content_hash(msgspec.json.encode(part))}-{now_ms}"
         records.append(AdWithdraw(id=record_id, event_time=now_ms, ad_ids=part))
     return records

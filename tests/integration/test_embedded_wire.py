@@ -293,11 +293,14 @@ def test_a_control_record_stands_in_every_partition_in_order(config, embedded_to
     assert len({m.value() for m in found[::2]}) == 1
 
 
-def test_a_control_record_that_the_flow_would_refuse_is_not_sent(config, embedded_topic):
+def test_a_control_record_larger_than_topics_take_is_not_sent_nor_what_stands_before_it(
+    config, embedded_topic
+):
     topic = embedded_topic(1)
-    ads = tuple(Ad(ad_id=f"{n}", campaign_id="c", text="x" * 4000) for n in range(300))
+    ads = tuple(Ad(ad_id=f"{n}", campaign_id="c", text="x" * 4000) for n in range(230))
+    small, large = (AdUpsert(id=f"{len(some)}", event_time=1, ads=some) for some in (ads[:1], ads))
     with pytest.raises(ImpulseError, match="send an artifact's hash"):
-        Broadcaster(config, topic).send([AdUpsert(id="1", event_time=1, ads=ads)])
+        Broadcaster(config, topic).send([small, large])
     assert read_all(config, topic) == []
 
 

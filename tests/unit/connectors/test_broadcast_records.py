@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-from connectors.broadcast import copies, upserts
+import msgspec
+import pytest
+
+from connectors.broadcast import copies, fitting, upserts
+from connectors.codec import encode
+from connectors.dead_letters import LARGEST
 from models.domain.catalogue import Ad
+from models.domain.errors import LogError
 
 
 def ads(count: int) -> list[Ad]:
@@ -33,3 +39,23 @@ def test_sending_the_same_ads_again_gives_the_same_ids():
 
 def test_no_ads_are_no_record():
     assert list(upserts([], "load-1", 7)) == []
+
+
+def test_large_ads_travel_in_records_that_every_topic_takes():
+    large = [Ad(ad_id=f"a{n}", campaign_id="c", vector=(0.123456789012345,) * 512) for n in range(200)]
+    records = list(upserts(large, "load-1", 7))
+    assert [ad for record in records for ad in record.ads] == large
+    assert len(records) == 3 and all(len(encode(record)) < LARGEST for record in records)
+
+
+def test_an_ad_too_large_for_any_record_is_named():
+    large = Ad(ad_id="too-large", campaign_id="c", vector=(0.123456789012345,) * 50_000)
+    with pytest.raises(LogError, match=r"ad 'too-large': got '\d+ bytes"):
+        list(upserts([*ads(3), large], "load-1", 7))
+
+
+def test_long_ids_are_cut_to_size_too():
+    ids = [f"{n:05d}" + "ä" * 123 for n in range(10_000)]
+    parts = list(fitting(ids, 10_000))
+    assert [name for part in parts for name in part] == ids
+    assert all(len(msgspec.json.encode(part)) < LARGEST for part in parts)
