@@ -6,14 +6,18 @@ same for the flow, the broadcaster, the recorder and the tests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaException
 
 from models.domain.errors import SettingError
 
-SECRETS = ("sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret")
-"""librdkafka settings whose values may appear in no message, log or repr."""
+_SECRET = re.compile(r"pass|secret|private|pem|token|jaas|oauthbearer.config", re.IGNORECASE)
+
+Client = TypeVar("Client")
 
 _PLAIN = {
     "bootstrap_servers": "bootstrap.servers",
@@ -107,7 +111,32 @@ class KafkaConfig:
     def redact(self, text: str) -> str:
         """Return the text with every secret of this config replaced by ``***``."""
         settings = self.common()
-        for name in SECRETS:
-            if secret := str(settings.get(name) or ""):
+        for name, value in settings.items():
+            if is_secret(name) and (secret := str(value or "")):
                 text = text.replace(secret, "***")
         return text
+
+
+def is_secret(name: str) -> bool:
+    """Say whether a setting of librdkafka, by its name, may hold what no message, log or repr may show."""
+    return _SECRET.search(name) is not None
+
+
+def opened(
+    kind: Callable[..., Client], config: KafkaConfig, settings: Mapping[str, Any], **options: Any
+) -> Client:
+    """Return a client of librdkafka with these settings, which ``config`` has made.
+
+    Raises
+    ------
+    SettingError
+        when librdkafka takes one of them for none of its own, or cannot use its value.
+
+    """
+    try:
+        return kind(dict(settings), **options)
+    except KafkaException as error:
+        why = config.redact(error.args[0].str().strip())
+        raise SettingError(
+            f"kafka client: {why}. Fix: correct `kafka` in the settings (`impulse settings` shows them)."
+        ) from None

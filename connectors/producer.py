@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from connectors.client import KafkaConfig
+from connectors.client import KafkaConfig, opened
 from connectors.codec import CONTENT_TYPE
 from models.domain.errors import LogError, SettingError
 from models.domain.log import Output
@@ -33,7 +33,7 @@ class OutputWriter:
         self._failed: list[str] = []
         settings: dict[str, Any] = config.producer(linger_ms, delivery_timeout_s)
         settings |= {"on_delivery": self._on_delivery, "error_cb": self._on_client_error}
-        self._producer = Producer(settings, logger=logger)
+        self._producer = opened(Producer, config, settings, logger=logger)
 
     def write(self, outputs: Sequence[Output]) -> None:
         """Hand outputs to the producer; blocks while its queue is full.

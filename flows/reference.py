@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from flows.settings import PREFIX, Settings
+from flows.setting_names import PREFIX
+from flows.settings import Settings
 from models.domain.catalogue import Ad, Creative
 from models.domain.decision import DeadLetter, Decision, Interest, Outcome, Parts, Presentation, Slot
 from models.domain.errors import SettingError

@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
-from connectors.client import KafkaConfig
+from connectors.client import KafkaConfig, is_secret
 from models.domain.errors import SettingError
+from models.policy.traffic import TrafficPlan
 
-PREFIX = "IMPULSE_"
-FILE_VARIABLE = "IMPULSE_SETTINGS"
+from .setting_names import FILE_VARIABLE, PREFIX, explained, unknown_variables, unreadable_variables
 
 
 class _Section(BaseModel):
@@ -41,7 +51,11 @@ class Kafka(_Section):
     ssl_certificate_location: str | None = None
     ssl_key_location: str | None = None
     ssl_key_password: SecretStr | None = None
-    extra: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    extra: dict[str, str | int | float | bool] = Field(default_factory=dict, repr=False)
+
+    @field_serializer("extra", when_used="json")
+    def _without_secrets(self, extra: dict[str, str | int | float | bool]) -> dict[str, Any]:
+        return {name: "***" if is_secret(name) else value for name, value in extra.items()}
 
     def config(self) -> KafkaConfig:
         """Return what the connectors take."""
@@ -111,7 +125,9 @@ class Settings(BaseSettings):
     model: Path | None = Field(None, description="model in force before the log names one; none: popularity")
     artifacts: Path = Field(Path("build/artifacts"), description="folder of models and catalogues by hash")
     group_id: str = Field("impulse-personalize", description="consumer group; for lag monitoring only")
-    partitions: tuple[int, ...] | None = Field(None, description="partitions of this process; none: all")
+    partitions: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, description="partitions of this process; none: all"
+    )
     learner_engine: str = Field("impulse", pattern="^(impulse|river_lr|river_adpredictor)$")
     pacing_plan: tuple[float, ...] = Field(
         (), description="known traffic of a day's 24 hours or 96 quarters (UTC); none: learned from flat"
@@ -121,8 +137,26 @@ class Settings(BaseSettings):
         None, ge=1, le=65535, description="port of Prometheus's `/metrics`, one per process; none: no metrics"
     )
     metrics_host: str = Field("127.0.0.1", description="address on which metrics are served")
-    rollup_lateness_s: int = Field(60, ge=0, description="how long a campaign's minute waits for stragglers")
+    rollup_lateness_s: int = Field(
+        60, ge=0, le=31_536_000, description="how long a campaign's minute waits for stragglers"
+    )
     epoch_ms: int = Field(10_000, ge=10, description="time between two snapshots, with recovery")
+
+    @field_validator("partitions")
+    @classmethod
+    def _distinct(cls, partitions: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if partitions is not None and not 0 < len(partitions) == len(set(partitions)):
+            raise ValueError("at least one partition, each once")
+        return partitions
+
+    @field_validator("pacing_plan")
+    @classmethod
+    def _of_a_day(cls, plan: tuple[float, ...]) -> tuple[float, ...]:
+        try:
+            TrafficPlan.of(plan)
+        except SettingError:
+            raise ValueError("24 or 96 weights of 0 or more, not all 0") from None
+        return plan
 
     @classmethod
     def settings_customise_sources(
@@ -152,7 +186,7 @@ def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
     Raises
     ------
     SettingError
-        for a missing file, an unknown name or a value that cannot be.
+        for a missing file, an unknown name or variable, or a value that cannot be.
 
     """
     if file is not None:
@@ -165,23 +199,14 @@ def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
             expected="an existing TOML file",
             fix="give --settings FILE a path that exists",
         )
+    if unknown := unknown_variables(Settings, os.environ):
+        raise SettingError("\n".join(unknown))
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise SettingError("\n".join(_explain(problem) for problem in error.errors())) from None
-    except ValueError as error:
+        raise SettingError("\n".join(explained(Settings, problem) for problem in error.errors())) from None
+    except SettingsError as error:
+        unreadable = unreadable_variables(Settings, os.environ) or [f"settings: {error}"]
+        raise SettingError("\n".join(unreadable)) from None
+    except (OSError, ValueError) as error:
         raise SettingError(f"settings file {named}: {error}. Fix: write it as TOML.") from None
-
-
-def _explain(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    variable = PREFIX + "__".join(str(part).upper() for part in problem["loc"])
-    secret = any(word in name for word in ("password", "secret"))
-    got = "***" if secret else repr(problem["input"])
-    if problem["type"] == "extra_forbidden":
-        return (
-            f"setting {name}: got {got}, expected no such setting. Fix: see `impulse settings` for the names."
-        )
-    return (
-        f"setting {name}: got {got}, expected: {problem['msg']}. Fix: set {variable} or `{name}` in the file."
-    )

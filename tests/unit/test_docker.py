@@ -12,7 +12,8 @@ import yaml
 
 from connectors.mapping import read_mappings
 from flows.cli import app
-from flows.settings import PREFIX, Settings, load_settings
+from flows.setting_names import PREFIX
+from flows.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

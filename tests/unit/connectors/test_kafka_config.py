@@ -1,11 +1,21 @@
 from __future__ import annotations
 
 import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
 
-from connectors.client import SECRETS, KafkaConfig
+from connectors.client import KafkaConfig, opened
 from models.domain.errors import SettingError
 
 SECRET = "correct horse battery staple"
+SECRETS = (
+    "sasl.password",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.config",
+)
 
 
 def secured() -> KafkaConfig:
@@ -80,3 +90,20 @@ def test_settings_of_fetching_reach_consumers_only():
     config = KafkaConfig("b:1", extra={"fetch.wait.max.ms": 3})
     assert config.consumer("g")["fetch.wait.max.ms"] == 3
     assert "fetch.wait.max.ms" not in config.producer() and "fetch.wait.max.ms" not in config.common()
+
+
+@pytest.mark.parametrize("kind", [Producer, Consumer, AdminClient])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"no.such.setting": 1},
+        {"sasl.mechanism": "NONE", "security.protocol": "SASL_SSL"},
+        {"ssl.ca.location": "/no/such/file", "security.protocol": "SSL"},
+        {"linger.ms": SECRET, "sasl.password": SECRET},
+    ],
+)
+def test_what_librdkafka_refuses_is_a_wrong_setting_without_its_secrets(kind, extra):
+    config = KafkaConfig("b:1", extra=extra)
+    with pytest.raises(SettingError, match=r"kafka client: .*Fix: correct `kafka`") as caught:
+        opened(kind, config, config.common() | {"group.id": "g"})
+    assert SECRET not in str(caught.value)
