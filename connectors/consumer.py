@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from connectors.client import KafkaConfig
+from connectors.client import KafkaConfig, opened
 from models.domain.errors import LogError
 from models.domain.log import LogRecord
 
@@ -80,11 +80,13 @@ def list_partitions(config: KafkaConfig, topic: str) -> list[int]:
     ------
     LogError
         when the topic is missing or no broker answers.
+    SettingError
+        when librdkafka refuses the settings.
 
     """
     heard: list[str] = []
     settings = config.consumer("impulse-metadata") | {"error_cb": lambda error: heard.append(error.str())}
-    consumer = Consumer(settings, logger=logger)
+    consumer = opened(Consumer, config, settings, logger=logger)
     try:
         found = consumer.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
@@ -95,6 +97,28 @@ def list_partitions(config: KafkaConfig, topic: str) -> list[int]:
     if topic not in found:
         raise LogError(f"topic {topic!r} does not exist. Fix: run `impulse topics --create`")
     return sorted(found[topic].partitions)
+
+
+def wanted_partitions(config: KafkaConfig, topic: str, wanted: Sequence[int] | None) -> list[int]:
+    """Return the partitions of a topic that are wanted, all for None; raises as `list_partitions`.
+
+    Raises
+    ------
+    LogError
+        when the topic lacks one of them, too.
+
+    """
+    found = list_partitions(config, topic)
+    if wanted is None:
+        return found
+    if missing := set(wanted) - set(found):
+        raise LogError.expected(
+            f"partitions of {topic}",
+            got=sorted(missing),
+            expected=f"some of 0 to {len(found) - 1}",
+            fix="run `impulse topics` to see what exists",
+        )
+    return sorted(wanted)
 
 
 def _unreachable(config: KafkaConfig, error: KafkaException, heard: Sequence[str] = ()) -> LogError:
@@ -137,7 +161,7 @@ class PartitionReader:
     ) -> None:
         self.stats = stats or ReaderStats()
         self._config, self._topic, self._settings = config, topic, settings
-        self._consumer = Consumer(self._client_settings(), logger=logger)
+        self._consumer = opened(Consumer, config, self._client_settings(), logger=logger)
         self._places = {partition: self._find(partition, offset) for partition, offset in offsets.items()}
         self._consumer.assign(
             [TopicPartition(topic, partition, place.next_offset) for partition, place in self._places.items()]

@@ -24,7 +24,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors.client import KafkaConfig
-from connectors.consumer import PartitionReader, ReaderStats, ReadSettings, list_partitions
+from connectors.consumer import PartitionReader, ReaderStats, ReadSettings, wanted_partitions
 from connectors.producer import OutputWriter
 from models.domain.errors import LogError
 from models.domain.log import LogRecord, Output
@@ -76,15 +76,7 @@ class KafkaLogSource(FixedPartitionedSource[LogRecord, State]):
             when the topic or one of the partitions is missing, or no broker answers.
 
         """
-        found = list_partitions(self._config, self._topic)
-        wanted = found if self._partitions is None else sorted(self._partitions)
-        if missing := set(wanted) - set(found):
-            raise LogError.expected(
-                f"partitions of {self._topic}",
-                got=sorted(missing),
-                expected=f"some of 0 to {len(found) - 1}",
-                fix="run `impulse topics` to see what exists",
-            )
+        wanted = wanted_partitions(self._config, self._topic, self._partitions)
         return [f"{partition:05d}" for partition in wanted]
 
     def build_part(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports without saying so
@@ -13,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
     ResourceType,
 )
 
-from connectors.client import KafkaConfig
+from connectors.client import KafkaConfig, opened
 from connectors.consumer import METADATA_TIMEOUT_S
 from models.domain.errors import LogError
 
@@ -92,17 +94,27 @@ def create_topics(config: KafkaConfig, specs: Sequence[TopicSpec]) -> list[str]:
         when the cluster refuses one, or does not answer.
 
     """
-    admin = AdminClient(config.common())
+    admin = opened(AdminClient, config, config.common())
     existing = _existing(config, admin)
     missing = [spec for spec in specs if spec.name not in existing]
     new = [NewTopic(s.name, s.partitions, s.replication, config=dict(s.settings)) for s in missing]
     for name, created in (admin.create_topics(new) if new else {}).items():
         try:
-            created.result(METADATA_TIMEOUT_S)
+            _answer(created, f"topic {name!r}: whether it was created")
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise LogError(_refused(config, name, error)) from error
     return [spec.name for spec in missing]
+
+
+def _answer(asked: Future[Any], what: str) -> Any:
+    try:
+        return asked.result(METADATA_TIMEOUT_S)
+    except TimeoutError:
+        raise LogError(
+            f"{what}: got no answer within {METADATA_TIMEOUT_S:.0f} s, expected one. "
+            "Fix: see that all brokers are up, then try again."
+        ) from None
 
 
 def _refused(config: KafkaConfig, name: str, error: KafkaException) -> str:
@@ -125,7 +137,7 @@ def _existing(config: KafkaConfig, admin: AdminClient) -> dict[str, int]:
 
 def diff_topics(config: KafkaConfig, specs: Sequence[TopicSpec]) -> list[Difference]:
     """Return what on the cluster is not as specified; empty when all is well."""
-    admin = AdminClient(config.common())
+    admin = opened(AdminClient, config, config.common())
     existing = _existing(config, admin)
     present = [spec for spec in specs if spec.name in existing]
     settings = _settings(config, admin, [spec.name for spec in present])
@@ -138,7 +150,7 @@ def _settings(config: KafkaConfig, admin: AdminClient, names: Sequence[str]) -> 
     found = {}
     for resource, described in (admin.describe_configs(resources) if resources else {}).items():
         try:
-            entries = described.result(METADATA_TIMEOUT_S)
+            entries = _answer(described, f"topic {resource.name!r}: its settings")
         except KafkaException as error:
             raise LogError(
                 f"topic {resource.name!r}: settings not readable: {config.redact(str(error))}"

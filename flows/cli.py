@@ -24,9 +24,19 @@ def main() -> None:
     """Run the command line; an error that Impulse raises on purpose is one message and exit code 2."""
     try:
         app()
-    except ImpulseError as error:
-        print(f"impulse: {error}", file=sys.stderr)
+    except Exception as error:
+        if (known := purposeful(error)) is None:
+            raise
+        print(f"impulse: {known}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def purposeful(error: BaseException) -> ImpulseError | None:
+    """Return the error of ours that is this one or has caused it: Bytewax raises its own in its place."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ImpulseError):
+        cause = cause.__cause__
+    return cause
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import typer
 from bytewax.testing import run_main
 
 from connectors.datasets import dataset_log
-from connectors.log_files import write_log
+from connectors.log_files import read_log, write_log
 from flows import replay as replay_flow
 from flows.generated import own_log
 from flows.redecide import policy_of, read_changes
 from flows.service import Service
+from models.domain.errors import SettingError
 from models.evaluation.generate import generate_log
 from models.evaluation.world_config import WorldConfig, parse_world, resized
 
@@ -52,6 +53,7 @@ def replay(
 ) -> None:
     """Decide a recorded log again, through the very same code as `impulse run`."""
     chosen = settings_of(settings_file, model=model, batch_size=batch)
+    next(read_log(log, 1), None)  # what is no log is refused here, before anything starts
     named = {"decisions": decisions, "outcomes": outcomes, "dead_letters": dead_letters}
     files = {stream: path for stream, path in named.items() if path is not None}
     service = Service.of(chosen, pinned=not follow_models)
@@ -94,6 +96,11 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Write a recorded log made by the simulated world, under an exploring policy unless told otherwise."""
+    if not own and (model or policy):
+        raise SettingError.expected(
+            "--model or --policy", got=str(model or policy), expected="--own beside it",
+            fix="add --own; without it the log is made under an exploring policy of the world's",
+        )  # fmt: skip
     config = resized(read_world(world), users=users, ads=ads, seed=seed)
     began = time.perf_counter()
     if own:

@@ -16,7 +16,7 @@ import typer
 from bytewax.dataflow import Dataflow
 
 from connectors.broadcast import Broadcaster
-from connectors.consumer import ReadSettings, list_partitions
+from connectors.consumer import ReadSettings, list_partitions, wanted_partitions
 from connectors.mapping import read_mappings
 from connectors.recorder import record as record_topics
 from connectors.shutdown import stop_on_signals
@@ -49,8 +49,8 @@ def run(settings_file: SettingsFile = None) -> None:
     names = chosen.topics
     written = (names.decisions, names.outcomes, names.interests, names.dead_letters)
     require_topics(chosen, (names.events, *written))
+    partitions = wanted_partitions(chosen.kafka.config(), names.events, chosen.partitions)
     dataflow = personalize.flow(chosen, stop)
-    partitions = chosen.partitions or list_partitions(chosen.kafka.config(), names.events)
     model = "popularity" if chosen.model is None else f"model {chosen.model}"
     ready = (
         f"deciding {len(partitions)} partitions of {names.events} into {names.decisions}, first by {model}"

@@ -1,6 +1,20 @@
 from __future__ import annotations
 
-from connectors.topics import Difference, TopicSpec, _differences, standard_topics, topic_sizes
+from concurrent.futures import Future
+
+import pytest
+
+from connectors import topics
+from connectors.client import KafkaConfig
+from connectors.topics import (
+    Difference,
+    TopicSpec,
+    _differences,
+    create_topics,
+    standard_topics,
+    topic_sizes,
+)
+from models.domain.errors import LogError
 
 
 def test_the_log_is_never_compacted():
@@ -43,3 +57,20 @@ def test_an_embedded_broker_gets_all_of_them():
     sizes = topic_sizes(3)
     assert sizes["ads.events.v1"] == sizes["ads.outcomes.v1"] == 3
     assert sizes["ads.interests.v1"] == sizes["ads.events.v1.dlq"] == 1
+
+
+def test_a_broker_that_does_not_say_whether_it_made_a_topic_is_reported(monkeypatch):
+    class Silent:
+        def __init__(self, settings):
+            self.topics = {}
+
+        def list_topics(self, timeout):
+            return self
+
+        def create_topics(self, new):
+            return {topic.topic: Future() for topic in new}
+
+    monkeypatch.setattr(topics, "AdminClient", Silent)
+    monkeypatch.setattr(topics, "METADATA_TIMEOUT_S", 0.01)
+    with pytest.raises(LogError, match=r"topic 't'.*no answer.*Fix: "):
+        create_topics(KafkaConfig("b:1"), [TopicSpec("t", 1)])

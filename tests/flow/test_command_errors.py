@@ -1,0 +1,53 @@
+"""An error that Impulse raises on purpose is one message and exit code 2, wherever it was raised."""
+
+from __future__ import annotations
+
+import pytest
+
+from connectors.log_files import write_log
+from flows import cli
+
+
+@pytest.fixture
+def said(monkeypatch, capfd):
+    """Run the command line as a user does; return its exit code and what it says of an error."""
+
+    def said(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["impulse", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capfd.readouterr().err
+
+    return said
+
+
+def test_a_log_that_is_missing_is_one_message(said, tmp_path):
+    code, text = said("replay", str(tmp_path / "none.jsonl"))
+    assert code == 2
+    assert text.startswith("impulse: ") and text.count("\n") == 1 and "none.jsonl: cannot be read" in text
+
+
+def test_an_error_inside_a_flow_ends_with_its_message_and_no_traceback_of_python(said, world_log, tmp_path):
+    log = tmp_path / "cut.jsonl"
+    write_log(log, world_log[:50])
+    log.write_bytes(log.read_bytes()[:-20])
+    code, text = said("replay", str(log))
+    assert code == 2 and "Traceback" not in text
+    (told,) = [line for line in text.splitlines() if line.startswith("impulse: ")]
+    assert "the file is cut short" in told
+
+
+@pytest.mark.parametrize("option", ["--model", "--policy"])
+def test_what_only_impulses_own_log_reads_is_refused_without_it(said, tmp_path, option):
+    code, text = said("generate", "--out", str(tmp_path / "log.jsonl"), option, "nope")
+    assert code == 2 and "add --own" in text
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_an_error_that_was_not_meant_stays_what_it_is(monkeypatch):
+    def broken():
+        raise KeyError("x")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(KeyError):
+        cli.main()
