@@ -13,7 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_CREATE_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from connectors.client import KafkaConfig, opened
 from models.domain.errors import LogError
@@ -41,6 +47,13 @@ _NOT_KNOWN_YET = _TRANSIENT | {KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN
 """While a topic is new to the broker that is asked; whether it exists at all is seen to before."""
 
 
+_PRODUCERS_TIME = (
+    "topic %s: its records carry their producers' time, expected the broker's: a single one dated far ahead "
+    "makes all later events of its shard late, for good. Fix: set message.timestamp.type=LogAppendTime on it "
+    "(`impulse topics` shows the command; the embedded broker cannot)"
+)
+
+
 @dataclass
 class ReaderStats:
     """What a consumer has seen since it started."""
@@ -61,7 +74,8 @@ class ReadSettings:
     of a core); ``start`` (``earliest`` or ``latest``) holds for partitions without an offset of their own;
     with ``until_end`` reading stops at the end that each partition had when it started. Positions are
     committed for ``group_id`` every ``commit_every_s`` so that Kafka's tools show the lag; nothing is ever
-    resumed from there.
+    resumed from there. ``stamped`` says that the reader's clock goes by the records' timestamps, which are
+    to be the broker's then: producers' ones are warned of.
     """
 
     group_id: str = "impulse"
@@ -71,6 +85,7 @@ class ReadSettings:
     until_end: bool = False
     isolation: str = "read_committed"
     commit_every_s: float = 5.0
+    stamped: bool = False
 
 
 def list_partitions(config: KafkaConfig, topic: str) -> list[int]:
@@ -168,6 +183,7 @@ class PartitionReader:
         )
         self._served: set[int] = set()
         self._committed_at = time.monotonic()
+        self._trusts_stamps = not settings.stamped
 
     def _client_settings(self) -> dict[str, Any]:
         return self._config.consumer(self._settings.group_id) | {
@@ -265,9 +281,17 @@ class PartitionReader:
             elif (place := self._places.get(message.partition())) and self._wanted(place, message.offset()):
                 place.queue.append(to_record(message))
                 self.stats.records += 1
-        if self.stats.broker_down and messages[-1].error() is None:
+        if messages[-1].error() is None:
+            self._note_good(messages[-1])
+
+    def _note_good(self, message: Any) -> None:
+        """Look at one record of each batch for what concerns all of them."""
+        if self.stats.broker_down:
             self.stats.broker_down = False
             logger.info("kafka at %s is back", self._config.bootstrap_servers)
+        if not self._trusts_stamps and message.timestamp()[0] == TIMESTAMP_CREATE_TIME:
+            self._trusts_stamps = True  # once is enough
+            logger.warning(_PRODUCERS_TIME, self._topic)
 
     def _wanted(self, place: _Place, offset: int) -> bool:
         return not self._settings.until_end or offset < place.end

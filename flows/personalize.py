@@ -34,7 +34,7 @@ def flow(settings: Settings | None = None, stop: threading.Event | None = None) 
         config,
         settings.topics.events,
         partitions=settings.partitions,
-        settings=ReadSettings(batch_size=settings.batch_size, group_id=settings.group_id),
+        settings=ReadSettings(batch_size=settings.batch_size, group_id=settings.group_id, stamped=True),
         stop=stop,
     )
     sink = KafkaSink(config, settings.topics.by_stream(), linger_ms=settings.linger_ms)

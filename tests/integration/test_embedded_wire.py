@@ -402,3 +402,14 @@ def test_a_broker_that_is_away_is_logged_and_counted_and_reading_goes_on(reader,
     assert "kafka at 127.0.0.1" in caplog.text
     assert len(drain(reader)) == 5
     assert not reader.stats.broker_down
+
+
+@pytest.mark.parametrize(("stamped", "warnings"), [(True, 1), (False, 0)])
+def test_producers_time_where_the_clock_goes_by_the_brokers_is_warned_of_once(
+    config, embedded_topic, caplog, stamped, warnings
+):
+    topic = embedded_topic(2)
+    settings = ReadSettings(until_end=True, stamped=stamped, batch_size=10)
+    produce(config, topic, numbered(100))
+    run_main(read_into([], KafkaLogSource(config, topic, settings=settings)))
+    assert caplog.text.count(f"topic {topic}: its records carry their producers' time") == warnings

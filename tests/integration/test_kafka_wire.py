@@ -213,3 +213,16 @@ def test_a_topic_that_exists_otherwise_is_left_alone_and_reported(kafka):
 def test_a_topic_that_the_cluster_refuses_is_an_error_with_the_fix(kafka):
     with pytest.raises(LogError, match=r"was not created: .*Fix: let this user create"):
         create_topics(kafka.config, [TopicSpec("no spaces allowed", 1)])
+
+
+@pytest.mark.parametrize(("kind", "warnings"), [("LogAppendTime", 0), ("CreateTime", 1)])
+def test_the_brokers_time_is_told_from_producers_time(kafka, caplog, kind, warnings):
+    topic = kafka.new_topic(1, **{"message.timestamp.type": kind})
+    produce(kafka.config, topic, [b"x"])
+    flow = Dataflow("test")
+    settings = replace(UNTIL_END, stamped=True)
+    op.output(
+        "out", op.input("in", flow, KafkaLogSource(kafka.config, topic, settings=settings)), TestingSink([])
+    )
+    run_main(flow)
+    assert caplog.text.count("carry their producers' time") == warnings
