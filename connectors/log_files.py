@@ -17,6 +17,10 @@ from models.domain.errors import LogError
 from models.domain.log import LogRecord
 
 _CHUNK = 1 << 18
+_PACKED = 1 << 10
+"""Bytes unpacked at once: as tightly as zstd can pack, they hold 32 MiB."""
+LONGEST_LINE = 1 << 24
+"""Bytes of a line that is read; a topic's records have a mebibyte unless it was told to take larger ones."""
 _LEVEL = 3
 _GZIP = 16 + zlib.MAX_WBITS
 """What tells zlib of gzip's header and checksum."""
@@ -114,13 +118,27 @@ def read_log(path: Path, batch_size: int = 512, skip: int = 0) -> Iterator[list[
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, plain or packed, without their ends; raises LogError as `read_log`."""
-    carry = b""
+    """Yield the lines of a file, plain or packed, without their ends; raises LogError as `read_log`.
+
+    Whatever the file unpacks to, little more than a line of it is held at once.
+    """
+    begun: list[bytes] = []
+    held = 0
     for chunk in _chunks(path):
-        lines = (carry + chunk).split(b"\n")
-        carry = lines.pop()
-        yield from lines
-    if carry:
+        first, *lines = chunk.split(b"\n")
+        begun.append(first)
+        held += len(first)
+        if held > LONGEST_LINE:
+            raise LogError(
+                f"{path}: got a line of more than {LONGEST_LINE} bytes, expected records of a log. "
+                "Fix: name a recorded log."
+            )
+        if lines:
+            yield b"".join(begun)
+            begun = [lines.pop()]
+            held = len(begun[0])
+            yield from lines
+    if held:
         raise LogError(f"{path}: its last line has no end: the file is cut short. Fix: record it anew")
 
 
@@ -128,8 +146,10 @@ def _chunks(path: Path) -> Iterator[bytes]:
     packing = _PACKINGS.get(path.suffix)
     try:
         with path.open("rb") as file:
-            blocks = iter(lambda: file.read(_CHUNK), b"")
-            yield from _decompressed(path, blocks, packing) if packing else blocks
+            blocks = iter(lambda: file.read(_PACKED if packing else _CHUNK), b"")
+            for data in _decompressed(path, blocks, packing) if packing else blocks:
+                for begin in range(0, len(data), _CHUNK):
+                    yield data[begin : begin + _CHUNK]
     except OSError as error:
         raise LogError(f"{path}: cannot be read: {error}. Fix: name a recorded log") from error
     except (zstandard.ZstdError, zlib.error) as error:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
+import zlib
 
 import pytest
 import zstandard
@@ -183,3 +185,27 @@ def test_a_log_that_gzip_packed_is_read_and_one_packed_here_is_plain_gzip(tmp_pa
     write_log(tmp_path / "ours.jsonl.gz", numbered(2))
     assert [r for batch in read_log(tmp_path / "theirs.jsonl.gz") for r in batch] == numbered(2)
     assert gzip.decompress((tmp_path / "ours.jsonl.gz").read_bytes()) == plain
+
+
+@pytest.mark.parametrize("name", ["bomb.jsonl.zst", "bomb.jsonl.gz"])
+@pytest.mark.parametrize("byte", [b"0", b"\n"])
+def test_a_small_file_that_unpacks_to_a_huge_one_takes_little_memory(tmp_path, name, byte):
+    path, packer = tmp_path / name, zstandard.ZstdCompressor().compressobj()
+    if name.endswith("gz"):
+        packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    path.write_bytes(b"".join(packer.compress(byte * 2**20) for _ in range(200)) + packer.flush())
+    assert path.stat().st_size < 2**18
+    tracemalloc.start()
+    try:
+        with pytest.raises(LogError, match="Fix: "):
+            list(read_log(path))
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_line_as_long_as_many_chunks_is_read_back(tmp_path, name):
+    long = LogRecord("t", 0, 0, 1, b"k", json.dumps("ab" * 2**20).encode())
+    write_log(tmp_path / name, [long, *numbered(3)])
+    assert [r for batch in read_log(tmp_path / name) for r in batch] == [long, *numbered(3)]
