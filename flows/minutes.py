@@ -10,6 +10,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from connectors.codec import encode
 from connectors.dead_letters import to_dead_letter
+from connectors.timestamps import LATEST_MS
 from models.domain.errors import BadRecord
 from models.domain.log import LogRecord, Output, Rejected
 from models.state.repeats import outcome_identity
@@ -27,6 +28,7 @@ COUNTED = ("impression", "click", "conversion")
 
 _SEEN = 8192
 _AHEAD_MS = 86_400_000
+_LATEST_MS = int(LATEST_MS)  # whatever the record's own time says: Python's dates end in the year 9999
 _NEVER = 1 << 62
 
 Sums = tuple[int, int, int, int, int]
@@ -143,12 +145,12 @@ class MarkLogic(StatefulBatchLogic[Told | Rejected, Marked | Rejected, dict[str,
 
 
 def _absurd(told: Told) -> BadRecord | None:
-    time_ms, latest_ms = told.outcome.event_time, told.record.timestamp_ms + _AHEAD_MS
+    time_ms, latest_ms = told.outcome.event_time, min(told.record.timestamp_ms + _AHEAD_MS, _LATEST_MS)
     if 0 <= time_ms <= latest_ms:
         return None
     return BadRecord(
         "future" if time_ms > 0 else "bad_value",
-        f"event_time: got {time_ms}, expected 0 to {latest_ms}, a day after the record's own time. "
+        f"event_time: got {time_ms}, expected 0 to {latest_ms}: a day after the record's own time, or the year 5138. "
         "Fix: set the clock of what wrote the outcome.",
     )
 

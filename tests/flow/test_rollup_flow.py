@@ -154,6 +154,16 @@ def test_an_outcome_that_cannot_be_is_a_dead_letter_and_the_flow_goes_on(log, va
     assert [row.impressions for row in rows(sink)] == [1]
 
 
+def test_a_year_that_no_clock_shows_is_a_dead_letter_even_where_its_record_agrees(log):
+    year_9999_s = 253_402_300_799 - MINUTE // 1000
+    log.add(at_s=1)
+    log.add(at_s=year_9999_s)
+    log.add(at_s=300)
+    sink = outputs_of(log.records)
+    assert [reason(letter) for letter in sink.stream("dead_letters")] == ["future"]
+    assert [row.impressions for row in rows(sink)] == [1]
+
+
 def random_log(seed: int, outcomes: int = 400) -> OutcomeLog:
     """Outcomes of five campaigns in three partitions, out of order by up to five minutes."""
     rng, log, now = random.Random(seed), OutcomeLog(), 0.0
