@@ -118,6 +118,13 @@ def test_the_example_mapping_is_one_that_ingest_takes():
     assert mapping.topic == "shop.clickstream"
 
 
+def test_the_topic_that_the_example_mapping_reads_is_created_where_kafka_creates_none_by_itself():
+    (mapping,) = read_mappings(DOCKER / "ingest.toml")
+    service = COMPOSE["services"]["raw-topic"]
+    assert {"--create", "--if-not-exists", mapping.topic} <= set(service["command"])
+    assert service["profiles"] == OURS["ingest"]["profiles"]
+
+
 def test_what_a_service_mounts_from_here_exists():
     for service in OURS.values():
         for volume in service["volumes"]:
@@ -126,9 +133,10 @@ def test_what_a_service_mounts_from_here_exists():
 
 
 def test_services_wait_for_the_topics_and_the_topics_for_kafka():
-    for name, service in OURS.items():
-        awaited = (
-            {"kafka": "service_healthy"} if name == "topics" else {"topics": "service_completed_successfully"}
-        )
-        assert {n: w["condition"] for n, w in service["depends_on"].items()} == awaited
+    done, healthy = "service_completed_successfully", {"kafka": "service_healthy"}
+    awaited = {name: {"topics": done} for name in OURS} | {"topics": healthy, "raw-topic": healthy}
+    awaited["ingest"] = {"topics": done, "raw-topic": done}
+    for name, conditions in awaited.items():
+        found = COMPOSE["services"][name]["depends_on"]
+        assert {n: w["condition"] for n, w in found.items()} == conditions
     assert COMPOSE["services"]["kafka"]["healthcheck"]["test"]
