@@ -150,8 +150,8 @@ def _absurd(told: Told) -> BadRecord | None:
         return None
     return BadRecord(
         "future" if time_ms > 0 else "bad_value",
-        f"event_time: got {time_ms}, expected 0 to {latest_ms}: a day after the record's own time, or the year 5138. "
-        "Fix: set the clock of what wrote the outcome.",
+        f"event_time: got {time_ms}, expected 0 to {latest_ms}: a day after the record's own time, "
+        "or the year 5138. Fix: set the clock of what wrote the outcome.",
     )
 
 

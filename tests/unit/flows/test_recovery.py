@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from bytewax.recovery import init_db_dir
@@ -11,6 +12,8 @@ from bytewax.recovery import init_db_dir
 from flows.recovery import IDENTITY, recovery_store
 from flows.settings import Bounds, Settings, Topics
 from models.domain.errors import SettingError
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -59,7 +62,8 @@ with recovery_store("personalize", Settings(recovery=Path({str(folder)!r}))):
     sys.stdin.read()
 """
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", holding], stdin=pipe, stdout=pipe, text=True) as other:
+    command = [sys.executable, "-c", holding]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(SettingError, match=r"no other process uses.*of its own: IMPULSE_RECOVERY"):
             opened()
