@@ -4,7 +4,8 @@
     impulse run --settings FILE                       the same, with recovery and sub-second epochs
 
 One worker per process, one input step, one output step. Several processes share the partitions either
-by ``IMPULSE_PARTITIONS`` (independent processes) or as a Bytewax cluster (``-i``/``-a``).
+by ``IMPULSE_PARTITIONS`` (independent processes, each with a recovery folder of its own) or as a Bytewax
+cluster (``-i``/``-a``).
 """
 
 from __future__ import annotations

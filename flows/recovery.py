@@ -73,6 +73,10 @@ def _locked(folder: Path) -> Iterator[None]:
                 "recovery folder", got=str(folder), expected="one that no other process uses",
                 fix="stop the other process, or give each a folder of its own: IMPULSE_RECOVERY",
             ) from None  # fmt: skip
+        except OSError as error:
+            raise SettingError(
+                f"{lock}: cannot be locked: {error}. Fix: name a folder on a file system that has locks."
+            ) from error
         yield
 
 
