@@ -145,10 +145,7 @@ _OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
 
 def _decode_outcome(record: LogRecord) -> Outcome | Rejected:
     try:
-        outcome = _OUTCOMES.decode(record.value or b"")
-        if outcome.charge_micros < 0:
-            raise msgspec.ValidationError(f"charge_micros: got {outcome.charge_micros}, expected 0 or more")
-        return outcome
+        return _OUTCOMES.decode(record.value or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Rejected(record, BadRecord("bad_outcome", str(error)), "learn")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,14 +19,13 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from .errors import ArtifactError
+from .fields import EpochMs, Id, Label, Micros, PositiveSeconds, Seconds, Text
 from .ids import key64, label_key
 
-_Id = Annotated[str, Meta(min_length=1, max_length=128)]
-_Label = Annotated[str, Meta(max_length=128)]
-_Text = Annotated[str, Meta(max_length=4096)]
-_Micros = Annotated[int, Meta(ge=0, le=10**15)]
+BidType = Literal["cpm", "cpc", "cpa"]
+Review = Literal["pending", "approved", "rejected"]
 
-BID_TYPES = ("cpm", "cpc", "cpa")
+BID_TYPES: tuple[BidType, ...] = ("cpm", "cpc", "cpa")
 """What a bid pays for: a thousand impressions, a click or a conversion; the index is its code."""
 
 NO_END = np.iinfo(np.int64).max
@@ -42,12 +41,12 @@ class Creative(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     (`models.domain.templates`). Decisions carry them filled.
     """
 
-    creative_id: _Id
-    headline: _Text = ""
-    image_url: _Text = ""
-    call_to_action: _Label = ""
+    creative_id: Id
+    headline: Text = ""
+    image_url: Text = ""
+    call_to_action: Label = ""
     generated: bool = False
-    review: Annotated[str, Meta(pattern="^(pending|approved|rejected)$")] = "approved"
+    review: Review = "approved"
 
 
 class Ad(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -63,26 +62,26 @@ class Ad(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True
     all of its ads; the last record wins.
     """
 
-    ad_id: _Id
-    campaign_id: _Id
-    advertiser_id: _Label = ""
-    category: _Label = ""
-    labels: Annotated[tuple[_Label, ...], Meta(max_length=32)] = ()
-    title: _Text = ""
-    text: _Text = ""
+    ad_id: Id
+    campaign_id: Id
+    advertiser_id: Label = ""
+    category: Label = ""
+    labels: Annotated[tuple[Label, ...], Meta(max_length=32)] = ()
+    title: Text = ""
+    text: Text = ""
     vector: Annotated[tuple[float, ...], Meta(max_length=4096)] = ()
-    bid_type: Annotated[str, Meta(pattern="^(cpm|cpc|cpa)$")] = "cpc"
-    bid_micros: _Micros = 1_000_000
+    bid_type: BidType = "cpc"
+    bid_micros: Micros = 1_000_000
     quality: Annotated[float, Meta(gt=0, le=10)] = 1.0
-    daily_budget_micros: _Micros | None = None
-    lifetime_budget_micros: _Micros | None = None
-    start_time: Annotated[int, Meta(ge=0)] | None = None
-    end_time: Annotated[int, Meta(ge=0)] | None = None
-    targeting: _Text = ""
-    placements: Annotated[tuple[_Label, ...], Meta(max_length=32)] = ()
-    floor_micros: _Micros = 0
-    click_through_s: Annotated[int, Meta(ge=1)] | None = None
-    view_through_s: Annotated[int, Meta(ge=0)] | None = None
+    daily_budget_micros: Micros | None = None
+    lifetime_budget_micros: Micros | None = None
+    start_time: EpochMs | None = None
+    end_time: EpochMs | None = None
+    targeting: Text = ""
+    placements: Annotated[tuple[Label, ...], Meta(max_length=32)] = ()
+    floor_micros: Micros = 0
+    click_through_s: PositiveSeconds | None = None
+    view_through_s: Seconds | None = None
     creatives: Annotated[tuple[Creative, ...], Meta(max_length=MAX_CREATIVES)] = ()
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from .fields import EpochMs, Fraction, Id, Int64, Key, Label, Micros, Text
+
 Trigger = Literal["request", "click", "dwell"]
 Rung = Literal["full", "cached_vector", "adjustments_only", "popularity"]
 OutcomeKind = Literal["impression", "click", "no_click", "dwell", "swipe", "hide", "conversion"]
@@ -121,33 +123,33 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     kind: OutcomeKind
-    decision_id: str
-    event_id: str
-    user_id: str
-    ad_id: str
-    campaign_id: str
-    creative_id: str
-    category: str
-    segment: str
-    slot: int
-    decision_time: int
-    event_time: int
-    pctr: float
-    pcvr: float
+    decision_id: Text
+    event_id: Label
+    user_id: Id
+    ad_id: Id
+    campaign_id: Id
+    creative_id: Label
+    category: Label
+    segment: Label
+    slot: Int64
+    decision_time: Int64
+    event_time: Int64
+    pctr: Fraction
+    pcvr: Fraction
     propensity: float
-    behavior_policy: str
+    behavior_policy: Label
     parts: Parts
-    model_hash: str
-    adjustments_version: int
-    charge_micros: int = 0
-    dwell_ms: int = 0
-    value_micros: int = 0
+    model_hash: Label
+    adjustments_version: Int64
+    charge_micros: Micros = 0
+    dwell_ms: Int64 = 0
+    value_micros: Micros = 0
     late: bool = False
     through: Literal["", "click", "view"] = ""
     creative_propensity: float = 1.0
     frozen_propensity: float = 0.0
-    bid_type: str = ""
-    price_micros: int = 0
+    bid_type: Label = ""
+    price_micros: Micros = 0
 
 
 class Interest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -158,9 +160,9 @@ class Interest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``event_time`` ends the seconds counted and grows from one record of a ``shard`` to the next.
     """
 
-    shard: str
-    event_time: int
-    views: dict[str, Annotated[int, Meta(ge=1)]]
+    shard: Label
+    event_time: EpochMs
+    views: dict[Key, Annotated[int, Meta(ge=1, le=10**9)]]
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

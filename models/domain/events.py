@@ -14,12 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from .catalogue import Ad
+from .fields import Count, EpochMs, Id, Key, Label, Micros, Version
 from .policy import Policy
-
-Id = Annotated[str, Meta(min_length=1, max_length=128)]
-EpochMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC milliseconds since 1970")]
-Micros = Annotated[int, Meta(ge=0, le=10**15, description="millionths of the account's currency")]
-Label = Annotated[str, Meta(max_length=128)]
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="type"):
@@ -109,6 +105,9 @@ class CatalogueSnapshot(_Record, frozen=True, gc=False, kw_only=True, tag="catal
 Weight = tuple[float, float]
 """Mean and variance of one learned adjustment, in logits."""
 
+MAX_POSITIONS = 256
+"""Slots that an impression may name."""
+
 
 class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments"):
     """Learned adjustments that changed, in logits, as (mean, variance).
@@ -124,18 +123,18 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
     ``reason`` says why.
     """
 
-    version: Annotated[int, Meta(ge=1)]
+    version: Version
     more: bool = False
     engine: Label = "impulse"
     reset: bool = False
     reason: Label = ""
     bias: Weight | None = None
-    ads: dict[str, Weight] = {}
-    campaigns: dict[str, Weight] = {}
-    segment_categories: dict[str, Weight] = {}
-    conversions: dict[str, Weight] = {}
-    creatives: dict[str, Weight] = {}
-    position_logits: tuple[float, ...] | None = None
+    ads: dict[Id, Weight] = {}
+    campaigns: dict[Id, Weight] = {}
+    segment_categories: dict[Key, Weight] = {}
+    conversions: dict[Id, Weight] = {}
+    creatives: dict[Key, Weight] = {}
+    position_logits: Annotated[tuple[float, ...], Meta(max_length=MAX_POSITIONS)] | None = None
     calibration: tuple[float, float] | None = None
 
 
@@ -148,12 +147,12 @@ class Pacing(_Record, frozen=True, gc=False, kw_only=True, tag="pacing"):
     adds to those of its version before it.
     """
 
-    version: Annotated[int, Meta(ge=1)]
+    version: Version
     more: bool = False
-    multipliers: dict[str, Annotated[float, Meta(ge=0)]] = {}
-    exhausted: tuple[str, ...] = ()
-    lifetime_exhausted: tuple[str, ...] = ()
-    waived: dict[str, Annotated[int, Meta(ge=0)]] = {}
+    multipliers: dict[Id, Annotated[float, Meta(ge=0, le=1e6)]] = {}
+    exhausted: tuple[Id, ...] = ()
+    lifetime_exhausted: tuple[Id, ...] = ()
+    waived: dict[Id, Count] = {}
 
 
 class ModelSwitch(_Record, frozen=True, gc=False, kw_only=True, tag="model"):
@@ -186,7 +185,7 @@ class Notice(_Record, frozen=True, gc=False, kw_only=True, tag="notice"):
     category: Label = ""
     before: float = 0.0
     after: float = 0.0
-    labels: Annotated[int, Meta(ge=0)] = 0
+    labels: Count = 0
 
 
 AdEvent = Impression | Click | Dwell | View | Swipe | Hide | Conversion

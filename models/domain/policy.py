@@ -6,21 +6,24 @@ hold. All durations are in event time.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-Fraction = Annotated[float, Meta(ge=0, le=1)]
-PositiveMs = Annotated[int, Meta(ge=1)]
+from .fields import TEN_YEARS_S, Count, Fraction, Id, Label, PositiveSeconds, Seconds
+
+PositiveMs = Annotated[int, Meta(ge=1, le=1000 * TEN_YEARS_S)]
+Slots = Annotated[int, Meta(ge=1, le=20)]
+_Names = Annotated[tuple[Label, ...], Meta(max_length=10_000)]
 
 
 class Cap(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """At most ``impressions`` per user of the same ``scope`` within ``window_s`` seconds."""
 
-    scope: Annotated[str, Meta(pattern="^(ad|campaign|advertiser)$")] = "ad"
+    scope: Literal["ad", "campaign", "advertiser"] = "ad"
     impressions: Annotated[int, Meta(ge=1)] = 3
-    window_s: Annotated[int, Meta(ge=1)] = 3600
+    window_s: PositiveSeconds = 3600
 
 
 class Placement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -31,10 +34,10 @@ class Placement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``blocked_categories`` are never shown there.
     """
 
-    placement_id: Annotated[str, Meta(min_length=1, max_length=128)]
-    slots: Annotated[int, Meta(ge=1, le=20)] | None = None
-    floor_micros: Annotated[int, Meta(ge=0)] = 0
-    blocked_categories: tuple[str, ...] = ()
+    placement_id: Id
+    slots: Slots | None = None
+    floor_micros: Count = 0
+    blocked_categories: _Names = ()
 
 
 class Exploration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -47,9 +50,9 @@ class Exploration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     thompson_nu: Annotated[float, Meta(ge=0, le=4)] = 0.25
     randomized_share: Fraction = 0.02
-    temperature: Annotated[float, Meta(gt=0)] = 0.5
+    temperature: Annotated[float, Meta(ge=0.001, le=1000)] = 0.5
     uniform_mix: Fraction = 0.05
-    salt: str = "impulse"
+    salt: Label = "impulse"
 
 
 class Triggers(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -57,7 +60,7 @@ class Triggers(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     after_click: bool = False
     after_dwell_ms: PositiveMs | None = None
-    min_gap_s: Annotated[int, Meta(ge=0)] = 0
+    min_gap_s: Seconds = 0
 
 
 class Attribution(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -69,9 +72,9 @@ class Attribution(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     alike, and for each conversion of a click.
     """
 
-    no_click_after_s: Annotated[int, Meta(ge=1)] = 60
-    click_through_s: Annotated[int, Meta(ge=1)] = 7 * 86_400
-    view_through_s: Annotated[int, Meta(ge=0)] = 86_400
+    no_click_after_s: PositiveSeconds = 60
+    click_through_s: PositiveSeconds = 7 * 86_400
+    view_through_s: Seconds = 86_400
 
 
 class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -91,24 +94,24 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ranks nothing.
     """
 
-    version: Annotated[int, Meta(ge=0)] = 0
-    slots: Annotated[int, Meta(ge=1, le=20)] = 5
+    version: Count = 0
+    slots: Slots = 5
     candidates: Annotated[int, Meta(ge=1, le=1000)] = 100
-    caps: tuple[Cap, ...] = (Cap(scope="ad", impressions=3, window_s=3600),)
+    caps: Annotated[tuple[Cap, ...], Meta(max_length=32)] = (Cap(scope="ad", impressions=3, window_s=3600),)
     personal_adjustments: bool = True
-    no_repeat_s: Annotated[int, Meta(ge=0)] = 60
+    no_repeat_s: Seconds = 60
     exploration: Exploration = Exploration()
     triggers: Triggers = Triggers()
     attribution: Attribution = Attribution()
-    lateness_s: Annotated[int, Meta(ge=0)] = 86_400
-    future_s: Annotated[int, Meta(ge=0)] = 60
-    reserve_micros: Annotated[int, Meta(ge=0)] = 0
+    lateness_s: Seconds = 86_400
+    future_s: Seconds = 60
+    reserve_micros: Count = 0
     diversity: Fraction = 0.1
-    max_per_campaign: Annotated[int, Meta(ge=1)] = 2
-    placements: tuple[Placement, ...] = ()
-    blocked_categories: tuple[str, ...] = ()
-    blocked_advertisers: tuple[str, ...] = ()
+    max_per_campaign: Annotated[int, Meta(ge=1, le=10**6)] = 2
+    placements: Annotated[tuple[Placement, ...], Meta(max_length=1000)] = ()
+    blocked_categories: _Names = ()
+    blocked_advertisers: _Names = ()
     new_ad_share: Fraction = 0.0
-    new_ad_impressions: Annotated[int, Meta(ge=0)] = 100
-    new_ad_s: Annotated[int, Meta(ge=1)] = 86_400
+    new_ad_impressions: Count = 100
+    new_ad_s: PositiveSeconds = 86_400
     expected_dwell: bool = False

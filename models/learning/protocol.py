@@ -17,6 +17,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .weights import WIDEST
+
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -78,8 +80,12 @@ class Changed(NamedTuple):
     variance: F64
 
     def rounded(self) -> tuple[list[int], list[float], list[float]]:
-        """Return plain lists; five decimals are a hundredth of the tolerance and keep records short."""
-        return self.slot.tolist(), np.round(self.mean, 5).tolist(), np.round(self.variance, 6).tolist()
+        """Return plain lists; five decimals are a hundredth of the tolerance and keep records short.
+
+        Variances wider than a record may say are said as wide as that.
+        """
+        variance = np.round(np.minimum(self.variance, WIDEST), 6)
+        return self.slot.tolist(), np.round(self.mean, 5).tolist(), variance.tolist()
 
 
 class Engine(Protocol):

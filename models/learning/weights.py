@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
@@ -20,8 +19,10 @@ from .priors import DEFAULT_PRIORS, Priors
 
 _SCHEMA = 1
 _LARGEST = 50.0
-_STEEPEST = 4.0
 """Logits beyond this are not adjustments but an accident upstream."""
+WIDEST = 100.0
+"""The same for variances; a Thompson draw from the sum of all parts at this one stays a finite logit."""
+_STEEPEST = 4.0
 
 
 def segment_category_key(segment: str, category: str) -> str:
@@ -66,8 +67,8 @@ class WeightTable:
         Raises
         ------
         BadRecord
-            ``bad_value`` where a weight is not finite, a variance is negative or a mean is beyond ±50
-            logits; the table in force stays.
+            ``bad_value`` where a weight is not finite, a variance is not within 0..100 or a mean is beyond
+            ±50 logits; the table in force stays.
 
         """
         if self.is_newer_than(record):
@@ -157,11 +158,11 @@ def _check(record: Adjustments) -> None:
     )
     weights: Iterable[tuple[str, Weight]] = (item for group in groups for item in group.items())
     for key, (mean, variance) in [*weights, ("bias", record.bias or (0.0, 0.0))]:
-        if not (abs(mean) <= _LARGEST and 0.0 <= variance < math.inf):
+        if not (abs(mean) <= _LARGEST and 0.0 <= variance <= WIDEST):
             raise BadRecord(
                 "bad_value",
                 f"adjustment of {key!r}: got {(mean, variance)}, expected a finite mean within ±50 logits "
-                "and a variance of 0 or more. Fix: roll the learner back.",
+                f"and a variance within 0..{WIDEST:g}. Fix: roll the learner back.",
             )
     slope, centre = record.calibration or (1.0, 0.0)
     if not (0.0 <= slope <= _STEEPEST and abs(centre) <= _LARGEST):

@@ -48,6 +48,10 @@ def offer(**fields) -> bytes:
     return click(type="ad_upsert", ads=[{"ad_id": "z", "campaign_id": "z"} | fields])
 
 
+def rule(**fields) -> bytes:
+    return click(type="policy", policy=fields)
+
+
 BAD = {
     "nothing": (None, "empty"),
     "empty": (b"", "empty"),
@@ -90,6 +94,30 @@ BAD = {
     "a catalogue nobody has": (click(type="catalogue", artifact="0" * 32), "unknown_artifact"),
     "a name that is no hash": (click(type="catalogue", artifact="../../etc/passwd"), "unknown_artifact"),
     "no hash for a model": (click(type="model", model_hash="../model"), "unknown_model"),
+    "a bid type with a line's end": (offer(bid_type="cpc\n"), "bad_value"),
+    "a review with a line's end": (
+        offer(creatives=[{"creative_id": "q", "review": "approved\n"}]),
+        "bad_value",
+    ),
+    "a schedule without end": (offer(end_time=10**20), "bad_value"),
+    "a start after all time": (offer(start_time=2**63), "bad_value"),
+    "a cap of no scope": (rule(caps=[{"scope": "ad\n"}]), "bad_value"),
+    "a cap beyond all time": (rule(caps=[{"window_s": 2**60}]), "bad_value"),
+    "more caps than anybody can count": (rule(caps=[{}] * 1000), "bad_value"),
+    "no repeat in all time": (rule(no_repeat_s=2**62), "bad_value"),
+    "ads that stay new for ever": (rule(new_ad_share=1.0, new_ad_s=2**62), "bad_value"),
+    "a number of new ads' impressions that no float holds": (rule(new_ad_impressions=10**400), "bad_value"),
+    "more ads of a campaign than there are numbers": (rule(max_per_campaign=2**63), "bad_value"),
+    "a wait for clicks beyond all time": (rule(attribution={"no_click_after_s": 2**62}), "bad_value"),
+    "a temperature of nothing": (rule(exploration={"temperature": 1e-320}), "bad_value"),
+    "a policy's version beyond all numbers": (rule(version=2**70), "bad_value"),
+    "weights of a version beyond all numbers": (click(type="adjustments", version=2**65), "bad_value"),
+    "a weight of which nothing is known at all": (
+        click(type="adjustments", version=9, ads={"a1": [0.0, 1e9]}),
+        "bad_value",
+    ),
+    "a multiplier beyond all money": (click(type="pacing", version=9, multipliers={"c": 1e300}), "bad_value"),
+    "pacing of a version beyond all numbers": (click(type="pacing", version=2**65), "bad_value"),
     "a policy that cannot be kept": (
         click(type="policy", policy={"caps": [{"impressions": 10**6}]}),
         "bad_policy",

@@ -137,6 +137,15 @@ def test_events_of_users_and_broken_ones_on_the_log_are_passed_over(told, ads):
     assert merged(run(told.records, ads))["good"][0] > 0
 
 
+def test_an_ad_that_would_never_end_is_left_out_and_snapshots_go_on(told, ads, tmp_path):
+    ads.event("ad_upsert", ads=[{"ad_id": "endless", "campaign_id": "c-good", "end_time": 10**20}])
+    init_db_dir(tmp_path, 1)
+    sink = MemorySink()
+    flow = learn(MemoryLog(told.records, 64), MemoryLog([]), MemoryLog(ads.records), sink, PARTITIONS)
+    run_flow(flow, 1, RecoveryConfig(str(tmp_path)))
+    assert merged(sink)["good"][0] > 0
+
+
 def test_stopped_and_resumed_it_goes_on_from_what_it_knew(told, ads, tmp_path):
     init_db_dir(tmp_path, 1)
     sink = MemorySink()
@@ -257,6 +266,15 @@ BAD_OUTCOMES = {
     "a probability that is NaN": b'"pctr":NaN',
     "a part that is infinite": b'"pcvr":1e999',
     "a charge below nothing": b'"charge_micros":-1',
+    "a charge beyond all money": b'"charge_micros":%d' % 10**20,
+    "a price beyond all money": b'"price_micros":%d' % 10**20,
+    "a value beyond all money": b'"value_micros":%d' % 10**20,
+    "a time beyond all numbers": b'"event_time":%d' % 10**20,
+    "a decision's time beyond all numbers": b'"decision_time":%d' % 10**20,
+    "a version beyond all numbers": b'"adjustments_version":%d' % 10**20,
+    "a slot beyond all numbers": b'"slot":%d' % 10**20,
+    "a click more than certain": b'"pctr":1e300',
+    "a conversion less than impossible": b'"pcvr":-1e300',
     "a kind that nobody knows": b'"kind":"teleport"',
     "a value that is no number": b'"value_micros":"much"',
 }

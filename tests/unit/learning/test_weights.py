@@ -81,6 +81,7 @@ def test_a_reset_forgets_all_weights_but_not_the_position_logits():
     [
         {"ads": {"a": (float("nan"), 0.1)}},
         {"campaigns": {"c": (float("inf"), 0.1)}},
+        {"ads": {"a": (0.0, 101.0)}},
         {"segment_categories": {"s|c": (0.0, -0.1)}},
         {"conversions": {"c": (0.0, float("nan"))}},
         {"bias": (60.0, 0.1)},
