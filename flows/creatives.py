@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from connectors.ad_files import read_ads, write_lines
-from models.domain.catalogue import Ad, Creative
+from models.domain.catalogue import Ad, Creative, review_of
 from models.domain.errors import LogError, SettingError
 from models.domain.templates import presented
 from models.policy.creative_llm import LanguageModelGenerator, local_model
@@ -97,7 +97,7 @@ def review(ads: Path, out: Path, approve: Sequence[str] = (), reject: Sequence[s
         for one, other in zip(known, after, strict=True)
         for old, new in zip(one.creatives, other.creatives, strict=True)
     ]
-    changed = [new.review for old, new in pairs if new.review != old.review]
+    changed = [review_of(new) for old, new in pairs if review_of(new) != review_of(old)]
     return {
         "ads": len(after), "approved": changed.count("approved"), "rejected": changed.count("rejected"),
         "pending": len(list(_pending(after))),
@@ -125,7 +125,7 @@ def _generated(ads: Sequence[Ad]) -> int:
 
 
 def _pending(ads: Sequence[Ad]) -> Iterator[tuple[Ad, Creative]]:
-    return ((ad, creative) for ad in ads for creative in ad.creatives if creative.review == "pending")
+    return ((ad, creative) for ad in ads for creative in ad.creatives if review_of(creative) == "pending")
 
 
 def _shown(creative: Creative) -> dict[str, Any]:
@@ -149,5 +149,5 @@ def _reviewed(ad: Ad, verdicts: dict[str, Verdict]) -> Ad:
 
 
 def _judged(creative: Creative, key: str, verdicts: dict[str, Verdict]) -> Creative:
-    verdict = verdicts.get(key) or (verdicts.get(ALL) if creative.review == "pending" else None)
+    verdict = verdicts.get(key) or (verdicts.get(ALL) if review_of(creative) == "pending" else None)
     return msgspec.structs.replace(creative, review=verdict) if verdict else creative

@@ -37,8 +37,9 @@ MAX_CREATIVES = 64
 class Creative(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One way to present an ad; shown only once ``review`` is ``approved``.
 
-    Headline, call to action and image URL are templates: ``{title}`` stands for the ad's title
-    (`models.domain.templates`). Decisions carry them filled.
+    Where no review is told a ``generated`` creative is pending, and any other approved. Headline, call to
+    action and image URL are templates: ``{title}`` stands for the ad's title (`models.domain.templates`).
+    Decisions carry them filled.
     """
 
     creative_id: Id
@@ -46,7 +47,7 @@ class Creative(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     image_url: Text = ""
     call_to_action: Label = ""
     generated: bool = False
-    review: Review = "approved"
+    review: Review | None = None
 
 
 class Ad(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -85,9 +86,14 @@ class Ad(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True
     creatives: Annotated[tuple[Creative, ...], Meta(max_length=MAX_CREATIVES)] = ()
 
 
+def review_of(creative: Creative) -> Review:
+    """Return how a creative's review stands, told or not."""
+    return creative.review or ("pending" if creative.generated else "approved")
+
+
 def approved(ad: Ad) -> tuple[Creative, ...]:
     """Return the creatives of an ad that may be shown."""
-    return tuple(creative for creative in ad.creatives if creative.review == "approved")
+    return tuple(creative for creative in ad.creatives if review_of(creative) == "approved")
 
 
 def text_of(ad: Ad) -> str:

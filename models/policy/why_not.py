@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from models.domain.catalogue import Ad
+from models.domain.catalogue import Ad, review_of
 from models.domain.ids import key64
 
 from .caps import HIDDEN, NO_REPEAT, SCOPES, BlockedKeys
@@ -47,7 +47,7 @@ def _withdrawn(rules: Rules, row: int, ad: Ad, situation: Situation) -> str:
 
 
 def _creative_review(rules: Rules, row: int, ad: Ad, situation: Situation) -> str:
-    reviews = ", ".join(f"{c.creative_id} is {c.review}" for c in ad.creatives)
+    reviews = ", ".join(f"{c.creative_id} is {review_of(c)}" for c in ad.creatives)
     return "" if is_presentable(ad) else f"no creative is approved: {reviews}"
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from connectors.ad_files import read_ads
 from flows.cli import app
 from models.domain import events
-from models.domain.catalogue import Ad, Creative
+from models.domain.catalogue import Ad, Creative, review_of
 from models.domain.decision import Decision
 from models.domain.errors import BadRecord, LogError, SettingError
 from models.policy.creative_llm import LanguageModelGenerator
@@ -61,7 +61,7 @@ def test_every_ad_gets_creatives_from_its_text_that_wait_for_a_review(ads, tmp_p
     assert figures == {"ads": 2, "ads_grown": 2, "generated": 4, "pending": 4}
     shoes, boots = read_ads(tmp_path / "out")
     assert [c.headline for c in shoes.creatives] == ["{title}", "Trail shoes", "Trail shoes – Light and dry"]
-    assert [c.review for c in shoes.creatives] == ["approved", "pending", "pending"]
+    assert [review_of(c) for c in shoes.creatives] == ["approved", "pending", "pending"]
     assert [c.generated for c in boots.creatives] == [False, True, True]
 
 
@@ -81,6 +81,15 @@ def test_a_generated_creative_is_shown_once_it_is_approved_and_says_that_it_is_g
         ("Trail shoes", False),
         ("Trail shoes – Light and dry", True),
     }
+
+
+def test_a_generated_creative_without_a_review_waits_until_it_is_approved(tmp_path):
+    untold = Creative(creative_id="x", headline="New: {title}", generated=True)
+    file = save(tmp_path / "ads", msgspec.structs.replace(SHOES, creatives=(untold,)))
+    assert [one["key"] for one in told("review", "--ads", file)["pending"]] == ["shoes/x"]
+    told("review", "--ads", file, "--out", tmp_path / "out", "--approve", "all")
+    assert told("review", "--ads", tmp_path / "out")["pending"] == []
+    assert shown(read_ads(tmp_path / "out")) == {("New: Trail shoes", True)}
 
 
 def test_creatives_that_wait_are_listed_as_they_would_be_shown(tmp_path):

@@ -118,11 +118,20 @@ def test_a_slot_without_creatives_says_nothing_of_them():
 def test_only_approved_creatives_are_shown_and_generated_ones_are_labelled():
     creatives = (
         Creative(creative_id="own"),
-        Creative(creative_id="made", generated=True),
+        Creative(creative_id="made", generated=True, review="approved"),
         Creative(creative_id="waiting", generated=True, review="pending"),
     )
     made = decided((Ad(ad_id="a", campaign_id="c", creatives=creatives),), **{"a|waiting": (5.0, 0.1)})
     assert {(d.ads[0].creative_id, d.ads[0].generated) for d in made} == {("own", False), ("made", True)}
+
+
+def test_a_generated_creative_of_which_no_review_is_told_waits_for_one():
+    untold = Creative(creative_id="made", generated=True)
+    alone = decided((Ad(ad_id="a", campaign_id="c", creatives=(untold,)),))
+    beside = decided((Ad(ad_id="a", campaign_id="c", creatives=(untold, Creative(creative_id="own"))),))
+    assert {len(d.ads) for d in alone} == {0}
+    assert {d.filtered["creative_review"] for d in alone} == {1}
+    assert {d.ads[0].creative_id for d in beside} == {"own"}
 
 
 def test_a_decision_carries_the_creatives_texts_with_their_slots_filled():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.domain.catalogue import MAX_CREATIVES, Ad, Creative
+from models.domain.catalogue import MAX_CREATIVES, Ad, Creative, review_of
 from models.domain.errors import SettingError
 from models.domain.templates import presented
 from models.policy.columns import is_presentable
@@ -105,7 +105,7 @@ def test_generated_creatives_take_the_image_that_the_ad_has():
 
 def test_adding_generated_creatives_never_takes_an_ad_off_the_air_and_adds_nothing_twice():
     grown = with_generated(SHOES, TemplateGenerator(), count=2)
-    assert [c.review for c in grown] == ["approved", "pending", "pending"]
+    assert [review_of(c) for c in grown] == ["approved", "pending", "pending"]
     ad = Ad(
         ad_id="a", campaign_id="c", title=SHOES.title, text=SHOES.text, category="sports", creatives=grown
     )
