@@ -26,7 +26,7 @@ Look = Callable[[View, Profiles, Any], None]
 
 def watched(service: Service, watch: Look, recorded: Mapping[str, Decision] | None = None) -> WatchedDecider:
     """Return a decider that shows each job to ``watch``; recorded decisions are followed, not made anew."""
-    return WatchedDecider(service.views, service.decider.history_length, watch, recorded)
+    return WatchedDecider(service.views, watch, recorded)
 
 
 def replay_watched(

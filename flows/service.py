@@ -6,6 +6,7 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from connectors.artifacts import ArtifactStore
 from connectors.catalogues import stored_ads
@@ -15,7 +16,9 @@ from models.decide.shard import Place, Shard, ShardBounds
 from models.decide.views import ViewBuilder
 from models.decide.warm_up import warm_up
 from models.domain.catalogue import Ad
+from models.domain.errors import ArtifactError
 from models.scorer.artifact import load as load_artifact
+from models.scorer.config import ModelConfig, check_history
 from models.scorer.interface import Scorer
 from models.scorer.popularity import PopularityScorer
 from models.scorer.serving import open_scorer
@@ -38,17 +41,27 @@ class StoredResources:
         self._views = folder / "views"
         self._own = ArtifactStore(self._views / uuid.uuid4().hex)
         self._kv_cache_users = kv_cache_users
-        self._scorers: dict[str, Scorer] = {}
+        self._added: dict[str, Scorer] = {}
+        self._opened: WeakValueDictionary[str, Scorer] = WeakValueDictionary()
 
     def scorer(self, model_hash: str) -> Scorer:
-        """Return the model of this hash, opened once."""
-        if model_hash not in self._scorers:
-            self._scorers[model_hash] = open_scorer(self._models / model_hash, hot_users=self._kv_cache_users)
-        return self._scorers[model_hash]
+        """Return the model of this hash, opened once for as long as anybody holds it: each is large."""
+        found = self._added.get(model_hash, self._opened.get(model_hash))
+        return self._open(model_hash) if found is None else found
+
+    def _open(self, model_hash: str) -> Scorer:
+        scorer = open_scorer(self._models / model_hash, hot_users=self._kv_cache_users)
+        if scorer.model_hash != model_hash:
+            raise ArtifactError.expected(
+                f"model {model_hash} of the artifacts", got=f"model {scorer.model_hash}",
+                expected="a model under its own hash", fix="publish it: impulse publish FOLDER",
+            )  # fmt: skip
+        self._opened[model_hash] = scorer
+        return scorer
 
     def add(self, scorer: Scorer) -> None:
         """Let a model that was opened elsewhere be found by its hash."""
-        self._scorers[scorer.model_hash] = scorer
+        self._added[scorer.model_hash] = scorer
 
     def ads(self, artifact: str) -> tuple[Ad, ...]:
         """Return the ads of a catalogue artifact: a JSON array of ads."""
@@ -94,7 +107,7 @@ class Service:
         Raises
         ------
         ArtifactError
-            when the model is missing, damaged or of another schema.
+            when the model is missing, damaged, of another schema, or reads more events than are kept.
 
         """
         bounds = settings.bounds
@@ -102,24 +115,26 @@ class Service:
         scorer = first_scorer(settings.model, bounds.kv_cache_users)
         resources.add(scorer)
         return cls(
-            views := ViewBuilder(scorer, resources, pinned=pinned),
-            Decider(views, bounds.history_length),
+            views := ViewBuilder(scorer, resources, bounds.history_length, pinned=pinned),
+            Decider(views),
             ShardBounds(bounds.users_per_shard, bounds.decisions_per_shard, bounds.seen_ids_per_shard),
             bounds.slices,
             EventCodec(),
         )
 
 
-def publish_model(folder: Path, artifacts: Path) -> str:
+def publish_model(folder: Path, artifacts: Path, history_length: int) -> str:
     """Copy a trained model into the artifacts, where every process finds it by its hash; return the hash.
 
     Raises
     ------
     ArtifactError
-        when the folder holds no whole model.
+        when the folder holds no whole model, or one that reads more than ``history_length`` events of a user.
 
     """
-    model_hash = load_artifact(folder).model_hash
+    stored = load_artifact(folder)
+    config, model_hash = ModelConfig.from_dict(stored.manifest["config"]), stored.model_hash
+    check_history(model_hash, config.history_length, history_length)
     target = artifacts / "models" / model_hash
     if not target.exists():
         shutil.copytree(folder, target)

@@ -197,7 +197,7 @@ def publish(
 ) -> None:
     """Copy a model into the artifacts; with --switch, broadcast that it is in force from here on."""
     chosen = settings_of(settings_file)
-    model_hash = publish_model(model, chosen.artifacts)
+    model_hash = publish_model(model, chosen.artifacts, chosen.bounds.history_length)
     if switch:
         now_ms = int(time.time() * 1000)
         record = ModelSwitch(id=f"model-{model_hash}-{now_ms}", event_time=now_ms, model_hash=model_hash)

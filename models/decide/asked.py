@@ -50,11 +50,10 @@ class WatchedDecider(Decider):
     def __init__(
         self,
         views: ViewBuilder,
-        history_length: int,
         watch: Watch,
         recorded: Mapping[str, Decision] | None = None,
     ) -> None:
-        super().__init__(views, history_length)
+        super().__init__(views)
         self._watch = watch
         self._recorded = recorded or {}
 

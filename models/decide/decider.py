@@ -68,9 +68,9 @@ class Waiting(Protocol):
 class Decider:
     """Makes decisions; one per process, with no state but the caches of views and scorers and who waits."""
 
-    def __init__(self, views: ViewBuilder, history_length: int) -> None:
+    def __init__(self, views: ViewBuilder) -> None:
         self._views = views
-        self.history_length = history_length
+        self.history_length = views.history_length
         self._waiting: dict[int, Waiting] = {}
 
     def await_turn(self, shard: Waiting) -> None:

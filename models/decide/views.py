@@ -31,12 +31,16 @@ from models.learning.compiled import CompiledWeights, WeightCache
 from models.learning.weights import WeightTable
 from models.policy.eligibility import Rules
 from models.policy.validation import check_policy
+from models.scorer.config import check_history
 from models.scorer.interface import AdIndex, Scorer
 
 from .compiled_view import CompiledView
 from .kept_views import KeptViews
 from .validated import split_valid
 from .view import PacingTable, View
+
+MODELS = 2
+"""Models last switched to that are held in memory, beside the first one and those in force."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -58,6 +62,14 @@ class Recent(Generic[K, V]):
         if len(self._results) > self._size:
             self._results.popitem(last=False)
         return result
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._results
+
+    def keep(self, wanted: Callable[[V], bool]) -> None:
+        """Forget the results that are not wanted."""
+        for key in [key for key, result in self._results.items() if not wanted(result)]:
+            del self._results[key]
 
 
 class Resources(Protocol):
@@ -100,15 +112,22 @@ class ViewBuilder:
         The model in force before the log names one.
     resources
         Artifact access.
+    history_length
+        Events kept per user; a model that reads more is refused, the first one with ArtifactError.
     pinned
         Ignore the log's model switches: a replay of the log with another model.
 
     """
 
-    def __init__(self, scorer: Scorer, resources: Resources, *, pinned: bool = False) -> None:
+    def __init__(
+        self, scorer: Scorer, resources: Resources, history_length: int, *, pinned: bool = False
+    ) -> None:
+        check_history(scorer.model_hash, scorer.history_length, history_length)
+        self.history_length = history_length
         self._first = View(Policy(), Catalogue(), WeightTable(), PacingTable(), scorer)
         self._resources = resources
         self._pinned = pinned
+        self._models: Recent[str, Scorer] = Recent(MODELS)
         self._weights = WeightCache(32)
         self._steps: Recent[tuple[int, int], tuple[View, Control, Moved]] = Recent(256)
         self._catalogues: Recent[tuple[str, str], Catalogue] = Recent(8)
@@ -185,10 +204,32 @@ class ViewBuilder:
         return self._catalogues.get(key, lambda: catalogue.replaced(ads, event.event_time))
 
     def _model(self, model_hash: str) -> Scorer:
+        scorer = self._models.get(model_hash, lambda: self._opened(model_hash))
+        self._forget_older_models()
+        return scorer
+
+    def _opened(self, model_hash: str) -> Scorer:
         try:
-            return self._resources.scorer(model_hash)
+            scorer = self._resources.scorer(model_hash)
         except ArtifactError as error:
             raise BadRecord("unknown_model", str(error)) from error
+        try:
+            check_history(model_hash, scorer.history_length, self.history_length)
+        except ArtifactError as error:
+            raise BadRecord("bad_model", str(error)) from error
+        return scorer
+
+    def _forget_older_models(self) -> None:
+        """Let go of the views of other models than the last ones: each holds its model in memory."""
+
+        def recent(view: View) -> bool:
+            return view.scorer is self._first.scorer or view.scorer.model_hash in self._models
+
+        self._steps.keep(lambda step: recent(step[0]) and recent(step[2].view))
+        self._interned.keep(recent)
+        self._compiled.keep(lambda compiled: recent(compiled.view))
+        self._dumps.keep(lambda dump: recent(dump[0]))
+        self._loads.keep(lambda load: recent(load[0]))
 
     def compiled(self, view: View) -> CompiledView:
         """Return the view laid out in arrays."""
@@ -254,12 +295,14 @@ class ViewBuilder:
     def _loaded(self, name: str) -> tuple[View, tuple[str, ...]]:
         parts = msgspec.json.decode(self._resources.kept(name), type=_ViewParts)
         known = parts.model_hash == self._first.scorer.model_hash
+        scorer = self._first.scorer if known or self._pinned else self._resources.scorer(parts.model_hash)
+        check_history(scorer.model_hash, scorer.history_length, self.history_length)
         view = View(
             parts.policy,
             Catalogue.from_bytes(self._resources.kept(parts.catalogue)),
             WeightTable.from_bytes(self._resources.kept(parts.weights)),
             parts.pacing,
-            self._first.scorer if known or self._pinned else self._resources.scorer(parts.model_hash),
+            scorer,
         )
         return self._shared(view), (name, parts.catalogue, parts.weights)
 

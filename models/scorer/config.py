@@ -134,5 +134,17 @@ class ModelConfig:
         return cls(**values)
 
 
+def check_history(model: str, reads: int, kept: int) -> None:
+    """Refuse a model that reads more events of a user than are kept; raises ArtifactError."""
+    if reads > kept:
+        raise ArtifactError.expected(
+            f"events kept per user, of which model {model} reads {reads}",
+            got=kept,
+            expected=f"{reads} or more",
+            fix=f"set bounds.history_length (IMPULSE_BOUNDS__HISTORY_LENGTH) to {reads} wherever it is to "
+            "decide, or train with a smaller window or fewer blocks",
+        )
+
+
 MODEL_KINDS = len(KINDS)
 """Rows of the table of event kinds."""

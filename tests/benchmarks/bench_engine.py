@@ -202,8 +202,8 @@ class Kit(NamedTuple):
 
     def service(self, users: int = 8192) -> Service:
         """Return a fresh service: no view, no hot user."""
-        views = ViewBuilder(self.scorer, StoredResources(self.folder, 512))
-        return Service(views, Decider(views, self.history), ShardBounds(users=users), SLICES, EventCodec())
+        views = ViewBuilder(self.scorer, StoredResources(self.folder, 512), self.history)
+        return Service(views, Decider(views), ShardBounds(users=users), SLICES, EventCodec())
 
 
 def random_transformer(ads: Sequence[str]) -> TransformerScorer:

@@ -22,7 +22,7 @@ def watched(records, look, recorded=None):
     def watch(view, profiles, job):
         look(Asked.of(bench.views.compiled(view), profiles, job))
 
-    decider = WatchedDecider(bench.views, 160, watch, recorded)
+    decider = WatchedDecider(bench.views, watch, recorded)
     shard = Shard(Place("ads.events.v1", 0, 0), bench.views, decider, ShardBounds())
     return bodies(run(shard, records), Decision)
 

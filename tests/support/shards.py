@@ -57,8 +57,8 @@ class Bench:
 
     def __init__(self, scorer: Scorer | None = None, bounds: ShardBounds | None = None) -> None:
         self.resources = MemoryResources()
-        self.views = ViewBuilder(scorer or PopularityScorer(), self.resources)
-        self.decider = Decider(self.views, 160)
+        self.views = ViewBuilder(scorer or PopularityScorer(), self.resources, 160)
+        self.decider = Decider(self.views)
         self.bounds = bounds or ShardBounds()
 
     def shard(self, partition: int = 0, slice_: int = 0) -> Shard:

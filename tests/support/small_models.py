@@ -13,10 +13,18 @@ from models.scorer.config import ModelConfig
 from models.scorer.weights import blank_tensors
 
 
-def random_model(folder: Path, ad_ids: Iterable[str], seed: int = 0) -> str:
+def random_model(folder: Path, ad_ids: Iterable[str], seed: int = 0, blocks: int = 2) -> str:
     """Write a model that knows these ads and return its hash."""
     keys = np.sort(np.array([key64(ad_id) for ad_id in ad_ids], np.uint64))
-    config = ModelConfig(vocabulary=len(keys), d_model=16, heads=1, window=8, rotary_length=32, head_width=16)
+    config = ModelConfig(
+        vocabulary=len(keys),
+        d_model=16,
+        blocks=blocks,
+        heads=1,
+        window=8,
+        rotary_length=32,
+        head_width=16,
+    )
     rng = np.random.default_rng(seed)
     tensors = {
         name: (value + 0.5 * rng.standard_normal(value.shape)).astype(np.float32)
