@@ -86,12 +86,12 @@ def load(directory: Path) -> Artifact:
     """
     manifest = read_manifest(directory)
     data = _read(directory / TENSORS_FILE)
-    expected = manifest["model_hash"]
+    expected = str(manifest.get("model_hash"))
     if (got := _model_hash(data, manifest)) != expected:
         raise _damaged(directory / TENSORS_FILE, got, f"content hash {expected}")
     try:
         tensors = load_tensors(data)
-    except SafetensorError as error:
+    except (SafetensorError, LookupError, TypeError, ValueError) as error:  # the last three: unusual dtypes
         raise _damaged(directory / TENSORS_FILE, str(error), "a safetensors file") from error
     return Artifact(expected, manifest, tensors)
 
@@ -101,7 +101,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST_FILE
     try:
         manifest = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error), "JSON") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         got = manifest.get("schema") if isinstance(manifest, dict) else type(manifest).__name__

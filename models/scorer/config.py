@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import msgspec
+
 from models.domain.errors import ArtifactError, SettingError
 from models.domain.events import KINDS
 
@@ -87,6 +89,7 @@ class ModelConfig:
             (not divides, "d_model", "a multiple of 2 * heads"),
             (not power, "rotary_length", "a power of two"),
             (self.rotary_length < 2 * self.window, "rotary_length", "at least 2 * window"),
+            (not 0 < self.rotary_base < math.inf, "rotary_base", "a number above 0"),
             (self.content_dim < 0, "content_dim", "0 or more"),
             (self.slots < 0, "slots", "0 or more"),
             (self.segments < 0, "segments", "0 or more"),
@@ -125,13 +128,18 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Return the config that `to_dict` wrote; ArtifactError where a field is unknown."""
+        """Return the config that `to_dict` wrote; ArtifactError where a field is unknown or impossible."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ArtifactError.expected(
                 "model config", got=unknown, expected="fields of this version", fix="train the model again"
             )
-        return cls(**values)
+        try:
+            return msgspec.convert(values, cls)
+        except (msgspec.ValidationError, SettingError) as error:
+            raise ArtifactError.expected(
+                "model config", got=str(error), expected="sizes that can be", fix="train the model again"
+            ) from error
 
 
 def check_history(model: str, reads: int, kept: int) -> None:

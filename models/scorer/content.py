@@ -22,6 +22,7 @@ from models.domain.ids import key64
 
 from .sentence import SentenceEncoder
 from .vectors import F32, normalised
+from .weights import tensor
 
 BUCKETS = 4096
 WIDTH = 64
@@ -206,9 +207,10 @@ def restore(manifest: dict[str, Any] | None, tensors: dict[str, NDArray[Any]]) -
     """Return the encoder that an artifact describes, None where it has none."""
     if manifest is None:
         return None
-    match manifest.get("kind"):
+    kind = manifest.get("kind") if isinstance(manifest, dict) else manifest
+    match kind:
         case "hashed_text":
-            return HashedText(tensors["content_idf"], tensors["content_components"])
+            return _hashed_text(int(manifest["width"]), tensors)
         case "joined":
             if (text := restore(manifest["text"], tensors)) is not None:
                 return Joined(text, int(manifest["width"]) - text.width)
@@ -217,7 +219,14 @@ def restore(manifest: dict[str, Any] | None, tensors: dict[str, NDArray[Any]]) -
         case "catalogue_vector":
             return CatalogueVector(int(manifest["width"]))
     raise ArtifactError.expected(
-        "content encoder", got=manifest.get("kind"), expected="a known kind", fix="train with this version"
+        "content encoder", got=kind, expected="a known kind", fix="train with this version"
+    )
+
+
+def _hashed_text(width: int, tensors: dict[str, NDArray[Any]]) -> HashedText:
+    buckets = max(len(tensors.get("content_idf", ())), 1)
+    return HashedText(
+        tensor(tensors, "content_idf", (buckets,)), tensor(tensors, "content_components", (buckets, width))
     )
 
 

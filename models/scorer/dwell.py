@@ -21,9 +21,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.domain.errors import ArtifactError
-
 from .metrics import clustered_error
+from .weights import tensor
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -59,13 +58,8 @@ def stored_dwell(tensors: Mapping[str, NDArray[Any]], inner: int, rows: int) -> 
     """Return the head among a model's tensors, if it has one; ArtifactError where it does not fit."""
     if DWELL_WEIGHT not in tensors:
         return None
-    head = DwellHead(tensors[DWELL_WEIGHT], tensors[DWELL_MEAN], float(tensors[DWELL_SMEAR][0]))
-    if head.weight.shape != (inner,) or head.mean.shape != (rows,):
-        raise ArtifactError.expected(
-            "dwell head", got=(head.weight.shape, head.mean.shape), expected=f"({inner},) and ({rows},)",
-            fix="train the model again",
-        )  # fmt: skip
-    return head
+    weight, mean = tensor(tensors, DWELL_WEIGHT, (inner,)), tensor(tensors, DWELL_MEAN, (rows,))
+    return DwellHead(weight, mean, float(tensor(tensors, DWELL_SMEAR, (1,))[0]))
 
 
 def ad_means(log_ms: F64, ad: I64, rows: int) -> F64:

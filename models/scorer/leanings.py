@@ -30,6 +30,7 @@ from models.domain.events import KINDS
 
 from .features import category_bucket
 from .sequences import Dataset, Labels
+from .weights import tensor
 
 if TYPE_CHECKING:
     from .interface import HistoryTable
@@ -105,13 +106,8 @@ def stored_leanings(tensors: Mapping[str, NDArray[Any]], rows: int, categories: 
     """Return the table among a model's tensors; ArtifactError where it does not fit the model."""
     if VIEW_SHARES not in tensors:
         return no_leanings(categories)
-    shares, weight = np.ascontiguousarray(tensors[VIEW_SHARES]), tensors.get(VIEW_WEIGHT, np.zeros(0))
-    if shares.shape != (rows, categories) or weight.shape != (1,):
-        raise ArtifactError.expected(
-            "model tensors view_shares and view_weight", got=(shares.shape, weight.shape),
-            expected=f"{(rows, categories)} and (1,)", fix="train the model again",
-        )  # fmt: skip
-    return LeaningTable(shares, float(weight[0]))
+    shares, weight = tensor(tensors, VIEW_SHARES, (rows, categories)), tensor(tensors, VIEW_WEIGHT, (1,))
+    return LeaningTable(np.ascontiguousarray(shares), float(weight[0]))
 
 
 def view_shares(dataset: Dataset, segments: int, categories: int) -> F32:

@@ -91,7 +91,7 @@ class Model:
             restore(stored.manifest["content"], stored.tensors),
             stored.manifest["training"],
             stored.manifest["metrics"],
-            stored_segments(stored.tensors, network.config.categories).keys,
+            stored_segments(stored.tensors, network.config.segments, network.config.categories).keys,
             stored_campaigns(stored.tensors),
             stored_dwell(stored.tensors, network.config.head_width, network.config.vocabulary + 1),
             stored_leanings(stored.tensors, network.config.segments + 1, network.config.categories),

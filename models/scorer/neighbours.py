@@ -10,9 +10,11 @@ Legend: B users, K candidates, V known ads, N neighbours per ad, RECENT events, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numba import njit
 from numpy.typing import NDArray
 
@@ -21,7 +23,7 @@ from models.domain.errors import ArtifactError
 from .features import vocabulary_row
 from .interface import HistoryTable
 from .retrieval import Boosts
-from .weights import Tensors
+from .weights import LARGEST, Tensors, tensor
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -30,6 +32,8 @@ U64 = NDArray[np.uint64]
 
 LARGEST_VOCABULARY = 1 << 24
 """Rows travel inside the user's vector as float32, exact below this."""
+
+_Share = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 
 
 class Neighbours(NamedTuple):
@@ -53,24 +57,45 @@ def neighbours_of(
     """Return the graph of a model's manifest, None where it has none or makes no use of it."""
     if described is None:
         return None
-    blend, click = float(described["blend"]), float(described.get("click", 0.0))
-    if blend == 0 and click == 0:
+    graph = _described(described)
+    if graph.blend == 0 and graph.click == 0:
         return None
-    rows, weights = tensors.get("neighbour_rows"), tensors.get("neighbour_weights")
-    bad = rows is None or weights is None or rows.shape != weights.shape or len(rows) != vocabulary + 1
-    if rows is None or weights is None or bad or not 0 <= rows.min() <= rows.max() <= vocabulary:
+    rows = tensors.get("neighbour_rows", np.zeros((0, 0), np.int32))
+    right = rows.dtype == np.int32 and rows.ndim == 2 and len(rows) == vocabulary + 1 and rows.size > 0
+    if not right or not 0 <= rows.min() <= rows.max() <= vocabulary:
         raise ArtifactError.expected(
-            "model tensors neighbour_rows and neighbour_weights", got="something else",
-            expected=f"[{vocabulary + 1}, N] rows up to {vocabulary}", fix="train the model again",
+            "model tensor neighbour_rows", got=f"{rows.dtype} {rows.shape}",
+            expected=f"int32 [{vocabulary + 1}, N] rows up to {vocabulary}", fix="train the model again",
         )  # fmt: skip
+    weights = tensor(tensors, "neighbour_weights", (len(rows), rows.shape[1]))
     if vocabulary >= LARGEST_VOCABULARY:
         raise ArtifactError.expected(
             "vocabulary of a model with an item graph", got=vocabulary,
             expected=f"fewer than {LARGEST_VOCABULARY}", fix="train without the graph",
         )  # fmt: skip
-    decay = (described["recent_decay"] ** np.arange(described["recent"])).astype(np.float32)
-    graph = np.ascontiguousarray(rows, np.int32), np.ascontiguousarray(weights, np.float32)
-    return Neighbours(*graph, decay, blend, click)
+    decay = (graph.recent_decay ** np.arange(graph.recent)).astype(np.float32)
+    return Neighbours(
+        np.ascontiguousarray(rows), np.ascontiguousarray(weights), decay, graph.blend, graph.click
+    )
+
+
+class _Described(msgspec.Struct):
+    """What a manifest says of the graph, as far as serving reads it."""
+
+    blend: _Share
+    recent: Annotated[int, Meta(ge=1, le=1024)]
+    recent_decay: Annotated[float, Meta(ge=0, le=1)]
+    click: _Share = 0.0
+
+
+def _described(values: Mapping[str, Any]) -> _Described:
+    try:
+        return msgspec.convert(values, _Described)
+    except msgspec.ValidationError as error:
+        raise ArtifactError.expected(
+            "manifest of the model, neighbours", got=str(error), expected="what `impulse train` writes",
+            fix="train the model again",
+        ) from error  # fmt: skip
 
 
 def recent_rows(history: HistoryTable, rows: I64, keys: U64, depth: int) -> F32:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from models.domain.errors import ArtifactError
 from models.domain.ids import label_key
 
+from .weights import tensor
+
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -41,10 +43,12 @@ class SegmentTable:
     def __post_init__(self) -> None:
         shape = self.logits.shape
         right = self.keys.dtype == np.uint64 and self.logits.dtype == np.float32
-        if not right or len(shape) != 2 or shape[0] != len(self.keys) + 1 or self.logits[-1].any():
+        ascending = self.keys.ndim == 1 and bool((self.keys[1:] > self.keys[:-1]).all())
+        fits = len(shape) == 2 and shape[0] == len(self.keys) + 1
+        if not (right and ascending and fits) or self.logits[-1].any():
             raise ArtifactError.expected(
                 "segment table", got=f"{len(self.keys)} keys, logits {shape} {self.logits.dtype}",
-                expected="float32 [S + 1, C] for S keys, the last row 0", fix="train the model again",
+                expected="float32 [S + 1, C] for S ascending keys, last row 0", fix="train the model again",
             )  # fmt: skip
 
     def row(self, segment: str) -> int:
@@ -64,17 +68,19 @@ def no_segments(categories: int = 2) -> SegmentTable:
     return SegmentTable(np.zeros(0, np.uint64), np.zeros((1, categories), np.float32))
 
 
-def stored_segments(tensors: Mapping[str, NDArray[Any]], categories: int) -> SegmentTable:
+def stored_segments(tensors: Mapping[str, NDArray[Any]], segments: int, categories: int) -> SegmentTable:
     """Return the table among a model's tensors; ArtifactError where it does not fit the model."""
-    if SEGMENT_KEYS not in tensors:
-        return no_segments(categories)
-    table = SegmentTable(tensors[SEGMENT_KEYS], np.ascontiguousarray(tensors[SEGMENT_LOGITS]))
-    if table.logits.shape[1] != categories:
+    keys = tensors.get(SEGMENT_KEYS, np.zeros(0, np.uint64))
+    if len(keys) != segments:
         raise ArtifactError.expected(
-            "categories of the segment table", got=table.logits.shape[1], expected=str(categories),
+            f"model tensor {SEGMENT_KEYS}", got=f"{len(keys)} keys", expected=f"those of {segments} segments",
             fix="train the model again",
         )  # fmt: skip
-    return table
+    if not segments:
+        return no_segments(categories)
+    return SegmentTable(
+        keys, np.ascontiguousarray(tensor(tensors, SEGMENT_LOGITS, (segments + 1, categories)))
+    )
 
 
 @njit(cache=True)

@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.domain.catalogue import Ad, Catalogue, text_of
-from models.domain.errors import ArtifactError, ImpulseError
+from models.domain.errors import ArtifactError, ImpulseError, SettingError
 from models.domain.ids import key64, label_key
 
 from . import artifact
@@ -268,18 +268,36 @@ def open_scorer(directory: Path, *, hot_users: int | None = None) -> Transformer
     Raises
     ------
     ArtifactError
-        where the folder is missing, damaged, of another schema, or lacks something.
+        where the folder is missing, damaged or of another schema, or what it holds does not fit together.
 
     """
     model = artifact.load(directory)
+    try:
+        return _scorer_of(model, hot_users)
+    except SettingError as error:  # of the content encoder, which may be missing here
+        raise ArtifactError(str(error)) from error
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        raise ArtifactError.expected(
+            f"model in {directory}", got=f"{type(error).__name__}: {error}",
+            expected="what `impulse train` writes", fix="train the model again",
+        ) from error  # fmt: skip
+
+
+def _scorer_of(model: artifact.Artifact, hot_users: int | None) -> TransformerScorer:
     config = ModelConfig.from_dict(model.manifest["config"])
+    encoder = restore(model.manifest["content"], model.tensors)
+    if encoder is not None and encoder.width != config.content_dim:
+        raise ArtifactError.expected(
+            "width of the content encoder", got=encoder.width, expected=str(config.content_dim),
+            fix="train the model again",
+        )  # fmt: skip
     return TransformerScorer(
         config,
         model.tensors,
         model.model_hash,
-        content=content_of(restore(model.manifest["content"], model.tensors)),
+        content=content_of(encoder),
         neighbours=neighbours_of(model.manifest["neighbours"], model.tensors, config.vocabulary),
-        segments=stored_segments(model.tensors, config.categories),
+        segments=stored_segments(model.tensors, config.segments, config.categories),
         campaigns=stored_campaigns(model.tensors),
         dwell=stored_dwell(model.tensors, config.head_width, config.vocabulary + 1),
         leanings=stored_leanings(model.tensors, config.segments + 1, config.categories),

@@ -24,6 +24,9 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Tensors = Mapping[str, NDArray[Any]]
 
+LARGEST = 1e6
+"""No weight is as large; sums of products of such ones still are finite float32."""
+
 
 class Encoder(NamedTuple):
     """What turns events into hidden states and the rings of keys and values."""
@@ -123,12 +126,12 @@ def encoder_weights(config: ModelConfig, tensors: Tensors) -> Encoder:
     blocks = range(config.blocks)
 
     def stacked(name: str, shape: tuple[int, ...]) -> list[F32]:
-        return [_tensor(tensors, f"blocks.{i}.{name}", shape) for i in blocks]
+        return [tensor(tensors, f"blocks.{i}.{name}", shape) for i in blocks]
 
     cos, sin = _rotary(config)
     return Encoder(
         **_event_tables(config, tensors),
-        start=_pad(_tensor(tensors, "start", (d,)), padded(d)),
+        start=_pad(tensor(tensors, "start", (d,)), padded(d)),
         attention_norm=_stack(stacked("attention_norm.weight", (d,)), padded(d)).ravel(),
         qkv=np.stack([_qkv(config, w) for w in stacked("qkv.weight", (3 * d, d))]),
         attention_out=np.stack(
@@ -137,9 +140,9 @@ def encoder_weights(config: ModelConfig, tensors: Tensors) -> Encoder:
         ffn_norm=_stack(stacked("ffn_norm.weight", (d,)), padded(d)).ravel(),
         ffn_in=_stack([w.T for w in stacked("ffn_in.weight", (inner, d))], padded(d), padded(inner)),
         ffn_out=_stack([w.T for w in stacked("ffn_out.weight", (d, inner))], padded(inner), padded(d)),
-        final_norm=_pad(_tensor(tensors, "final_norm.weight", (d,)), padded(d)),
+        final_norm=_pad(tensor(tensors, "final_norm.weight", (d,)), padded(d)),
         target=np.concatenate(
-            [_to_heads(config, _tensor(tensors, f"target_{n}.weight", (d, d))) for n in ("key", "value")], 1
+            [_to_heads(config, tensor(tensors, f"target_{n}.weight", (d, d))) for n in ("key", "value")], 1
         ),
         cos=cos,
         sin=sin,
@@ -151,13 +154,13 @@ def head_weights(config: ModelConfig, tensors: Tensors) -> Head:
     d, width = config.d_model, padded(config.head_width)
     user, _, attended, product = _head_in(config, tensors)
     mixed = [_from_heads(config, attended, width), _pad(product.T, padded(d), width)]
-    offset = _tensor(tensors, "shortcut_offset", (2,))
+    offset = tensor(tensors, "shortcut_offset", (2,))
     return Head(
         user=_pad(user.T, padded(d), width),
         mixed=np.concatenate(mixed),
-        out=_pad(_tensor(tensors, "head_out.weight", (2, config.head_width)), 2, width),
-        out_bias=_tensor(tensors, "head_out.bias", (2,)) + offset,
-        shortcut=_tensor(tensors, "shortcut_scale", (2,)),
+        out=_pad(tensor(tensors, "head_out.weight", (2, config.head_width)), 2, width),
+        out_bias=tensor(tensors, "head_out.bias", (2,)) + offset,
+        shortcut=tensor(tensors, "shortcut_scale", (2,)),
         everyone=np.float32(1),
     )
 
@@ -175,21 +178,21 @@ def tower_weights(config: ModelConfig, tensors: Tensors) -> Towers:
     d, rows, width = config.d_model, config.vocabulary + 1, padded(config.head_width)
     content, out = np.zeros((0, padded(d)), np.float32), np.zeros((config.categories, padded(d)), np.float32)
     if config.use_category:
-        out = _pad(_tensor(tensors, "category_out.weight", (len(out), d)), len(out), padded(d))
+        out = _pad(tensor(tensors, "category_out.weight", (len(out), d)), len(out), padded(d))
     if config.content_dim:
-        matrix = _tensor(tensors, "content.weight", (d, config.content_dim))
+        matrix = tensor(tensors, "content.weight", (d, config.content_dim))
         content = _pad(matrix.T, config.content_dim, padded(d))
-    scale, conversion = _tensor(tensors, "bias_scale", ()), np.zeros(rows, np.float32)
+    scale, conversion = tensor(tensors, "bias_scale", ()), np.zeros(rows, np.float32)
     if config.slots:
-        conversion = _tensor(tensors, "conversion_bias", (rows,))
+        conversion = tensor(tensors, "conversion_bias", (rows,))
     return Towers(
-        ad=_pad(_tensor(tensors, "ad.weight", (rows, d)), rows, padded(d)),
+        ad=_pad(tensor(tensors, "ad.weight", (rows, d)), rows, padded(d)),
         category_out=out,
         content=content,
-        bias=scale * _tensor(tensors, "log_popularity", (rows,)),
-        query=_to_heads(config, _tensor(tensors, "target_query.weight", (d, d))) * _query_scale(config),
+        bias=scale * tensor(tensors, "log_popularity", (rows,)),
+        query=_to_heads(config, tensor(tensors, "target_query.weight", (d, d))) * _query_scale(config),
         half=_pad(_head_in(config, tensors)[1].T, padded(d), width),
-        half_bias=_pad(_tensor(tensors, "head_in.bias", (config.head_width,)), width),
+        half_bias=_pad(tensor(tensors, "head_in.bias", (config.head_width,)), width),
         conversion=conversion,
     )
 
@@ -199,7 +202,7 @@ def wait_weights(config: ModelConfig, tensors: Tensors) -> Waits | None:
     if not config.use_wait:
         return None
     shape = (config.gap_buckets, config.d_model)
-    scale, shift = (_tensor(tensors, f"wait_{name}.weight", shape) for name in ("scale", "shift"))
+    scale, shift = (tensor(tensors, f"wait_{name}.weight", shape) for name in ("scale", "shift"))
     return Waits(1 + scale, shift)
 
 
@@ -209,12 +212,10 @@ def rates(config: ModelConfig, tensors: Tensors) -> Rates:
         guess = np.float32(math.log(TYPICAL_PCVR / (1 - TYPICAL_PCVR)))
         nothing = np.zeros(2, np.float32)
         return Rates(np.float32(1), np.zeros(config.d_model, np.float32), nothing, 0.0, guess)
-    mix = _tensor(tensors, "query_mix", (2,))
-    start = _tensor(tensors, "start", (config.d_model,))
-    slope, typical = (
-        float(_tensor(tensors, name, ())) for name in ("conversion_slope", "typical_conversion")
-    )
-    everyone = _tensor(tensors, "everyone", (2,))
+    mix = tensor(tensors, "query_mix", (2,))
+    start = tensor(tensors, "start", (config.d_model,))
+    slope, typical = (float(tensor(tensors, name, ())) for name in ("conversion_slope", "typical_conversion"))
+    everyone = tensor(tensors, "everyone", (2,))
     return Rates(mix[1], (mix[0] - mix[1]) * start, everyone, slope, np.float32(typical))
 
 
@@ -256,7 +257,8 @@ def head_layout(config: ModelConfig) -> I64:
     return (np.arange(config.heads)[:, None] * e + one).ravel()
 
 
-def _tensor(tensors: Tensors, name: str, shape: tuple[int, ...]) -> F32:
+def tensor(tensors: Tensors, name: str, shape: tuple[int, ...]) -> F32:
+    """Return a tensor by name; ArtifactError where it is missing, of another shape or holds wild numbers."""
     value = tensors.get(name)
     if value is not None and shape == () and value.shape == (1,):  # as safetensors' numpy side keeps scalars
         value = value.reshape(())
@@ -265,11 +267,12 @@ def _tensor(tensors: Tensors, name: str, shape: tuple[int, ...]) -> F32:
         raise ArtifactError.expected(
             f"model tensor {name}", got=got, expected=f"float32 {shape}", fix="train the model again"
         )
-    if not np.isfinite(value).all():
-        raise ArtifactError.expected(
-            f"model tensor {name}", got="NaN or infinity", expected="finite numbers", fix="train again"
-        )
-    return value
+    if not (wrong := ~(np.abs(value) <= LARGEST)).any():
+        return value
+    raise ArtifactError.expected(
+        f"model tensor {name}", got=float(value[wrong][0]), expected=f"numbers within ±{LARGEST:g}",
+        fix="train again",
+    )  # fmt: skip
 
 
 def _pad(array: F32, *shape: int) -> F32:
@@ -295,7 +298,7 @@ def _event_tables(config: ModelConfig, tensors: Tensors) -> dict[str, F32]:
     }
     d = config.d_model
     return {
-        name: _pad(_tensor(tensors, f"{name}.weight", (count, d)), count, padded(d))
+        name: _pad(tensor(tensors, f"{name}.weight", (count, d)), count, padded(d))
         if used
         else np.zeros((count, padded(d)), np.float32)
         for name, (count, used) in rows.items()
@@ -327,7 +330,7 @@ def _qkv(config: ModelConfig, weight: F32) -> F32:
 
 def _head_in(config: ModelConfig, tensors: Tensors) -> list[F32]:
     """Return the four `[head_width, D]` parts of the first layer: of u, v, attended and u * v."""
-    weight = _tensor(tensors, "head_in.weight", (config.head_width, 4 * config.d_model))
+    weight = tensor(tensors, "head_in.weight", (config.head_width, 4 * config.d_model))
     return np.split(weight, 4, axis=1)
 
 

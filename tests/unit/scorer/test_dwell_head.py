@@ -139,5 +139,5 @@ def test_a_log_without_stays_makes_the_model_that_it_always_made(tmp_path):
 def test_a_head_of_another_size_is_refused():
     head = DwellHead(np.zeros(8, np.float32), np.zeros(3, np.float32), 0.0)
     assert stored_dwell(head.tensors(), 8, 3) is not None
-    with pytest.raises(ArtifactError, match="dwell head"):
+    with pytest.raises(ArtifactError, match="dwell_weight"):
         stored_dwell(head.tensors(), 9, 3)

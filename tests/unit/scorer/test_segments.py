@@ -36,13 +36,13 @@ def test_a_segment_finds_its_row_and_an_unknown_one_the_row_of_zeros():
 
 
 def test_a_model_without_a_table_adds_nothing():
-    assert stored_segments({}, 5).logits.tolist() == [[0.0] * 5]
+    assert stored_segments({}, 0, 5).logits.tolist() == [[0.0] * 5]
     assert no_segments().row("anyone") == 0
 
 
 def test_a_table_comes_back_from_the_tensors_of_an_artifact():
     stored = table("a", "b")
-    again = stored_segments(tensors(stored), 3)
+    again = stored_segments(tensors(stored), 2, 3)
     assert (again.keys == stored.keys).all() and (again.logits == stored.logits).all()
 
 
@@ -51,8 +51,8 @@ def test_a_table_of_another_shape_is_refused():
     for logits in (np.zeros((1, 3), np.float32), np.zeros((2, 3)), np.ones((2, 3), np.float32)):
         with pytest.raises(ArtifactError, match="segment table"):
             SegmentTable(keys, logits)
-    with pytest.raises(ArtifactError, match="categories"):
-        stored_segments(tensors(table("a")), 4)
+    with pytest.raises(ArtifactError, match="segment_logits"):
+        stored_segments(tensors(table("a")), 1, 4)
 
 
 def test_candidates_get_the_logit_of_their_category_and_empty_places_nothing():
