@@ -200,9 +200,6 @@ _SIGNS = {"gt": ">", "ge": "≥", "le": "≤", "lt": "<"}
 
 def _scalar(kind: Any) -> str:
     name = type(kind).__name__.removesuffix("Type").lower()
-    pattern = getattr(kind, "pattern", None)
-    if pattern:
-        return " / ".join(f'"{word}"' for word in re.findall(r"[a-z]+", pattern))
     bounds = {sign: getattr(kind, name, None) for name, sign in _SIGNS.items()}
     signs = [f"{sign} {bound:,}" for sign, bound in bounds.items() if bound is not None]
     longest = getattr(kind, "max_length", None)

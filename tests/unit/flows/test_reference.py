@@ -74,7 +74,7 @@ def test_every_kind_of_record_and_its_fields_are_listed():
     text = events_reference()
     assert all(f"| `{kind}` |" in text for kind in KINDS)
     assert "`dwell_ms` int ≥ 0 ≤ 86,400,000 |" in text
-    assert '`bid_type` "cpm" / "cpc" / "cpa" = "cpc"' in text
+    assert '`bid_type` "cpa" / "cpc" / "cpm" = "cpc"' in text
 
 
 def test_every_field_of_the_world_file_is_listed_under_its_section_with_range_and_default():
