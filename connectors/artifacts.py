@@ -33,6 +33,32 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(folder).as_posix(), path
 
 
+def require_hash(name: str) -> None:
+    """Raise ArtifactError where a name is no content hash: no name leads out of the artifacts' folder."""
+    if not _HASH.fullmatch(name):
+        raise ArtifactError.expected(
+            "artifact name",
+            got=name,
+            expected="32 hexadecimal digits",
+            fix="use the hash that storing the artifact returned",
+        )
+
+
+def copy_whole(folder: Path, target: Path) -> None:
+    """Copy a folder so that the target is there whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".put-{os.getpid()}-", dir=target.parent) as scratch:
+        _adopt(Path(shutil.copytree(folder, Path(scratch) / target.name)), target)
+
+
+def _adopt(copy: Path, target: Path) -> None:
+    try:
+        copy.rename(target)
+    except OSError:
+        if not target.is_dir():  # else another process was first
+            raise
+
+
 class ArtifactStore:
     """A folder of artifacts, each a file or a folder named by its content hash.
 
@@ -58,17 +84,8 @@ class ArtifactStore:
             raise self._missing(str(folder))
         name = directory_hash(folder)
         if not (self._root / name).exists():
-            with self._scratch() as scratch:
-                copy = Path(shutil.copytree(folder, Path(scratch) / name))
-                self._adopt(copy, name)
+            copy_whole(folder, self._root / name)
         return name
-
-    def _adopt(self, copy: Path, name: str) -> None:
-        try:
-            copy.rename(self._root / name)
-        except OSError:
-            if not (self._root / name).is_dir():  # else another process was first
-                raise
 
     def get(self, name: str) -> bytes:
         """Return the bytes with this hash.
@@ -111,13 +128,7 @@ class ArtifactStore:
         return sorted(path.name for path in found if _HASH.fullmatch(path.name))
 
     def _path(self, name: str) -> Path:
-        if not _HASH.fullmatch(name):
-            raise ArtifactError.expected(
-                "artifact name",
-                got=name,
-                expected="32 hexadecimal digits",
-                fix="use the hash that storing the artifact returned",
-            )
+        require_hash(name)
         return self._root / name
 
     def _scratch(self) -> tempfile.TemporaryDirectory[str]:

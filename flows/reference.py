@@ -25,6 +25,7 @@ from models.domain.catalogue import Ad, Creative
 from models.domain.decision import DeadLetter, Decision, Interest, Outcome, Parts, Presentation, Slot
 from models.domain.errors import SettingError
 from models.domain.events import Context, Event
+from models.domain.fields import LARGEST
 from models.domain.policy import Attribution, Cap, Exploration, Placement, Policy, Triggers
 from models.evaluation.world_config import WorldConfig
 
@@ -196,12 +197,14 @@ def _type(kind: inspect.Type) -> str:
 
 
 _SIGNS = {"gt": ">", "ge": "≥", "le": "≤", "lt": "<"}
+_ENDS_OF_INTEGERS = (None, -LARGEST - 1, LARGEST)
+"""Bounds that every integer has, and no bound: nothing to tell."""
 
 
 def _scalar(kind: Any) -> str:
     name = type(kind).__name__.removesuffix("Type").lower()
     bounds = {sign: getattr(kind, name, None) for name, sign in _SIGNS.items()}
-    signs = [f"{sign} {bound:,}" for sign, bound in bounds.items() if bound is not None]
+    signs = [f"{sign} {bound:,}" for sign, bound in bounds.items() if bound not in _ENDS_OF_INTEGERS]
     longest = getattr(kind, "max_length", None)
     return " ".join([{"str": "text"}.get(name, name), *signs, *([f"≤ {longest}"] if longest else [])])
 

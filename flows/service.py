@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from connectors.artifacts import ArtifactStore
+from connectors.artifacts import ArtifactStore, copy_whole, require_hash
 from connectors.catalogues import stored_ads
 from connectors.codec import EventCodec
 from models.decide.decider import Decider
@@ -50,6 +50,7 @@ class StoredResources:
         return self._open(model_hash) if found is None else found
 
     def _open(self, model_hash: str) -> Scorer:
+        require_hash(model_hash)
         scorer = open_scorer(self._models / model_hash, hot_users=self._kv_cache_users)
         if scorer.model_hash != model_hash:
             raise ArtifactError.expected(
@@ -136,9 +137,19 @@ def publish_model(folder: Path, artifacts: Path, history_length: int) -> str:
     config, model_hash = ModelConfig.from_dict(stored.manifest["config"]), stored.model_hash
     check_history(model_hash, config.history_length, history_length)
     target = artifacts / "models" / model_hash
+    if target.exists() and not _is_whole(target, model_hash):
+        shutil.rmtree(target)
     if not target.exists():
-        shutil.copytree(folder, target)
+        copy_whole(folder, target)
     return model_hash
+
+
+def _is_whole(target: Path, model_hash: str) -> bool:
+    """Return whether a published model is what its name says: no copy that was cut short."""
+    try:
+        return load_artifact(target).model_hash == model_hash
+    except ArtifactError:
+        return False
 
 
 def first_scorer(model: Path | None, kv_cache_users: int) -> Scorer:

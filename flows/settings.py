@@ -132,7 +132,9 @@ class Settings(BaseSettings):
     pacing_plan: tuple[float, ...] = Field(
         (), description="known traffic of a day's 24 hours or 96 quarters (UTC); none: learned from flat"
     )
-    recovery: Path | None = Field(None, description="folder of Bytewax's recovery store, one per process; none: no recovery")
+    recovery: Path | None = Field(
+        None, description="folder of Bytewax's recovery store, one per process; none: no recovery"
+    )
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="port of Prometheus's `/metrics`, one per process; none: no metrics"
     )

@@ -105,3 +105,18 @@ def test_a_model_under_the_name_of_another_is_refused(tmp_path):
     random_model(tmp_path / "models" / ("0" * 32), ADS)
     with pytest.raises(ArtifactError, match="under its own hash"):
         StoredResources(tmp_path, 4).scorer("0" * 32)
+
+
+@pytest.mark.parametrize("name", ["../../model", "/etc", ".", "", "0" * 31])
+def test_a_name_that_is_no_hash_opens_nothing(tmp_path, name):
+    random_model(tmp_path / "model", ADS)
+    with pytest.raises(ArtifactError, match="32 hexadecimal digits"):
+        StoredResources(tmp_path / "artifacts" / "here", 4).scorer(name)
+
+
+def test_publishing_again_repairs_a_copy_that_was_cut_short(tmp_path):
+    random_model(tmp_path / "model", ADS)
+    model_hash = publish_model(tmp_path / "model", tmp_path, 160)
+    (tmp_path / "models" / model_hash / "model.safetensors").unlink()
+    publish_model(tmp_path / "model", tmp_path, 160)
+    assert StoredResources(tmp_path, 4).scorer(model_hash).model_hash == model_hash
