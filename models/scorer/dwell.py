@@ -115,14 +115,15 @@ def dwell_metrics(hidden: F32, dwell_ms: I64, ad: I64, user: I64, rows: int) -> 
     """Return the errors of the log of the stay of users who were not fitted: by the head, ad, overall mean.
 
     ``dwell_gain`` is what the head takes off the squared error of the ads' means, with its standard error
-    over users.
+    over users. Empty where all users are of one fold, and nothing is left to fit on.
     """
     log_ms = np.log(np.maximum(dwell_ms, SHORTEST_MS))
     errors = np.zeros((3, len(log_ms)))
-    for fold in range(FOLDS):
+    folds = np.unique(user % FOLDS)
+    if len(folds) < 2:
+        return {}
+    for fold in folds:
         out = user % FOLDS == fold
-        if not out.any() or out.all():
-            continue
         head = fit_dwell(hidden[~out], dwell_ms[~out], ad[~out], rows)
         told = (
             head.log_ms(hidden[out], ad[out]), ad_means(log_ms[~out], ad[~out], rows)[ad[out]],

@@ -60,6 +60,13 @@ def test_where_the_network_knows_nothing_no_gain_is_claimed():
     assert all(abs(told["dwell_gain"]) < 3 * max(told["dwell_gain_se"], 1e-4) for told in gains)
 
 
+@pytest.mark.parametrize("user", [0, 7])
+def test_of_stays_of_one_user_no_error_is_claimed(user):
+    """Nobody else is there to fit on."""
+    hidden, dwell_ms, ad, users, rows = stays(users=30)
+    assert dwell_metrics(hidden, dwell_ms, ad, np.full_like(users, user), rows) == {}
+
+
 def test_noise_gets_small_weights_and_a_signal_gets_its_own():
     draw = np.random.default_rng(2)
     x, noise = draw.standard_normal((3000, 4)), draw.standard_normal(3000)
