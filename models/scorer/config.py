@@ -104,12 +104,12 @@ class ModelConfig:
 
     @property
     def receptive_field(self) -> int:
-        """Events that a hidden state depends on: what training and evaluation read of a history."""
+        """Events that a hidden state depends on: what a user's vector is made of."""
         return self.blocks * (self.window - 1) + 1
 
     @property
     def history_length(self) -> int:
-        """Events that rebuild a user's cache exactly; one more than the band sees, for the first gap."""
+        """Events that rebuild a user's cache exactly: all that target attention sees, and one for a gap."""
         return self.blocks * (self.window - 1) + self.window + 1
 
     def cycles(self) -> list[int]:

@@ -48,7 +48,7 @@ def click_logits(
     out = np.zeros(candidates.shape, np.float32)
     for begin in range(0, len(users), CHUNK):
         part = slice(begin, begin + CHUNK)
-        events, count, wait = batches.tails(dataset, users[part], model.config.receptive_field).to(device)
+        events, count, wait = batches.tails(dataset, users[part], model.config.history_length).to(device)
         h = model.hidden(events)  # [B, T, D]
         end = count - 1
         band, seen = last_band(h, torch.arange(len(h), device=device), end, model.config.window)

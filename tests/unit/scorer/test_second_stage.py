@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,10 +30,10 @@ CLICK = 2
 """The kind that the serving tables give to a click."""
 
 
-def walks(users=60, items=30, seed=0):
-    """Users who mostly walk around a ring of items, of lengths from 3 to 12."""
+def walks(users=60, items=30, seed=0, longest=12):
+    """Users who mostly walk around a ring of items, of lengths from 3 to ``longest``."""
     rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, 13, users)
+    lengths = rng.integers(3, longest + 1, users)
     steps = rng.choice([1, 1, 1, 7], int(lengths.sum()))
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     item = np.concatenate(
@@ -67,9 +68,13 @@ def test_without_a_candidate_the_order_of_the_first_stage_stays():
     np.testing.assert_array_equal(out, scores)
 
 
-def test_evaluation_orders_ads_as_the_serving_kernels_do(tmp_path):
-    """Stated tolerance: 1e-4 on logits. Histories are those of the file, fed event by event."""
-    data = walks()
+@pytest.mark.parametrize("longest", [12, 60])
+def test_evaluation_orders_ads_as_the_serving_kernels_do(longest, tmp_path):
+    """Stated tolerance: 1e-4 on logits. Histories are those of the file, fed event by event.
+
+    The longer ones reach beyond what a user's vector depends on (15 events) and what target attention does.
+    """
+    data = walks(longest=longest)
     model = fit_interactions(data, QUICK, config=SMALL)
     model = replace(model, graph=replace(model.graph, blend=8.0, click=5.0))
     model.save(tmp_path)
