@@ -12,7 +12,7 @@ from models.domain.errors import SettingError
 from models.scorer.config import ModelConfig
 from models.scorer.options import TrainOptions
 
-DATA_DECIDES = ("vocabulary", "content_dim")
+DATA_DECIDES = ("vocabulary", "content_dim", "slots", "segments")
 """Fields of the network that follow from the data."""
 
 TABLES = {"model": ModelConfig, "training": TrainOptions}

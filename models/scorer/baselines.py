@@ -125,8 +125,7 @@ class ItemScorer:
         ads = items_table(history) if ads is None else ads
         content = ads_content(model.encoder, ads)
         config = model.network.config
-        buckets = Buckets(config.categories, config.dwell_buckets, config.gap_buckets)
-        dataset = interactions_as_dataset(history, model.vocabulary, ads, content, buckets)
+        dataset = interactions_as_dataset(history, model.vocabulary, ads, content, Buckets.of(config))
         rows = vocabulary_rows(model.vocabulary, ads.key)
         category = category_rows(ads.category_key, config.categories)
         return cls(model, dataset, Ads(*(torch.from_numpy(x) for x in (rows, category, content))), rows)
@@ -211,5 +210,6 @@ def train_baseline(
 
 
 def _plain_split(interactions: Interactions) -> Split:
+    """Return the split for networks that read no categories and no times, in any buckets."""
     ads = items_table(interactions)
     return from_interactions(interactions, ads, np.zeros((len(ads.key), 0), np.float32), Buckets())

@@ -13,6 +13,7 @@ from models.domain.errors import LogError
 from models.domain.events import KINDS
 from models.domain.ids import NO_KEY
 
+from .config import ModelConfig
 from .features import NO_TIME, category_rows, event_rows, vocabulary_rows, wait_rows
 from .rates import arrived, fit_delay
 from .sequences import (
@@ -51,13 +52,18 @@ class Buckets:
     dwell: int = 20
     gap: int = 24
 
+    @classmethod
+    def of(cls, config: ModelConfig) -> Buckets:
+        """Return the rows that a network of this config has."""
+        return cls(config.categories, config.dwell_buckets, config.gap_buckets)
+
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
     """Later events to measure on: users' histories and what came next.
 
     ``users`` `[B]` index the history's users; ``target`` `[B]` are rows of the ad table. ``labels`` are
-    impressions whose positions belong to ``labels_history``.
+    impressions whose positions belong to ``labels_history``, None where there is nothing to judge on them.
     """
 
     history: Dataset

@@ -53,6 +53,11 @@ def default_dropout(split: Split) -> float:
     return round(min(max(0.6 - 0.2 * math.log10(density), 0.1), 0.5), 3)
 
 
+def _buckets(config: dict[str, Any] | None) -> Buckets:
+    """Return the rows of the feature tables, of which ``config`` overrides fields of ModelConfig."""
+    return Buckets.of(ModelConfig(**{"vocabulary": 1, **(config or {})}))
+
+
 def fit_interactions(
     interactions: Interactions,
     options: TrainOptions,
@@ -75,7 +80,7 @@ def fit_interactions(
     ads = items_table(interactions) if ads is None else ads
     encoder = default_encoder(ads) if encoder is None else encoder
     content = ads_content(encoder, ads)
-    split = from_interactions(interactions, ads, content, Buckets())
+    split = from_interactions(interactions, ads, content, _buckets(config))
     switches = {
         "use_category": described and bool((ads.category_key != 0).any()),
         "use_kind": False,
@@ -108,7 +113,7 @@ def fit_log(
     started = clock() - spent_s
     encoder = default_encoder(examples.ads) if encoder is None else encoder
     content = ads_content(encoder, examples.ads)
-    split = from_log(examples, content, Buckets())
+    split = from_log(examples, content, _buckets(config))
     switches = {
         "content_dim": content.shape[1],
         "slots": SLOTS if len(split.train.labels) else 0,

@@ -270,6 +270,8 @@ def test_a_file_sets_the_size_of_the_network_and_how_it_is_trained(folder, tmp_p
     [
         ("[model]\nwidth = 8\n", "d_model"),
         ("[model]\nvocabulary = 8\n", "drop what is unknown"),
+        ("[model]\nslots = 0\n", "drop what is unknown"),
+        ("[model]\nsegments = 2\n", "drop what is unknown"),
         ("[models]\n", "model, training"),
         ("model = 3\n", "fields of"),
         ("[model]\nd_model = 63\n", "multiple of 2"),

@@ -11,6 +11,7 @@ from support.shown_ads import examples
 
 from models.scorer.config import ModelConfig
 from models.scorer.datasets import Buckets, from_log
+from models.scorer.features import category_rows
 from models.scorer.fitting import fit_log
 from models.scorer.impressions import Shown, attended, joint_losses, label_losses, shown_logits
 from models.scorer.options import TrainOptions
@@ -158,15 +159,42 @@ def test_bfloat16_as_on_a_gpu_learns_the_same_slots(monkeypatch):
     torch.testing.assert_close(half, whole, atol=0.05, rtol=0)
 
 
+SHOWN_COLUMNS = (
+    "impression_user", "impression_position", "impression_ad_key", "impression_time_ms", "click",
+    "conversion", "slot", "click_time_ms", "conversion_time_ms",
+)  # fmt: skip
+
+
+def shown_only(log, kept):
+    """The log with these impressions alone."""
+    return replace(log, **{name: getattr(log, name)[kept] for name in SHOWN_COLUMNS})
+
+
 def test_a_log_without_impressions_is_trained_as_sequences_are():
     log = examples(users=40)
-    nothing = {name: getattr(log, name)[:0] for name in ("impression_user", "impression_position", "click")}
-    nothing |= {
-        name: getattr(log, name)[:0] for name in ("impression_ad_key", "impression_time_ms", "conversion")
-    }
-    bare = replace(log, **nothing, slot=None, click_time_ms=None, conversion_time_ms=None)
+    bare = shown_only(log, np.zeros(len(log.click), np.bool_))
     model = fit_log(
         bare, TrainOptions(steps=3, tokens=512, negatives=8, validations=1), config={"d_model": 16}
     )
     assert model.network.config.slots == 0
     assert "conversion_bias" not in model.network.state_dict()
+
+
+@pytest.mark.parametrize("categories", [64, 1024, 4096])
+def test_the_rows_of_categories_that_are_trained_are_those_that_are_served(categories):
+    log = examples(users=40)
+    far = replace(log.ads, category_key=log.ads.category_key + 10**6 + np.arange(12, dtype=np.uint64) % 3)
+    log = replace(log, category_key=far.category_key[(log.ad_key - 100).astype(int)], ads=far)
+    options = TrainOptions(steps=3, tokens=512, negatives=8, validations=1)
+    model = fit_log(log, options, config={"d_model": 16, "categories": categories})
+    table = model.network.category_out.weight.detach().numpy()  # begins at 0
+    served = np.unique(category_rows(far.category_key, categories))
+    assert np.flatnonzero(table.any(axis=1)).tolist() == served.tolist()
+
+
+def test_times_are_told_apart_as_far_as_the_config_says():
+    log = examples(users=40)
+    options = TrainOptions(steps=3, tokens=512, negatives=8, validations=1)
+    few = {"d_model": 16, "gap_buckets": 3, "dwell_buckets": 3}
+    model = fit_log(replace(log, dwell_ms=log.dwell_ms + 60_000), options, config=few)
+    assert (len(model.network.gap.weight), len(model.network.dwell.weight)) == (3, 3)

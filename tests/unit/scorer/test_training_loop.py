@@ -188,6 +188,13 @@ def test_training_stops_when_validation_stops_gaining_and_keeps_the_best_weights
     assert validation_ndcg(trained.model, ring_split().holdout) == pytest.approx(best)
 
 
+def test_a_file_with_times_is_read_with_the_gaps_that_the_config_asks_for():
+    times = np.cumsum(np.full(60 * 20, 90_000))
+    data = replace(cycles(), time_ms=times)
+    options = TrainOptions(steps=3, **QUICK)
+    assert len(fit_interactions(data, options, config=SMALL | {"gap_buckets": 3}).network.gap.weight) == 3
+
+
 def test_the_learning_rate_rises_then_falls_to_zero_at_the_end():
     rates = [schedule(share, 0.1) for share in (0, 0.05, 0.1, 0.55, 1.0, 1.5)]
     assert rates == pytest.approx([0, 0.5, 1, 0.5, 0, 0])
