@@ -189,7 +189,8 @@ def _waits(offsets: I64, gap: I64) -> I64:
 def from_log(examples: LogExamples, content: F32, buckets: Buckets, holdout_share: float = 0.1) -> Split:
     """Learn from the log's first part in time, hold out the last ``holdout_share`` of its span.
 
-    The vocabulary is the ads that occur in the first part; later ones count as unknown, as in serving.
+    The vocabulary is the ads that occur in the first part; later ones count as unknown, as in serving. Where
+    that part has no impression, the later ones' clicks are targets alone: no click logit is learned.
     """
     early, split = _prefixes(examples, holdout_share)
     lengths = np.add.reduceat(np.append(early, False), examples.offsets[:-1]) * (
@@ -205,11 +206,12 @@ def from_log(examples: LogExamples, content: F32, buckets: Buckets, holdout_shar
     settled = _settled(examples)
     train = replace(_cut(whole, early), labels=labels.take(np.flatnonzero(shown & settled)))
     later = replace(whole, labels=labels.take(np.flatnonzero(~shown & settled)))
+    holdout = _log_holdout(later)
+    if len(train.labels) == 0:
+        holdout = replace(holdout, labels_history=None)
     campaigns = examples.ads.campaign_key
     keys = np.zeros(0, np.uint64) if campaigns is None else np.unique(campaigns)
-    return Split(
-        train, _log_holdout(later), vocabulary, _hash(examples), segments, keys, _stays(examples, whole)
-    )
+    return Split(train, holdout, vocabulary, _hash(examples), segments, keys, _stays(examples, whole))
 
 
 def _stays(examples: LogExamples, whole: Dataset) -> Stays | None:

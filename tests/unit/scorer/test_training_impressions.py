@@ -180,6 +180,19 @@ def test_a_log_without_impressions_is_trained_as_sequences_are():
     assert "conversion_bias" not in model.network.state_dict()
 
 
+def test_impressions_too_late_to_be_learned_from_are_not_measured_on_either():
+    """Ads were switched on in the part that is held out: their clicks are targets, and no more."""
+    log = examples(users=60)
+    end = log.time_ms.max()
+    late = shown_only(log, log.impression_time_ms > end - 0.09 * (end - log.time_ms.min()))
+    model = fit_log(
+        late, TrainOptions(steps=3, tokens=512, negatives=8, validations=1), config={"d_model": 16}
+    )
+    assert model.network.config.slots == 0
+    assert "validation_click_auc" not in model.metrics
+    assert model.metrics["validation_users"] == late.click[late.impression_time_ms <= end - 1000].sum()
+
+
 @pytest.mark.parametrize("categories", [64, 1024, 4096])
 def test_the_rows_of_categories_that_are_trained_are_those_that_are_served(categories):
     log = examples(users=40)

@@ -72,12 +72,12 @@ def test_the_wait_of_an_event_is_the_gap_before_the_next_one_or_before_what_was_
 def test_the_wait_of_an_impression_ends_with_the_request_and_not_when_it_was_seen():
     asked, seen = 1_000_000, 5_000_000
     examples = LogExamples(
-        offsets=np.array([0, 2]),
-        ad_key=np.array([5, 6], np.uint64),
-        category_key=np.zeros(2, np.uint64),
-        kind=np.full(2, 2, np.uint8),
-        dwell_ms=np.zeros(2, np.int64),
-        time_ms=np.array([400_000, 990_000]),
+        offsets=np.array([0, 2, 3]),
+        ad_key=np.array([5, 6, 5], np.uint64),
+        category_key=np.zeros(3, np.uint64),
+        kind=np.full(3, 2, np.uint8),
+        dwell_ms=np.zeros(3, np.int64),
+        time_ms=np.array([400_000, 990_000, 2 * seen]),
         ads=AdTable(np.array([5, 6], np.uint64), np.zeros(2, np.uint64)),
         impression_user=np.zeros(3, np.int64),
         impression_position=np.array([0, 1, 2]),
@@ -89,7 +89,7 @@ def test_the_wait_of_an_impression_ends_with_the_request_and_not_when_it_was_see
     )
     content = np.zeros((2, 0), np.float32)
     split = from_log(examples, content, Buckets(), holdout_share=0.0)
-    told = split.holdout.labels_history.labels.wait
+    told = split.train.labels.wait
     assert told.tolist() == [0, gap_bucket(asked, 400_000, 24), gap_bucket(asked, 990_000, 24)]
     untold = from_log(replace(examples, decision_time_ms=None), content, Buckets(), holdout_share=0.0)
-    assert untold.holdout.labels_history.labels.wait[1] == gap_bucket(seen, 400_000, 24)
+    assert untold.train.labels.wait[1] == gap_bucket(seen, 400_000, 24)
