@@ -95,6 +95,8 @@ def train(
 ) -> TrainedModel:
     """Train until the budget is spent or the validation stops gaining; return the best weights.
 
+    Where nothing is held out to validate on, the best weights are the last ones.
+
     Parameters
     ----------
     split
@@ -248,6 +250,8 @@ class _Run:
             return
         before = self.clock()
         gain = validation_gain(self.model, self.holdout)
+        if gain is None:
+            return
         took_s = self.clock() - before
         better = gain > self._to_beat()
         if better:

@@ -104,12 +104,14 @@ def validation_ndcg(model: Transformer, holdout: Holdout) -> float:
     return float(ndcg(holdout_ranks(scores, holdout), 10).mean())
 
 
-def validation_gain(model: Transformer, holdout: Holdout) -> float:
-    """Return what training tries to raise: minus the log loss of clicks and conversions, else NDCG@10."""
-    metrics = label_metrics(model, holdout)
-    if not metrics:
-        return validation_ndcg(model, holdout)
-    return -metrics["click_logloss"] - metrics["conversion_logloss"]
+def validation_gain(model: Transformer, holdout: Holdout) -> float | None:
+    """Return what training tries to raise: minus the log loss of clicks and conversions, else NDCG@10.
+
+    None where nothing is held out that tells.
+    """
+    if metrics := label_metrics(model, holdout):
+        return -metrics["click_logloss"] - metrics["conversion_logloss"]
+    return validation_ndcg(model, holdout) if len(holdout.users) else None
 
 
 def blend_and_measure(

@@ -193,6 +193,18 @@ def test_impressions_too_late_to_be_learned_from_are_not_measured_on_either():
     assert model.metrics["validation_users"] == late.click[late.impression_time_ms <= end - 1000].sum()
 
 
+def test_with_nothing_to_validate_on_training_goes_to_its_end_and_keeps_the_last_weights():
+    log = examples(users=40)
+    span = int(np.ptp(log.impression_time_ms))
+    slow = replace(log, click_time_ms=np.where(log.click, log.impression_time_ms + span // 5, NEVER))
+    options = TrainOptions(steps=20, tokens=512, negatives=8, validations=10, patience=2)
+    model = fit_log(slow, options, config={"d_model": 16})
+    assert len(split_of(slow).holdout.labels_history.labels) == 0
+    assert (model.training["steps"], model.training["curve"]) == (20, [])
+    last = fit_log(slow, replace(options, validations=1, patience=100), config={"d_model": 16})
+    assert torch.equal(model.network.ad.weight, last.network.ad.weight)
+
+
 @pytest.mark.parametrize("categories", [64, 1024, 4096])
 def test_the_rows_of_categories_that_are_trained_are_those_that_are_served(categories):
     log = examples(users=40)

@@ -188,6 +188,20 @@ def test_training_stops_when_validation_stops_gaining_and_keeps_the_best_weights
     assert validation_ndcg(trained.model, ring_split().holdout) == pytest.approx(best)
 
 
+def test_where_no_target_is_known_training_goes_to_its_end_and_keeps_the_last_weights():
+    """Each user's last two items are new releases that nobody had before."""
+    old = cycles()
+    item = old.item.reshape(60, 20).copy()
+    item[:, -2:] = 12
+    names = (*old.item_ids, "new")
+    data = Interactions(old.user_ids, names, old.offsets, item.ravel(), None, "releases")
+    options = TrainOptions(steps=20, **(QUICK | {"validations": 10, "patience": 2}))
+    model = fit_interactions(data, options, config=SMALL)
+    assert (model.training["steps"], model.training["curve"]) == (20, [])
+    last = fit_interactions(data, replace(options, validations=1), config=SMALL)
+    assert torch.equal(model.network.ad.weight, last.network.ad.weight)
+
+
 def test_a_file_with_times_is_read_with_the_gaps_that_the_config_asks_for():
     times = np.cumsum(np.full(60 * 20, 90_000))
     data = replace(cycles(), time_ms=times)
