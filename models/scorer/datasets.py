@@ -326,24 +326,28 @@ def _maturity(examples: LogExamples) -> F32:
 
 
 def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets, segments: U64) -> Labels:
-    order = np.argsort(examples.ads.key)
-    place = np.searchsorted(examples.ads.key[order], examples.impression_ad_key)
-    place = order[np.minimum(place, len(order) - 1)] if len(order) else place * 0
-    known = examples.ads.key[place] == examples.impression_ad_key
-    category = category_rows(examples.ads.category_key, buckets.categories)[place]
+    place = _content_rows(examples)
+    category = np.append(category_rows(examples.ads.category_key, buckets.categories), 0)[place]
     return Labels(
         user=examples.impression_user,
         position=examples.impression_position,
         ad=vocabulary_rows(vocabulary, examples.impression_ad_key),
-        category=np.where(known, category, 0),
-        content_row=np.where(known, place, -1),
+        category=category,
+        content_row=place,
         click=examples.click,
         conversion=examples.conversion,
-        slot=np.zeros(len(known), np.int64) if examples.slot is None else examples.slot,
+        slot=np.zeros(len(place), np.int64) if examples.slot is None else examples.slot,
         maturity=_maturity(examples),
         segment=_segment_rows(examples, segments),
         wait=_label_waits(examples, buckets),
     )
+
+
+def _content_rows(examples: LogExamples) -> I64:
+    """Return the place of each impression's ad `[I]` among the ads, -1 for one that the log did not bring."""
+    order = np.argsort(examples.ads.key)
+    row = vocabulary_rows(examples.ads.key[order], examples.impression_ad_key)
+    return np.append(-1, order)[row]
 
 
 def _label_waits(examples: LogExamples, buckets: Buckets) -> I64:

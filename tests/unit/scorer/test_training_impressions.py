@@ -15,7 +15,7 @@ from models.scorer.features import category_rows
 from models.scorer.fitting import fit_log
 from models.scorer.impressions import Shown, attended, joint_losses, label_losses, shown_logits
 from models.scorer.options import TrainOptions
-from models.scorer.sequences import NEVER, Labels
+from models.scorer.sequences import NEVER, AdTable, Labels
 from models.scorer.training import _Run, build_model
 from models.scorer.transformer import Ads, Transformer
 from models.scorer.validation import impression_logits, last_band, shown_windows
@@ -178,6 +178,17 @@ def test_a_log_without_impressions_is_trained_as_sequences_are():
     )
     assert model.network.config.slots == 0
     assert "conversion_bias" not in model.network.state_dict()
+
+
+def test_a_log_that_brings_no_ad_is_trained_on_by_their_ids_alone():
+    log = examples(users=40)
+    nothing = AdTable(np.zeros(0, np.uint64), np.zeros(0, np.uint64), (), None, np.zeros(0, np.uint64))
+    model = fit_log(
+        replace(log, ads=nothing), TrainOptions(steps=3, tokens=512, negatives=8, validations=1),
+        config={"d_model": 16},
+    )  # fmt: skip
+    assert model.network.config.content_dim == 0
+    assert np.isfinite(model.metrics["validation_click_logloss"])
 
 
 def test_impressions_too_late_to_be_learned_from_are_not_measured_on_either():
