@@ -6,13 +6,16 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from connectors.artifacts import ArtifactStore
 from connectors.broadcast import Broadcaster
+from connectors.catalogues import stored_ads
 from connectors.codec import EventCodec
 from connectors.log_files import read_log
 from flows.model_file import read_model_file
@@ -140,8 +143,12 @@ def _bar() -> Iterator[Callable[[Report], None]]:
 
 
 def read_examples(log: Path) -> LogExamples:
-    """Return what a recorded log teaches, read by the rules of serving."""
-    codec, collector = EventCodec(), ExampleCollector()
+    """Return what a recorded log teaches, read by the rules of serving.
+
+    Catalogues that it names are read from the folder of artifacts of the settings.
+    """
+    store = ArtifactStore(settings_of(None).artifacts)
+    codec, collector = EventCodec(), ExampleCollector(partial(stored_ads, store))
     for batch in read_log(log):
         collector.take([decode_record(codec, record) for record in batch])
     return collector.examples()

@@ -1,29 +1,27 @@
 """What a recorded log teaches the Transformer, read by the same rules as serving reads it.
 
-Which events count (repeated, late, future-dated ones do not), what enters a user's sequence and in which
-form is decided by the code that serves: `SeenIds`, `Watermark`, `sequence_entry`. Labels come from the
-log's own decisions: an impression belongs to the request that its ``decision_id`` names, and is paired with
-the sequence as it stood then.
+Which events count (repeated and future-dated ones do not, late ones tell what followed an ad and enter no
+sequence), what enters a user's sequence and in which form is decided by the code that serves: `SeenIds`,
+`Watermark`, `sequence_entry`. Labels come from the log's own decisions, joined as `labels` says; each is
+paired with the sequence as it stood at the request.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.domain.catalogue import Ad, Catalogue, text_of
+from models.domain.errors import ArtifactError, LogError
 from models.domain.events import (
     AdUpsert,
     AdWithdraw,
-    Click,
+    CatalogueSnapshot,
     Control,
-    Conversion,
-    Dwell,
     Erasure,
-    Impression,
     PolicyChange,
     Request,
     UserEvent,
@@ -35,27 +33,11 @@ from models.scorer.sequences import NEVER, AdTable, LogExamples
 from models.state.seen import SeenIds
 from models.state.watermark import Timeliness, Watermark
 
+from .labels import Asked, ShownAds
 from .profiles import SequenceEntry, sequence_entry
+from .validated import split_valid
 
 _SEEN = 1 << 16
-
-
-@dataclass
-class _Shown:
-    user: int
-    position: int
-    ad_key: int
-    time_ms: int
-    slot: int
-    segment: int
-    asked_ms: int
-    clicked_ms: int = NEVER
-    converted_ms: int = NEVER
-    dwell_ms: int = NEVER
-
-    def can_convert(self) -> bool:
-        """Say whether a conversion would be the first after the click."""
-        return self.clicked_ms != NEVER and self.converted_ms == NEVER
 
 
 @dataclass
@@ -66,20 +48,31 @@ class _Partition:
 
 
 class ExampleCollector:
-    """Collects the examples of a log; feed it the log's records in order, then call `examples`."""
+    """Collects the examples of a log; feed it the log's records in order, then call `examples`.
 
-    def __init__(self) -> None:
-        self.catalogue = Catalogue()
-        self._upserts: dict[str, Ad] = {}
+    ``ads_of`` returns the ads of a catalogue artifact and raises ArtifactError where it cannot.
+    """
+
+    def __init__(self, ads_of: Callable[[str], tuple[Ad, ...]] | None = None) -> None:
+        self._ads_of = ads_of
+        self._ads: dict[str, Ad] = {}
+        """All that were ever in force: what was shown of them is learned from later on, too."""
+        self._in_force: dict[str, Ad] = {}
+        self._snapshots: set[str] = set()
         self._partitions: dict[int, _Partition] = defaultdict(_Partition)
         self._users: dict[str, int] = {}
         self._sequences: list[list[SequenceEntry]] = []
-        self._asked: dict[str, tuple[int, int, int, int]] = {}
-        """Of each request: user, events before it, segment, event time."""
-        self._shown: dict[tuple[str, str], _Shown] = {}
+        self._shown = ShownAds()
 
     def take(self, batch: Iterable[Received | Rejected]) -> None:
-        """Read records; those that could not be decoded teach nothing."""
+        """Read records; those that could not be decoded teach nothing.
+
+        Raises
+        ------
+        LogError
+            where the catalogue that the log names is not at hand.
+
+        """
         for item in batch:
             if isinstance(item, Received):
                 self._take(item.record, item.event)
@@ -88,7 +81,10 @@ class ExampleCollector:
         partition = self._partitions[record.partition]
         match event:
             case AdUpsert():
-                self._upserts.update((ad.ad_id, ad) for ad in event.ads)
+                self._in_force.update((ad.ad_id, ad) for ad in event.ads)
+                self._ads.update((ad.ad_id, ad) for ad in event.ads)
+            case CatalogueSnapshot():
+                self._replace(event)
             case PolicyChange():
                 partition.policy = event.policy
             case Erasure():
@@ -98,40 +94,50 @@ class ExampleCollector:
             case _ if hasattr(event, "user_id"):
                 self._user_event(partition, record, event)  # type: ignore[arg-type]
 
+    def _replace(self, event: CatalogueSnapshot) -> None:
+        """Put a whole catalogue in force, once: every partition has a copy of the record."""
+        if event.id in self._snapshots:
+            return
+        self._snapshots.add(event.id)
+        ads, error = split_valid(self._artifact(event.artifact))
+        if error is None:  # serving refuses it whole
+            self._in_force = {ad.ad_id: ad for ad in ads}
+            self._ads |= self._in_force
+
+    def _artifact(self, artifact: str) -> tuple[Ad, ...]:
+        try:
+            if self._ads_of is None:
+                raise ArtifactError("no folder of artifacts was named")
+            return self._ads_of(artifact)
+        except ArtifactError as missing:
+            raise LogError.expected(
+                f"catalogue {artifact} of the log", got=str(missing), expected="the ads that it names",
+                fix="let `artifacts` (IMPULSE_ARTIFACTS) be the folder that `impulse ads --replace` wrote to",
+            ) from missing  # fmt: skip
+
     def _user_event(self, partition: _Partition, record: LogRecord, event: UserEvent) -> None:
         policy = partition.policy
         timely = partition.watermark.judge(
             event.event_time, record.timestamp_ms, policy.lateness_s * 1000, policy.future_s * 1000
         )
-        if timely is not Timeliness.ON_TIME or not partition.seen.first_time(event.id):
+        if timely is Timeliness.FUTURE or not partition.seen.first_time(event.id):
             return
         partition.watermark.advance(event.event_time, record.timestamp_ms)
         user = self._user(event.user_id)
         if isinstance(event, Request):
-            asked = decision_id(record.topic, record.partition, record.offset)
-            segment = label_key(event.context.segment) if event.context.segment else NO_KEY
-            self._asked[asked] = (user, len(self._sequences[user]), segment, event.event_time)
+            self._ask(record, event, user, policy)
             return
-        self._label(event, user)
-        entry = sequence_entry(event, self._upserts.get(event.ad_id))
+        ad = self._in_force.get(event.ad_id)
+        self._shown.take(event, user, ad)
+        entry = sequence_entry(event, ad) if timely is Timeliness.ON_TIME else None
         if entry is not None:
             self._sequences[user].append(entry)
 
-    def _label(self, event: UserEvent, user: int) -> None:
-        if isinstance(event, Request) or event.decision_id is None:
-            return
-        key = (event.decision_id, event.ad_id)
-        asked, position, segment, asked_ms = self._asked.get(event.decision_id, (NEVER, 0, 0, 0))
-        if isinstance(event, Impression) and asked == user:  # not after an erasure, not of somebody else's
-            ad_key, slot = known_key64(event.ad_id), event.slot or 0
-            label = _Shown(user, position, ad_key, event.event_time, slot, segment, asked_ms)
-            self._shown.setdefault(key, label)
-        elif isinstance(event, Click) and (shown := self._shown.get(key)) and shown.clicked_ms == NEVER:
-            shown.clicked_ms = event.event_time
-        elif isinstance(event, Dwell) and (shown := self._shown.get(key)) and shown.dwell_ms == NEVER:
-            shown.dwell_ms = event.dwell_ms if shown.clicked_ms != NEVER else NEVER
-        elif isinstance(event, Conversion) and (shown := self._shown.get(key)) and shown.can_convert():
-            shown.converted_ms = event.event_time
+    def _ask(self, record: LogRecord, event: Request, user: int, policy: Policy) -> None:
+        segment = label_key(event.context.segment) if event.context.segment else NO_KEY
+        position, window_s = len(self._sequences[user]), policy.attribution.click_through_s
+        asked = Asked(record.offset, user, position, segment, event.event_time, window_s)
+        self._shown.ask(decision_id(record.topic, record.partition, record.offset), asked)
 
     def _user(self, user_id: str) -> int:
         user = self._users.setdefault(user_id, len(self._users))
@@ -144,7 +150,7 @@ class ExampleCollector:
         if user is not None:
             self._users[f"\0erased-{user}"] = user
             self._sequences[user] = []
-            self._shown = {k: s for k, s in self._shown.items() if s.user != user}
+            self._shown.erase(user)
 
     def examples(self) -> LogExamples:
         """Return what was collected.
@@ -157,7 +163,7 @@ class ExampleCollector:
         """
         entries = [entry for sequence in self._sequences for entry in sequence]
         columns = list(zip(*entries, strict=True)) if entries else [()] * 5
-        shown = list(self._shown.values())
+        shown = self._shown.all()
         lengths = [len(sequence) for sequence in self._sequences]
         return LogExamples(
             offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
@@ -166,19 +172,19 @@ class ExampleCollector:
             kind=np.array(columns[2], np.uint8),
             dwell_ms=np.array(columns[3], np.int64),
             time_ms=np.array(columns[4], np.int64),
-            ads=ad_table(Catalogue().upsert(tuple(self._upserts.values()))),
-            impression_user=np.array([s.user for s in shown], np.int64),
-            impression_position=np.array([s.position for s in shown], np.int64),
-            impression_ad_key=np.array([s.ad_key for s in shown], np.uint64),
+            ads=ad_table(Catalogue().upsert(tuple(self._ads.values()))),
+            impression_user=np.array([s.asked.user for s in shown], np.int64),
+            impression_position=np.array([s.asked.position for s in shown], np.int64),
+            impression_ad_key=np.array([known_key64(s.ad_id) for s in shown], np.uint64),
             impression_time_ms=np.array([s.time_ms for s in shown], np.int64),
             click=np.array([s.clicked_ms != NEVER for s in shown], np.bool_),
             conversion=np.array([s.converted_ms != NEVER for s in shown], np.bool_),
-            slot=np.array([s.slot for s in shown], np.int64),
+            slot=np.array([s.slot or 0 for s in shown], np.int64),
             click_time_ms=np.array([s.clicked_ms for s in shown], np.int64),
             conversion_time_ms=np.array([s.converted_ms for s in shown], np.int64),
-            segment_key=np.array([s.segment for s in shown], np.uint64),
+            segment_key=np.array([s.asked.segment for s in shown], np.uint64),
             stay_ms=np.array([s.dwell_ms for s in shown], np.int64),
-            decision_time_ms=np.array([s.asked_ms for s in shown], np.int64),
+            decision_time_ms=np.array([s.asked.time_ms for s in shown], np.int64),
         )
 
 

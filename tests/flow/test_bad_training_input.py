@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from connectors.artifacts import ArtifactStore
 from connectors.log_files import write_log
 from flows.cli import app
 from models.domain.errors import ArtifactError, ImpulseError, LogError
@@ -222,6 +223,23 @@ def test_a_log_that_teaches_nothing_is_refused(tmp_path, name):
     write_log(tmp_path / "log.jsonl", LOGS[name])
     with pytest.raises(LogError, match="Fix: "):
         impulse("train", "--log", tmp_path / "log.jsonl", "--out", tmp_path / "m", *QUICK)
+
+
+def test_a_log_whose_ads_came_as_a_whole_catalogue_is_trained_on_with_its_artifact(tmp_path, monkeypatch):
+    ads = [{"ad_id": f"a{n}", "campaign_id": "c", "category": "x", "title": f"ad {n}"} for n in range(4)]
+    artifact = ArtifactStore(tmp_path / "artifacts").put(json.dumps(ads).encode())
+    views = [
+        record(n, type="view", id=f"v{n}", event_time=n, user_id=f"u{n % 8}", ad_id=f"a{(n + n // 8) % 4}")
+        for n in range(1, 81)
+    ]
+    whole = record(0, type="catalogue", id="whole", event_time=0, artifact=artifact)
+    write_log(tmp_path / "log.jsonl", [whole, *views])
+    command = ("train", "--log", tmp_path / "log.jsonl", "--out", tmp_path / "m", *QUICK)
+    with pytest.raises(LogError, match=f"catalogue {artifact}"):
+        impulse(*command)
+    monkeypatch.setenv("IMPULSE_ARTIFACTS", str(tmp_path / "artifacts"))
+    impulse(*command)
+    assert json.loads((tmp_path / "m" / "manifest.json").read_text())["config"]["content_dim"] > 0
 
 
 def test_a_cut_log_is_refused(tmp_path):
