@@ -82,6 +82,7 @@ def evaluate_policy(
         "bucket": bucket,
         "changes": dict(changes or {}),
         "decisions": found.decisions,
+        "censored_labels": found.censored,
         "first": estimates(first, replicates=replicates),
         "slate": estimates(slate, ("ips", "snips"), replicates=replicates),
     }

@@ -12,10 +12,11 @@ from models.domain.decision import Outcome
 
 from .draws import F64
 from .experiments import Arm, Comparison, arm_of, compare
+from .outcomes import labels, split_labels
 
 METRICS = ("ctr", "cvr", "revenue", "value")
-"""Clicks per labelled impression, conversions per click, charged micros per impression, advertisers' value
-in micros per impression."""
+"""Clicks per labelled impression (`outcomes.split_labels`), conversions through a click per click, charged
+micros per impression, advertisers' value in micros per impression."""
 
 Sums = dict[str, tuple[float, float]]
 """Numerator and denominator per user."""
@@ -24,7 +25,7 @@ Sums = dict[str, tuple[float, float]]
 def user_sums(outcomes: Iterable[Outcome], metric: str) -> Sums:
     """Return what one metric sums per user; users without exposure are not in it."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for outcome in outcomes:
+    for outcome in labels(outcomes) if metric == "ctr" else outcomes:
         numerator, denominator = _shares(outcome, metric)
         if numerator or denominator:
             of = sums[outcome.user_id]
@@ -34,12 +35,11 @@ def user_sums(outcomes: Iterable[Outcome], metric: str) -> Sums:
 
 def _shares(outcome: Outcome, metric: str) -> tuple[float, float]:
     kind = outcome.kind
-    label = kind in ("click", "no_click") and not outcome.late
     match metric:
         case "ctr":
-            return float(kind == "click" and label), float(label)
+            return float(kind == "click"), 1.0
         case "cvr":
-            return float(kind == "conversion"), float(kind == "click")
+            return float(kind == "conversion" and outcome.through != "view"), float(kind == "click")
         case "revenue":
             return float(outcome.charge_micros), float(kind == "impression")
         case _:
@@ -72,6 +72,7 @@ def ab_report(
         "salt": salt,
         "shares": list(shares),
         "outcomes": len(during),
+        "censored_labels": split_labels(during).censored,
         "covariate_outcomes": len(before),
         "users": met,
         "metrics": {

@@ -68,13 +68,13 @@ def _curves(curve: Sequence[Mapping[str, Any]]) -> list[Lines]:
 
     skill = {SCORES[name]: series(name) for name in ("normalised_entropy", "auc")}
     rates = {SCORES[name]: series(name) for name in ("ctr", "ece")}
-    x = "seconds since the first label"
+    x = "seconds since the first decision"
     return [
         Lines(
             "How good the predictions were", "Below 1, normalised entropy beats the constant click rate; AUC "
-            "is exact within each window of label time.", x, "", skill, level=1.0,
+            "is exact within each window of decision time.", x, "", skill, level=1.0,
         ),
-        Lines("Click rate and calibration error", "By window of label time.", x, "", rates, level=0.0),
+        Lines("Click rate and calibration error", "By window of decision time.", x, "", rates, level=0.0),
     ]  # fmt: skip
 
 
@@ -97,7 +97,8 @@ def _exposure(figures: Mapping[str, Any]) -> list[Table]:
         return []
     text = (
         f"{found['ads_shown']:,} ads were shown; rank correlation of exposure with merit "
-        f"{found['correlation_with_merit']:.2f}, Gini {found['gini']:.2f}. Ratio 1: shown as merited. "
+        f"{number(found['correlation_with_merit'])}, Gini {number(found['gini'])}. "
+        "Ratio 1: shown as merited. "
     )
     of_users = "A segment's merit is its clicks. Ratio above 1: shown more ads than it clicks on. "
     return [
@@ -141,4 +142,11 @@ def _notes(figures: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"{late:,} clicks came after their impression had counted as unanswered; counted, not judged."
         )
+    if censored := figures.get("censored_labels", 0):
+        notes.append(
+            f"{censored:,} labels at the end of the log are left out: clicks were known there before it was "
+            "known who would not click."
+        )
+    if refusal := figures.get("refusal", ""):
+        notes.append(f"No predictions are judged: {refusal}.")
     return [*notes, f"Outcomes: {kinds}."] if kinds else notes

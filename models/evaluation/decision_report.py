@@ -17,7 +17,7 @@ from models.domain.decision import Decision, Outcome
 from models.learning.exploration import is_randomized
 
 from .fairness import GroupExposure, gini
-from .outcomes import exposure_by_segment, exposure_fairness, labelled, labels
+from .outcomes import ONLY_CLICKS, exposure_by_segment, exposure_fairness, labelled, labels, split_labels
 from .prequential import Labelled, Scores, curve, scores, scores_by_slice
 
 SLICES = ("segment", "new_ad", "category", "slot")
@@ -28,10 +28,10 @@ THIN = 1e-4
 def click_figures(
     outcomes: Sequence[Outcome], *, window_s: float = 60.0, examination: Sequence[float] = ()
 ) -> dict[str, Any]:
-    """Return how good the click predictions were, in all, by slice and by window of label time.
+    """Return how good the click predictions were, in all, by slice and by window of decision time.
 
     Every prediction was made before its label was known, so these are prequential figures. Late clicks
-    are no labels of their own (`models.evaluation.outcomes.labels`), and are counted.
+    and censored labels (`models.evaluation.outcomes.split_labels`) are not judged, and are counted.
 
     Parameters
     ----------
@@ -45,8 +45,11 @@ def click_figures(
     """
     data = labelled(outcomes, examination)
     windows = curve(data, window_s)
+    censored = split_labels(outcomes).censored
     return {
         "labels": len(data.label),
+        "censored_labels": censored,
+        "refusal": ONLY_CLICKS if censored and not len(data.label) else "",
         "late_clicks": sum(o.kind == "click" and o.late for o in outcomes),
         "mean_label_delay_s": _mean_delay(data),
         "click": _plain(scores(data)),
@@ -87,8 +90,8 @@ def exposure_figures(outcomes: Sequence[Outcome], group_of: Mapping[str, str]) -
     shown = Counter(row.ad_id for row in labels(outcomes))
     return {
         "ads_shown": len(shown),
-        "correlation_with_merit": correlation,
-        "gini": gini(np.array(list(shown.values()), np.float64)),
+        "correlation_with_merit": correlation if shown else None,
+        "gini": gini(np.array(list(shown.values()), np.float64)) if shown else None,
         "groups": [_shares(group) for group in groups],
         "segments": [_shares(segment) for segment in exposure_by_segment(outcomes)],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,12 +17,62 @@ from .offpolicy import BanditData
 from .prequential import Labelled
 
 NEW_AD_MS = 120_000
+_NEVER = -1
+
+
+ONLY_CLICKS = "only clicks are known: no impression has gone unanswered for the attribution window yet"
+
+
+class Labels(NamedTuple):
+    """The outcomes that label an impression, one each, by label time; ``censored`` are left out of them.
+
+    A click is known at once, that there was none only after the attribution window: of the impressions at
+    the end of a log the labels are clicks. They are censored.
+    """
+
+    rows: list[Outcome]
+    censored: int
 
 
 def labels(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Return the outcomes that label an impression, one each, by label time; late clicks are left out."""
-    kept = [o for o in outcomes if o.kind in ("click", "no_click") and not o.late]
-    return sorted(kept, key=lambda o: (o.event_time, o.event_id))
+    """Return the outcomes that label an impression, one each, by label time; see `split_labels`."""
+    return split_labels(outcomes).rows
+
+
+def split_labels(outcomes: Iterable[Outcome]) -> Labels:
+    """Return the labels of the impressions that would have one whatever the user did; late clicks are none.
+
+    Shards have clocks of their own, so each partition of the log is cut by itself, the longest wait for a
+    click before its newest ``no_click``: the wait is the policy's, which may have changed.
+    """
+    rows: list[Outcome] = []
+    shown: dict[tuple[str, int], int] = {}
+    for o in outcomes:
+        if o.kind == "impression":
+            shown[o.decision_id, o.slot] = o.event_time
+        elif o.kind in ("click", "no_click") and not o.late:
+            rows.append(o)
+    at_ms = [shown.get((o.decision_id, o.slot), o.decision_time) for o in rows]
+    until_ms = _complete_until(rows, at_ms)
+    kept = [o for o, at in zip(rows, at_ms, strict=True) if at <= until_ms.get(_partition(o), _NEVER)]
+    return Labels(sorted(kept, key=lambda o: (o.event_time, o.event_id)), len(rows) - len(kept))
+
+
+def _complete_until(rows: Sequence[Outcome], shown_ms: Sequence[int]) -> dict[str, int]:
+    """Return per partition the time up to which all impressions have their label."""
+    newest: dict[str, int] = {}
+    wait: dict[str, int] = {}
+    for o, at in zip(rows, shown_ms, strict=True):
+        if o.kind == "no_click":
+            partition = _partition(o)
+            newest[partition] = max(o.event_time, newest.get(partition, o.event_time))
+            wait[partition] = max(o.event_time - at, wait.get(partition, 0))
+    return {partition: newest[partition] - wait[partition] for partition in newest}
+
+
+def _partition(outcome: Outcome) -> str:
+    """Return the topic and partition of the log that an outcome's decision was made from."""
+    return outcome.decision_id.rpartition("-")[0]
 
 
 def labelled(outcomes: Iterable[Outcome], examination: Sequence[float] = ()) -> Labelled:

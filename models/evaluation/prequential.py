@@ -1,7 +1,6 @@
 """Test-then-train evaluation: each prediction is judged by the label that came after it, in time order.
 
-Labels come late: a row enters the books when its label is known (`label_time_s`), with the prediction
-made at `time_s`, before any learning from it.
+Labels come late (`label_time_s`); they judge the prediction made at `time_s`, before any learning from them.
 """
 
 from __future__ import annotations
@@ -74,17 +73,20 @@ def scores_by_slice(data: Labelled, name: str) -> dict[str, Scores]:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Scores over time: window `i` holds the rows whose label came in ``start_s[i] .. + window_s``."""
+    """Scores over time: window `i` holds the predictions made in ``start_s[i] .. + window_s``."""
 
     start_s: F64
     scores: tuple[Scores, ...]
 
 
 def curve(data: Labelled, window_s: float) -> Curve:
-    """Return the scores of consecutive windows of label time, windows without rows left out."""
+    """Return the scores of consecutive windows of prediction time, windows without rows left out.
+
+    By label time the first window would hold clicks alone and the last one none: clicks are known sooner.
+    """
     if not len(data.label):
         return Curve(np.zeros(0), ())
-    window = np.floor((data.label_time_s - data.label_time_s.min()) / window_s).astype(np.int64)
+    window = np.floor((data.time_s - data.time_s.min()) / window_s).astype(np.int64)
     held = np.unique(window)
-    starts = data.label_time_s.min() + held * window_s
+    starts = data.time_s.min() + held * window_s
     return Curve(starts, tuple(scores(data.where(window == w)) for w in held.tolist()))

@@ -32,7 +32,7 @@ from models.domain.ids import key64
 
 from .draws import F64
 from .offpolicy import BanditData
-from .outcomes import labels
+from .outcomes import split_labels
 from .reward_models import AdMeans
 
 
@@ -84,7 +84,7 @@ class Redecided:
     """
 
     def __init__(self, outcomes: Iterable[Outcome]) -> None:
-        rows = labels(outcomes)
+        rows, self.censored = split_labels(outcomes)
         self.means = AdMeans.of(row for row in rows if row.slot == 0)
         self.first, self.slate = Rows(), Rows()
         self.decisions = 0

@@ -64,15 +64,30 @@ def test_every_metric_sums_its_own_events():
     rows = [
         outcome("impression", charge_micros=5),
         outcome("click"),
+        outcome("no_click"),
         outcome("click", late=True),
-        outcome("conversion", value_micros=70),
+        outcome("conversion", value_micros=70, through="click"),
     ]
     assert {metric: user_sums(rows, metric) for metric in METRICS} == {
-        "ctr": {"u": (1.0, 1.0)},
+        "ctr": {"u": (1.0, 2.0)},
         "cvr": {"u": (1.0, 2.0)},
         "revenue": {"u": (5.0, 1.0)},
         "value": {"u": (70.0, 1.0)},
     }
+
+
+def test_conversions_after_a_mere_view_are_none_of_a_click():
+    rows = [outcome("click"), outcome("conversion", through="click"), outcome("conversion", through="view")]
+    rows += [outcome("conversion", through="view", user_id="looked")]
+    assert user_sums(rows, "cvr") == {"u": (1.0, 1.0)}
+
+
+def test_the_last_minute_in_which_only_clicks_are_known_is_left_out_of_ctr_alone():
+    rows = [outcome("no_click", 9), *(outcome("click", at_s, user_id="v") for at_s in (9, 10, 50))]
+    told = ab_report(rows, "salt", (0.5, 0.5))
+    assert user_sums(rows, "ctr") == {"u": (0.0, 1.0), "v": (1.0, 1.0)}
+    assert user_sums(rows, "cvr") == {"v": (0.0, 3.0)}
+    assert told["censored_labels"] == 2
 
 
 def test_three_arms_are_each_set_against_the_first():

@@ -34,13 +34,13 @@ def test_auc_and_log_loss_are_rivers(seed):
 
 
 def test_a_window_of_the_curve_is_rivers_rolling_auc_over_its_labels_in_label_order():
-    """Labels come late and out of order: a window holds what became known in it."""
+    """Labels come late and out of order: a window holds what was predicted in it."""
     p, y = predictions(3, 600)
     made = np.arange(600.0)
     known = made + np.random.default_rng(4).exponential(40, 600)
     found = curve(Labelled(made, known, p, y), window_s=100)
     for start, score in zip(found.start_s, found.scores, strict=True):
-        rows = np.flatnonzero((known >= start) & (known < start + 100))
+        rows = np.flatnonzero((made >= start) & (made < start + 100))
         if score.rows < 20:
             continue
         rolling = RollingROCAUC(window_size=len(rows))

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.outcomes import outcome
+from support.outcomes import MINUTE, outcome
 from support.shards import Bench, LogBuilder, bodies, run
 
 from models.domain import events
 from models.domain.catalogue import Ad
 from models.domain.decision import Decision
 from models.domain.policy import Exploration, Policy
+from models.evaluation.decision_page import decision_page
 from models.evaluation.decision_report import (
     click_figures,
     exposure_figures,
@@ -43,16 +44,42 @@ def test_a_prediction_that_means_what_it_says_has_no_calibration_error():
 
 
 def test_slices_and_windows_cover_all_labels():
-    rows = labels([1, 0, 1], segment="s1") + labels([0, 0], segment="s2", slot=1)
+    rows = labels([1, 0, 1], segment="s1") + labels([0, 0, 0], segment="s2", slot=1)
     told = click_figures(rows, window_s=1.5)
-    assert {name: found["rows"] for name, found in told["slices"]["segment"].items()} == {"s1": 3, "s2": 2}
-    assert {name: found["rows"] for name, found in told["slices"]["slot"].items()} == {"0": 3, "1": 2}
-    assert sum(point["rows"] for point in told["curve"]) == 5
+    assert {name: found["rows"] for name, found in told["slices"]["segment"].items()} == {"s1": 3, "s2": 3}
+    assert {name: found["rows"] for name, found in told["slices"]["slot"].items()} == {"0": 3, "1": 3}
+    assert sum(point["rows"] for point in told["curve"]) == 6
 
 
 def test_late_clicks_are_counted_and_not_judged():
-    told = click_figures([*labels([0, 1]), outcome("click", 9, late=True)])
+    told = click_figures([*labels([1, 0]), outcome("click", 9, late=True)])
     assert (told["labels"], told["late_clicks"]) == (2, 1)
+
+
+def test_clicks_that_no_unanswered_impression_stands_beside_yet_are_counted_and_not_judged():
+    told = click_figures([*labels([1, 0]), outcome("click", 3), outcome("click", 4)])
+    assert (told["labels"], told["censored_labels"], told["refusal"]) == (2, 2, "")
+
+
+def test_a_log_of_clicks_alone_is_refused_and_shows_no_click_rate():
+    rows = labels([1, 1, 1])
+    told, exposure = click_figures(rows), exposure_figures(rows, {})
+    assert (told["labels"], told["censored_labels"]) == (0, 3)
+    assert "only clicks are known" in told["refusal"]
+    assert told["click"]["ctr"] is None and told["curve"] == []
+    assert exposure["correlation_with_merit"] is exposure["gini"] is None
+    page = decision_page(
+        {"decisions": 0, "outcomes": 3, **told, "exposure": {"by": "ad", **exposure}}, None, []
+    )
+    assert "3 labels at the end of the log are left out" in page and told["refusal"] in page
+
+
+def test_no_window_of_the_curve_holds_clicks_alone_though_clicks_are_known_first():
+    rows = [outcome("no_click", n + 60, decision_time=MINUTE + 1000 * n) for n in range(240)]
+    rows += [outcome("click", n + 3, decision_time=MINUTE + 1000 * n) for n in range(0, 240, 4)]
+    points = click_figures(rows, window_s=60)["curve"]
+    assert [point["ctr"] for point in points] == pytest.approx([0.2] * 4, abs=0.01)
+    assert points[0]["start_s"] == MINUTE / 1000
 
 
 def test_what_one_class_leaves_undefined_is_none():

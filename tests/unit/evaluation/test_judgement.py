@@ -78,9 +78,9 @@ def labelled():
     )
 
 
-def test_a_row_enters_the_curve_when_its_label_comes():
-    found = curve(labelled(), window_s=10)
-    assert found.start_s.tolist() == [10, 20, 60]
+def test_a_row_is_in_the_window_of_the_curve_in_which_it_was_predicted():
+    found = curve(labelled(), window_s=2.5)
+    assert found.start_s.tolist() == [0, 2.5, 5]
     assert [s.rows for s in found.scores] == [3, 2, 1]
 
 

@@ -5,16 +5,17 @@ import pytest
 
 from models.domain.decision import Outcome, Parts
 from models.evaluation.offpolicy import estimate
-from models.evaluation.outcomes import bandit_data, exposure_fairness, labelled, labels
+from models.evaluation.outcomes import bandit_data, exposure_fairness, labelled, labels, split_labels
 
 
 def outcome(
-    kind="no_click", at_s=10, ad="a", *, decided_s=None, slot=0, pctr=0.1, late=False, user="u", n=0
+    kind="no_click", at_s=10, ad="a", *, decided_s=None, slot=0, pctr=0.1, late=False, user="u", n=0,
+    partition=0,
 ):  # fmt: skip
     decided = at_s - 5 if decided_s is None else decided_s
     return Outcome(
-        kind=kind, decision_id=f"d{decided}", event_id=f"{kind}-{at_s}-{ad}-{n}", user_id=user, ad_id=ad,
-        campaign_id="c", creative_id="", category="garden", segment="s1", slot=slot,
+        kind=kind, decision_id=f"events-{partition}-{decided}", event_id=f"{kind}-{at_s}-{ad}-{n}",
+        user_id=user, ad_id=ad, campaign_id="c", creative_id="", category="garden", segment="s1", slot=slot,
         decision_time=decided * 1000, event_time=at_s * 1000, pctr=pctr, pcvr=0.1, propensity=0.5,
         behavior_policy="randomized", parts=Parts(base=-2.0), model_hash="m", adjustments_version=0,
         late=late,
@@ -22,15 +23,74 @@ def outcome(
 
 
 def test_only_the_label_of_an_impression_is_a_row_and_late_clicks_are_none():
-    rows = [outcome("click", 12), outcome("impression"), outcome("conversion"), outcome("click", late=True)]
-    assert labels(rows) == rows[:1]
+    rows = [outcome("click", 12), outcome("no_click", 20), outcome("impression"), outcome("conversion")]
+    assert labels([*rows, outcome("click", late=True)]) == rows[:2]
 
 
 def test_rows_stand_in_order_of_the_time_their_label_was_known():
-    found = labelled([outcome(at_s=70, decided_s=1), outcome("click", 12, decided_s=3)])
-    assert found.label_time_s.tolist() == [12, 70]
-    assert found.time_s.tolist() == [3, 1]
+    found = labelled([outcome(at_s=73, decided_s=4), outcome("click", 12, decided_s=3)])
+    assert found.label_time_s.tolist() == [12, 73]
+    assert found.time_s.tolist() == [3, 4]
     assert found.label.tolist() == [1, 0]
+
+
+def recorded(until_s, wait_s=60, partition=0, from_s=0, delay_s=0, every=5):
+    """Return what is known at a time of one impression a second, every fifth of which is clicked after 3 s.
+
+    Each is seen so long after its decision.
+    """
+    told = []
+    for at in range(from_s, until_s):
+        seen, clicked = at + delay_s, at % every == 0
+        about = {"decided_s": at, "partition": partition}
+        known = seen + (3 if clicked else wait_s)
+        told += [outcome("impression", seen, **about)] if seen <= until_s else []
+        if known <= until_s:
+            told.append(outcome("click" if clicked else "no_click", known, **about))
+    return told
+
+
+def click_rate(outcomes):
+    return labelled(outcomes).label.mean()
+
+
+@pytest.mark.parametrize("until_s", [100, 300])
+def test_the_end_of_a_log_where_only_clicks_are_known_does_not_raise_the_click_rate(until_s):
+    told = recorded(until_s)
+    rows, censored = split_labels(told)
+    assert click_rate(told) == pytest.approx(0.2, abs=0.01)
+    assert len(rows) == pytest.approx(until_s - 60, abs=2)
+    assert len(rows) + censored == sum(o.kind != "impression" for o in told)
+    assert {o.kind for o in told if o.decision_time > 1000 * (until_s - 59)} == {"impression", "click"}
+
+
+def test_while_only_clicks_are_known_there_is_no_label():
+    told = recorded(40)
+    assert split_labels(told) == ([], sum(o.kind == "click" for o in told))
+    assert sum(o.kind == "click" for o in told) > 5
+
+
+def test_each_partition_is_cut_by_its_own_clock():
+    behind = [o for o in recorded(400) if o.event_time <= 100_000]
+    told = recorded(400, partition=1) + behind
+    ends = {
+        p: max(o.decision_time for o in labels(told) if o.decision_id.startswith(f"events-{p}")) for p in "01"
+    }
+    assert ends == pytest.approx({"0": 40_000, "1": 340_000}, abs=1500)
+    assert click_rate(told) == pytest.approx(0.2, abs=0.01)
+
+
+def test_an_impression_waits_from_when_it_was_seen_not_from_its_decision():
+    slow, usual = recorded(300, delay_s=100, every=2), recorded(300, every=2, partition=1)
+    assert max(o.decision_time for o in labels(slow)) == pytest.approx(140_000, abs=2000)
+    assert max(o.decision_time for o in labels(usual)) == pytest.approx(240_000, abs=2000)
+    assert click_rate(slow + usual) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_wait_that_the_policy_has_cut_leaves_no_part_with_clicks_alone():
+    told = [o for o in recorded(200, wait_s=60) if o.decision_time < 180_000]
+    told += recorded(200, wait_s=5, from_s=180)
+    assert click_rate(told) == pytest.approx(0.2, abs=0.01)
 
 
 def test_predictions_are_of_seen_slots_and_scaled_by_examination():

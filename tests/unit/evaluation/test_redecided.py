@@ -43,15 +43,24 @@ def test_later_slots_count_with_the_product_of_the_chances_up_to_theirs():
 
 
 def test_slots_after_an_ad_that_is_no_candidate_have_no_chance():
-    found = Redecided([label("click", slot=1, ad="a1")])
+    found = Redecided([label("click", slot=1, ad="a1"), label("no_click", 1)])
     found.take(decision(0, [0.5, 0.5]), [Chance(0.0, 0.1)])
     assert found.slate.target == [0.0]
 
 
 def test_only_labelled_decisions_are_wanted():
-    found = Redecided([label("click", 3), label("impression", 4)])
-    assert found.wants("d3")
+    found = Redecided([label("click", 3), label("impression", 4), label("no_click", 5)])
+    assert found.wants("d3") and found.wants("d5")
     assert not found.wants("d4")
+
+
+def test_decisions_of_which_only_a_click_could_be_known_yet_are_not_wanted():
+    young = outcome("click", 30, decision_id="d9", slot=0)
+    found = Redecided([label("click"), label("no_click", 1), young])
+    assert not found.wants("d9")
+    assert found.censored == 1
+    fold = 1 - fold_of("u")
+    assert found.means.mean[fold] == 0.5, "the young click is in no mean"
 
 
 def test_an_ads_mean_is_of_the_users_of_the_other_fold_and_shrunk():
