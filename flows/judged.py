@@ -13,11 +13,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.codec import EventCodec
 from connectors.log_files import read_log
 from connectors.open_bandit import BanditLog, read_open_bandit
 from connectors.outputs import read_decisions, read_outcomes
 from models.domain.decision import Decision, Outcome
-from models.domain.errors import SettingError
+from models.domain.errors import BadRecord, SettingError
 from models.domain.events import AdUpsert
 from models.evaluation.calibration import reliability
 from models.evaluation.decision_page import decision_page
@@ -35,7 +36,16 @@ from models.evaluation.reward_models import item_means
 from models.evaluation.thompson import slot_chances
 
 _SAMPLES = 5
-_UPSERT = msgspec.json.Decoder(AdUpsert)
+_CODEC = EventCodec()
+
+
+class _Typed(msgspec.Struct):
+    """The field that tells events apart."""
+
+    type: str = ""
+
+
+_TYPE = msgspec.json.Decoder(_Typed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +57,16 @@ class Judged:
     group_of: Mapping[str, str]
     groups: str
     """What the groups are: ``advertiser`` or ``campaign``."""
+    unusable_ad_records: int = 0
+    """Records of ads in the log that no flow would take."""
 
     def figures(self, window_s: float) -> dict[str, Any]:
         """Return all figures; what cannot be said without decisions or outcomes is left out."""
-        found: dict[str, Any] = {"decisions": len(self.decisions), "outcomes": len(self.outcomes)}
+        found: dict[str, Any] = {
+            "decisions": len(self.decisions),
+            "outcomes": len(self.outcomes),
+            "unusable_ad_records": self.unusable_ad_records,
+        }
         if self.outcomes:
             found["kinds"] = feedback_counts(self.outcomes)
             found |= click_figures(self.outcomes, window_s=window_s)
@@ -77,21 +93,34 @@ def judged(decisions: Path | None, outcomes: Path | None, log: Path | None) -> J
         )  # fmt: skip
     made = [] if decisions is None else list(read_decisions(decisions))
     told = [] if outcomes is None else list(read_outcomes(outcomes))
-    advertisers = {} if log is None else advertisers_in(log)
+    advertisers, unusable = ({}, 0) if log is None else advertisers_in(log)
     if any(advertisers.values()):
-        return Judged(made, told, advertisers, "advertiser")
+        return Judged(made, told, advertisers, "advertiser", unusable)
     campaigns = groups_of(made) or {outcome.ad_id: outcome.campaign_id for outcome in told}
-    return Judged(made, told, campaigns, "campaign")
+    return Judged(made, told, campaigns, "campaign", unusable)
 
 
-def advertisers_in(log: Path) -> dict[str, str]:
-    """Return the advertiser of each ad that a recorded log brings."""
+def advertisers_in(log: Path) -> tuple[dict[str, str], int]:
+    """Return the advertiser of each ad that a recorded log brings, and how many records are unusable."""
     found: dict[str, str] = {}
-    for batch in read_log(log):
-        for record in batch:
-            if record.value is not None and b'"type":"ad_upsert"' in record.value[:40]:
-                found.update((ad.ad_id, ad.advertiser_id) for ad in _UPSERT.decode(record.value).ads)
-    return found
+    unusable = 0
+    for record in (record for batch in read_log(log) for record in batch if _of_ads(record.value)):
+        try:
+            event = _CODEC.decode(record)
+        except BadRecord:
+            unusable += 1
+            continue
+        if isinstance(event, AdUpsert):
+            found.update((ad.ad_id, ad.advertiser_id) for ad in event.ads)
+    return found, unusable
+
+
+def _of_ads(value: bytes | None) -> bool:
+    """Say whether a value is an `AdUpsert`, well formed or not, in whatever order its fields stand."""
+    try:
+        return value is not None and _TYPE.decode(value).type == AdUpsert.__struct_config__.tag
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def decision_report(found: Judged, figures: Mapping[str, Any]) -> str:

@@ -79,13 +79,16 @@ def replay(
 
 def generate(
     out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl, .jsonl.zst or .jsonl.gz.")],
-    users: Annotated[int, typer.Option(help="Users of the world.", min=1, max=MOST)] = 2000,
-    ads: Annotated[int, typer.Option(help="Ads of the first catalogue.", min=1, max=MOST)] = 1000,
+    users: Annotated[int | None, typer.Option(help="Users of the world.", min=1, max=MOST)] = None,
+    ads: Annotated[int | None, typer.Option(help="Ads of the first catalogue.", min=1, max=MOST)] = None,
     seconds: Annotated[
         float,
         typer.Option(help="How long the world runs, in its own time.", min=0, max=MOST, callback=a_number),
     ] = 60.0,
-    seed: Annotated[int, typer.Option(help="Seed of the world.", min=0)] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the world; none: the world file's, 0 where it names none.", min=0),
+    ] = None,
     world: Annotated[Path | None, typer.Option(help="TOML file with the world's difficulty.")] = None,
     partitions: Annotated[int, typer.Option(help="Partitions of the log.", min=1, max=4096)] = 4,
     own: Annotated[

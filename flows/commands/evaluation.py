@@ -12,7 +12,7 @@ from connectors.outputs import read_outcomes
 from models.domain.errors import SettingError
 
 from .model import evaluate_app
-from .output import MOST, AsJson, SettingsFile, a_number, console, flat, say, settings_of
+from .output import MOST, AsJson, SettingsFile, a_number, console, flat, say, settings_of, write_report
 
 Decisions = Annotated[Path | None, typer.Option(help="Decisions: lines of a replay, or recorded topics.")]
 Outcomes = Annotated[Path | None, typer.Option(help="Outcomes: lines of a replay, or recorded topics.")]
@@ -45,7 +45,7 @@ def evaluate_decisions(
     found = judged(decisions or log, outcomes or log, log)
     figures = found.figures(window_s)
     if report is not None:
-        report.write_text(decision_report(found, figures))
+        write_report(report, decision_report(found, figures))
     brief = {name: value for name, value in figures.items() if name != "curve"}
     say(figures if as_json else brief, as_json, "decisions")
 
@@ -171,8 +171,7 @@ def _finish(
     figures: Mapping[str, Any], as_json: bool, report: Path | None, title: str, page: Page | None = None
 ) -> None:
     if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text((page or _facts_page)(figures, title))
+        write_report(report, (page or _facts_page)(figures, title))
     say(figures, as_json, title)
 
 

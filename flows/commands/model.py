@@ -30,7 +30,7 @@ from models.scorer.artifact import read_manifest
 from models.scorer.options import TrainOptions
 from models.scorer.sequences import LogExamples
 
-from .output import MOST, AsJson, SettingsFile, a_number, console, say, settings_of
+from .output import MOST, AsJson, SettingsFile, a_number, console, say, settings_of, write_report
 
 if TYPE_CHECKING:
     from models.scorer.training import Report
@@ -183,8 +183,7 @@ def evaluate_ranking(
         model, interactions, format, seen=seen, baselines=names, items=items, baseline_minutes=minutes
     )
     if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(ranking_page(figures, f"Ranking {interactions.name}", training.get("curve", [])))
+        write_report(report, ranking_page(figures, f"Ranking {interactions.name}", training.get("curve", [])))
     if as_json:
         say(figures, as_json)
         return

@@ -50,6 +50,12 @@ def _cell(value: object) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else f"{value}"
 
 
+def write_report(file: Path, page: str) -> None:
+    """Write an HTML report; its folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page)
+
+
 def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Return nested figures as (dotted name, value)."""
     rows: list[tuple[str, Any]] = []

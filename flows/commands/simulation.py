@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from .data import read_world
-from .output import MOST, AsJson, a_number, console, say
+from .output import MOST, AsJson, a_number, console, say, write_report
 
 """Of users, ads, minutes and seconds."""
 
@@ -39,7 +39,9 @@ def simulate(
     users: Annotated[int | None, typer.Option(help="Users of the world.", min=1, max=MOST)] = None,
     ads: Annotated[int | None, typer.Option(help="Ads of the first catalogue.", min=1, max=MOST)] = None,
     seconds: Annotated[int, typer.Option(help="How long each world runs, in its own time.", min=1)] = 600,
-    seed: Annotated[int, typer.Option(help="First seed.", min=0)] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="First seed; none: the world file's, 0 where it names none.", min=0)
+    ] = None,
     seeds: Annotated[
         int,
         typer.Option(help="Worlds per policy; intervals: for one over its users, else over worlds.", min=1),
@@ -81,10 +83,9 @@ def simulate(
             told.add((name, of_seed))
             console.print(f"{name}, seed {of_seed}")
 
-    seeded = range(seed, seed + seeds)
+    seeded = range(config.seed, config.seed + seeds)
     run = run_policies(config, chosen, seconds, seeds=seeded, progress=progress, past_of=models.past)
     figures = simulation_report(run)
     if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(simulation_page(figures))
+        write_report(report, simulation_page(figures))
     say(figures if as_json else brief(figures), as_json, "simulated")

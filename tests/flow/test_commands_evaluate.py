@@ -229,3 +229,53 @@ def test_a_log_without_support_gives_no_verdict():
     told = impulse("evaluate", "bandit", DATA / "open-bandit/bts/women/women.csv.gz", "--replicates", 50)
     assert "below 500" in told["refusal"]
     assert {each["verdict"] for each in told["estimates"].values()} == {"none"}
+
+
+def lines_with(own, tmp_path, change):
+    """Return the log with every line of ads changed, as another producer might have written it."""
+    other = tmp_path / "log.jsonl"
+    lines = own["--log"].read_text().splitlines()
+    other.write_text("".join(f"{change(one) if 'ad_upsert' in one else one}\n" for one in lines))
+    return other
+
+
+def of_ads(line, change):
+    told = json.loads(line)
+    return json.dumps({**told, "value": change(told["value"])})
+
+
+def test_ads_are_grouped_by_advertiser_in_whatever_order_their_fields_stand(own, tmp_path):
+    log = lines_with(own, tmp_path, lambda one: of_ads(one, lambda v: dict(reversed(v.items()))))
+    told = impulse("evaluate", "decisions", "--log", log, *options(own, "--decisions", "--outcomes"))
+    assert told["exposure"] == impulse("evaluate", "decisions", *options(own))["exposure"]
+    assert (told["exposure"]["by"], told["unusable_ad_records"]) == ("advertiser", 0)
+
+
+def test_a_record_of_ads_that_no_flow_would_take_is_counted_and_passed_over(own, tmp_path):
+    def spoilt(line):
+        told = json.loads(line)
+        bad = {**told["value"], "id": "bad", "ads": [{"ad_id": "x", "campaign_id": "c", "bid_micros": -5}]}
+        return line + "\n" + json.dumps({**told, "value": bad})
+
+    log = lines_with(own, tmp_path, spoilt)
+    told = impulse("evaluate", "decisions", "--log", log, *options(own, "--decisions", "--outcomes"))
+    assert told["exposure"]["by"] == "advertiser" and told["unusable_ad_records"] > 0
+
+
+def test_a_report_makes_its_folder(own, tmp_path):
+    page = tmp_path / "new" / "report.html"
+    impulse("evaluate", "decisions", *options(own), "--report", page)
+    assert page.exists()
+
+
+def test_a_world_file_says_seed_and_sizes_where_the_command_does_not(tmp_path):
+    world = tmp_path / "world.toml"
+    traffic = "[traffic]\nrequests_per_s = 10\nviews_per_s = 2\n"
+    world.write_text(f"seed = 7\n[sizes]\nusers = 30\nads = 20\n{traffic}")
+    logs = {}
+    for name, words in {"file": (), "same": ("--seed", 7), "other": ("--seed", 0)}.items():
+        logs[name] = tmp_path / f"{name}.jsonl"
+        impulse("generate", "--world", world, "--seconds", 3, "--out", logs[name], *words)
+    file, same, other = (log.read_bytes() for log in logs.values())
+    assert file == same != other
+    assert file.count(b'"ad_id":"ad-000019"') and not file.count(b'"ad_id":"ad-000020","c')

@@ -101,3 +101,13 @@ def test_the_only_shard_of_a_simulation_remembers_what_all_shards_of_a_flow_woul
     few, many = (one_shard_for_all(resized(WorldConfig(), users=users)) for users in (10, 20_000))
     assert few["decisions_per_shard"] == many["decisions_per_shard"] == 4096 * shards
     assert few["users_per_shard"] == 8192 and many["users_per_shard"] == 20_000
+
+
+@pytest.mark.parametrize(("words", "seeds"), [((), [7, 8]), (("--seed", "3"), [3, 4])])
+def test_the_first_seed_is_the_world_files_unless_another_is_given(tmp_path, words, seeds):
+    (tmp_path / "world.toml").write_text("seed = 7\n" + WORLD)
+    told = ["simulate", "--world", str(tmp_path / "world.toml"), "--seconds", "1", "--history", "0"]
+    done = CliRunner().invoke(
+        app, [*told, "--seeds", "2", "--policies", "random", "--json", *words], catch_exceptions=False
+    )
+    assert json.loads(done.stdout)["seeds"] == seeds
