@@ -124,7 +124,7 @@ def compare(
         difference=difference,
         low=difference - half,
         high=difference + half,
-        p_value=float(2 * ndtr(-abs(difference) / error)) if error else 1.0,
+        p_value=float(2 * ndtr(-abs(difference) / error)) if error else float(difference == 0),
         sample_ratio_p=sample_ratio_p(split or [len(v) for v in values], shares),
         variance_cut=1 - sum(errors) / before if before else 0.0,
     )

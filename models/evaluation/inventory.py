@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.catalogue import BID_TYPES, Ad
+from models.policy.auction import MAX_BID_MICROS
 
 from .audiences import allowed_classes, targeting_by
 from .draws import F64, normal, uniform
@@ -87,10 +88,11 @@ def make_ads(config: WorldConfig, first: int, count: int, born_s: float) -> AdTa
     campaign = _campaigns(config, rows)
     category = _categories(config, rows, campaign)
     second = (category + 1 + pick(seed, "ad second", rows, sizes.categories - 1)) % sizes.categories
-    bid_type, bid = _bids(config, rows)
+    budget = _budgets(config, campaign)
+    bid_type, bid = _bids(config, rows, budget)
     allowed = allowed_classes(config, rows)
     return AdTable(
-        ads=_records(config, rows, campaign, category, second, bid_type, bid, allowed),
+        ads=_records(config, rows, campaign, category, second, bid_type, bid, budget, allowed),
         topics=_topics(sizes.categories, category, second, tastes.topic_focus),
         category=category,
         second=second,
@@ -135,7 +137,8 @@ _CPM_CLICKS = 90.0
 """Clicks per thousand impressions that a CPM bid pays for: a little above the mean ad's."""
 
 
-def _bids(config: WorldConfig, rows: I64) -> tuple[I64, I64]:
+def _bids(config: WorldConfig, rows: I64, budget: F64) -> tuple[I64, I64]:
+    """Return type and bid of each ad, which the product takes: a charge is within the campaign's budget."""
     inventory, seed = config.inventory, config.seed
     u = uniform(seed, "bid type", rows)
     code = {name: i for i, name in enumerate(BID_TYPES)}
@@ -144,7 +147,9 @@ def _bids(config: WorldConfig, rows: I64) -> tuple[I64, I64]:
     pcvr = 1 / (1 + np.exp(-config.reactions.cvr_logit))
     per = np.where(bid_type == code["cpa"], 1 / pcvr, np.where(bid_type == code["cpm"], _CPM_CLICKS, 1.0))
     bid = inventory.bid_micros * np.exp(inventory.bid_sd * normal(seed, "bid", rows)) * per
-    return bid_type, np.clip(bid, 1, _MOST_MICROS).astype(np.int64)
+    payable = np.where(np.isnan(budget), np.inf, budget) * np.where(bid_type == code["cpm"], 1000, 1)
+    most = np.minimum(payable, MAX_BID_MICROS)
+    return bid_type, np.clip(bid, 1, most).astype(np.int64)
 
 
 _QUALITY, _MOST_MICROS = (1e-4, 10.0), 1e15
@@ -153,12 +158,11 @@ _QUALITY, _MOST_MICROS = (1e-4, 10.0), 1e15
 
 def _records(
     config: WorldConfig, rows: I64, campaign: I64, category: I64, second: I64,
-    bid_type: I64, bid: I64, allowed: Bools,
+    bid_type: I64, bid: I64, budget: F64, allowed: Bools,
 ) -> NDArray[np.object_]:  # fmt: skip
     words = [category_words(config.seed, c) for c in range(config.sizes.categories)]
     quality = np.exp(config.inventory.quality_sd * normal(config.seed, "quality", rows))
     quality = np.clip(quality, *_QUALITY)
-    budgets = _budgets(config, campaign)
     texts = ad_texts(config.seed, rows, category, second, words, config.inventory.text_noise)
     seen_by, which = np.unique(allowed, axis=0, return_inverse=True)
     targets = [targeting_by(config, each) for each in seen_by]
@@ -174,15 +178,15 @@ def _records(
             bid_type=BID_TYPES[bid_type[i]],
             bid_micros=int(bid[i]),
             quality=round(float(quality[i]), 4),
-            daily_budget_micros=budgets[i],
+            daily_budget_micros=None if np.isnan(budget[i]) else int(budget[i]),
             targeting=targets[which[i]],
         )
     return records
 
 
-def _budgets(config: WorldConfig, campaign: I64) -> list[int | None]:
+def _budgets(config: WorldConfig, campaign: I64) -> F64:
+    """Return the whole micros of each campaign's daily budget, nan where it has none."""
     inventory = config.inventory
     limited = uniform(config.seed, "campaign budget?", campaign) < inventory.budget_share
     amount = inventory.daily_budget_micros * np.exp(0.5 * normal(config.seed, "campaign budget", campaign))
-    amount = np.minimum(amount, _MOST_MICROS)
-    return [int(a) if yes else None for a, yes in zip(amount, limited.tolist(), strict=True)]
+    return np.where(limited, np.floor(np.clip(amount, 1, _MOST_MICROS)), np.nan)

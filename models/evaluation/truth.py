@@ -24,6 +24,9 @@ from .kernels import all_values, sigmoid_above, top_values
 from .population import I64, Users, Wave, wave
 from .world_config import WorldConfig
 
+_LARGE_EXPONENT = 700.0
+"""The exponential of larger ones, or of less than its negative, leaves the range of floats."""
+
 
 class Truth:
     """The world's probabilities. ``ads`` is replaced when ads come and go."""
@@ -195,6 +198,8 @@ class Truth:
 
     def view_category(self, user: I64, second: I64, u: F64) -> I64:
         """Return the category `[B]` that these users look at on their own account."""
-        weights = np.exp(self.config.traffic.view_sharpness * self.taste(user, second))
+        liked = self.config.traffic.view_sharpness * self.taste(user, second)
+        most = liked.max(axis=1, keepdims=True)
+        weights = np.exp(liked - np.where(np.abs(most) > _LARGE_EXPONENT, most, 0.0))
         cdf = np.cumsum(weights, axis=1)
         return np.minimum((cdf <= (u * cdf[:, -1])[:, None]).sum(axis=1), cdf.shape[1] - 1)

@@ -203,3 +203,9 @@ def test_the_band_of_the_curve_is_students_over_seeds_and_unknown_for_one():
         band[0], [regret_interval(values, oracles).low, regret_interval(values, oracles).high]
     )
     assert np.isnan(regret_band(values[:1], oracles[:1], 10)).all()
+
+
+def test_arms_that_differ_without_any_variance_differ_for_certain():
+    none, all_ = Arm(np.zeros(3), np.ones(3)), Arm(np.ones(3), np.ones(3))
+    assert compare(none, all_).p_value == 0
+    assert compare(none, none).p_value == 1

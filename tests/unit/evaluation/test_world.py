@@ -10,11 +10,22 @@ from hypothesis import strategies as st
 
 from models.domain.events import AdUpsert, AdWithdraw, Click, Conversion, Impression, Request, View
 from models.evaluation.draws import choice, hashes, normal, second_generator, uniform
+from models.evaluation.inventory import make_ads
 from models.evaluation.logbook import Logbook
 from models.evaluation.loop import Delivered
 from models.evaluation.oracle import OraclePolicy, RandomPolicy
 from models.evaluation.world import World
-from models.evaluation.world_config import Drift, Inventory, Sizes, Tastes, Traffic, WorldConfig, resized
+from models.evaluation.world_config import (
+    Drift,
+    Inventory,
+    Reactions,
+    Sizes,
+    Tastes,
+    Traffic,
+    WorldConfig,
+    resized,
+)
+from models.policy.validation import usable_ads
 
 SMALL = WorldConfig(
     sizes=Sizes(users=60, ads=80),
@@ -279,3 +290,30 @@ def test_worlds_of_one_config_share_their_ads_and_do_not_change_each_others():
     run(one, RandomPolicy(one.state), 9)
     assert len(one.state.ads) > len(other.state.ads) == 80
     assert len(other.catalogue()) == before
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 10**9), st.floats(0, 10), st.integers(1, 10**15), st.floats(-20, 20),
+    st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_the_product_refuses_no_ad_of_any_world_nor_of_its_bursts(bid, sd, budget, cvr, cpa, cpm, seed):
+    inventory = Inventory(
+        bid_micros=bid, bid_sd=sd, budget_share=0.7, daily_budget_micros=budget, cpa_share=cpa, cpm_share=cpm
+    )
+    config = msgspec.structs.replace(
+        SMALL, inventory=inventory, reactions=Reactions(cvr_logit=cvr), seed=seed
+    )
+    first, more = make_ads(config, 0, 80, 0.0), make_ads(config, 80, 40, 5.0)
+    assert usable_ads([*first.ads, *more.ads])[1] == ()
+
+
+@pytest.mark.parametrize("spread", [3, 10])
+def test_users_of_the_sharpest_tastes_look_at_what_they_like_most(spread):
+    sharp = msgspec.structs.replace(
+        SMALL, tastes=Tastes(segment_sd=spread, user_sd=spread), traffic=Traffic(view_sharpness=20)
+    )
+    truth, users = World(sharp).state, np.arange(60)
+    second = np.zeros(60, dtype=np.int64)
+    looked = truth.view_category(users, second, np.random.default_rng(0).random(60))
+    assert (looked == truth.taste(users, second).argmax(axis=1)).mean() > 0.9
