@@ -8,7 +8,7 @@ from models.domain.events import PolicyChange
 from models.domain.log import LogRecord
 from models.domain.policy import Policy
 from models.evaluation.core_policy import CorePolicy
-from models.evaluation.generate import TICK_MS
+from models.evaluation.generate import TICK_MS, written
 from models.evaluation.logbook import Logbook
 from models.evaluation.loop import Delivered
 from models.evaluation.world import World
@@ -32,7 +32,7 @@ def own_log(
     batch = [Delivered(record, first) for record in logbook.append(first)]
     while world.now_ms < end_ms:
         for event in world.step(min(world.now_ms + TICK_MS, end_ms)):
-            batch += [Delivered(record, event) for record in logbook.append(event)]
+            batch += [Delivered(record, event) for record in written(config, logbook, event)]
         yield from (record for record, _ in batch)
         world.react(core.decide_batch(batch))
         batch = []

@@ -23,8 +23,7 @@ def generate_log(
 ) -> Iterator[LogRecord]:  # fmt: skip
     """Yield the log of a world over `seconds` from its start, in the order in which it was written.
 
-    Every partition begins with the catalogue. A share ``traffic.duplicate_share`` of the users' events
-    comes twice, as from a producer that retries.
+    Every partition begins with the catalogue.
 
     Parameters
     ----------
@@ -47,15 +46,24 @@ def generate_log(
     while world.now_ms < end_ms:
         batch: list[Delivered] = []
         for event in world.step(min(world.now_ms + TICK_MS, end_ms)):
-            for record in logbook.append(event):
+            for record in written(config, logbook, event):
                 batch.append(Delivered(record, event))
                 yield record
-                if _comes_twice(config, event, record):
-                    yield from logbook.append(event)
         world.react(policy.decide_batch(batch))
 
 
-def _comes_twice(config: WorldConfig, event: Event, record: LogRecord) -> bool:
+def written(config: WorldConfig, logbook: Logbook, event: Event) -> Iterator[LogRecord]:
+    """Yield the records of an event of this world.
+
+    A share ``traffic.duplicate_share`` of the users' events comes twice, as from a producer that retries.
+    """
+    for record in logbook.append(event):
+        yield record
+        if _comes_twice(config, record):
+            yield from logbook.append(event)
+
+
+def _comes_twice(config: WorldConfig, record: LogRecord) -> bool:
     share = config.traffic.duplicate_share
     if not share or record.key is None:
         return False

@@ -1,7 +1,8 @@
 """The simulator's books: what decisions were worth in truth, by second and by ad, and how well calibrated.
 
 Expected figures take the true probabilities (no luck in them), counted ones what users did. Value is at
-the ads' bids for every policy alike; ``charged`` at the prices that the decisions themselves named.
+the ads' bids for every policy alike; ``charged`` at the prices that the decisions themselves named, ``paid``
+what is not waived of it. Value and revenue that the budgets do not cover do not count (`budgets`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from models.domain.decision import Decision
 
 from .behaviour import Answer, Shown
 from .bootstrap import sums_by
-from .budgets import Spend, add_spend
+from .budgets import Limited, Spend, add_spend
 from .draws import F64
 from .population import I64, Bools
 from .truth import Truth
@@ -28,12 +29,14 @@ USER_ROWS = 20_000
 FIELDS = (
     "decisions", "slots", "impressions", "clicks", "conversions",
     "expected_impressions", "expected_clicks", "expected_conversions",
-    "value_micros", "revenue_micros", "charged_micros",
+    "value_micros", "revenue_micros", "charged_micros", "paid_micros",
     "new_impressions", "new_clicks", "new_value_micros",
 )  # fmt: skip
 """Sums per second. ``impressions``, ``clicks``, ``conversions`` as they happened, ``expected_`` in truth;
 ``value_micros`` expected and ``revenue_micros`` counted, both at bids; ``new_`` (expected) of ads that came
 after the start and are younger than NEW_AD_S."""
+_REVENUE, _CHARGED, _PAID = (FIELDS.index(f"{name}_micros") for name in ("revenue", "charged", "paid"))
+_AT_BIDS = [FIELDS.index(f"{name}_micros") for name in ("value", "revenue", "new_value")]
 
 
 class Ledger:
@@ -48,6 +51,9 @@ class Ledger:
         """`[BINS, 3]` per second: slots, their predicted and their true pctr, by bin of the predicted."""
         self.spend: Spend = {}
         """What campaigns were charged by day, where some have budgets."""
+        self.at_bids: Spend = {}
+        """What they would have been charged at their bids."""
+        self._limited = Limited()
         self.by_ad: F64 = np.zeros((0, 3))
         """`[A, 3]` expected impressions, expected clicks, and sum of true pctr over expected impressions."""
         self.born_s: F64 = np.zeros(0)
@@ -61,11 +67,10 @@ class Ledger:
         """Enter a batch of decisions and what users did about them."""
         second = truth.second(what.time_ms)
         columns = _columns(truth, decisions, what, did)
+        if truth.config.inventory.budget_share > 0:
+            self._hold_to_budgets(truth, what, columns)
         _add_rows(self.by_second, second, columns)
         self._add_users(truth, what.user, columns)
-        if truth.config.inventory.budget_share > 0:
-            charged = columns[:, FIELDS.index("charged_micros")]
-            add_spend(self.spend, truth.ads, what.ad, what.time_ms, charged)
         predicted = _slot_values(decisions, what, "pctr")
         cells = np.zeros((len(second), BINS, 3))
         cells[np.arange(len(second)), calibration_bin(predicted)] = np.stack(
@@ -77,6 +82,15 @@ class Ledger:
             if s not in self.new_inventory:
                 fresh = is_new(truth, slice(None), s) & truth.ads.active
                 self.new_inventory[s] = float(fresh.sum() / max(truth.ads.active.sum(), 1))
+
+    def _hold_to_budgets(self, truth: Truth, what: Shown, columns: F64) -> None:
+        """Book the charges and take out of the columns what the budgets do not cover."""
+        about = self._limited.budgets(truth.ads), truth.ads, what.ad, what.time_ms
+        left = add_spend(self.spend, *about, columns[:, _CHARGED])
+        columns[:, _PAID] = np.clip(columns[:, _CHARGED], 0.0, np.maximum(left, 0.0))
+        left = add_spend(self.at_bids, *about, columns[:, _REVENUE])
+        bid = truth.ads.bid_micros[what.ad] / np.where(truth.ads.bid_type[what.ad] == 0, 1000.0, 1.0)
+        columns[:, _AT_BIDS] *= np.clip(left / bid, 0.0, 1.0)[:, None]
 
     def _add_users(self, truth: Truth, user: I64, columns: F64) -> None:
         if not len(self.by_user):
@@ -173,7 +187,7 @@ def _columns(truth: Truth, decisions: Sequence[Decision], what: Shown, did: Answ
     columns = (
         what.slot == 0, np.ones(len(seen)), did.impression, did.click, did.conversion,
         seen, clicks, clicks * what.pcvr,
-        seen * value, billed * bid, billed * price,
+        seen * value, billed * bid, billed * price, billed * price,
         seen * new, clicks * new, seen * value * new,
     )  # fmt: skip
     return np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)

@@ -7,7 +7,7 @@ campaign, hidden ads, daily budgets), so that their values compare.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -24,6 +24,9 @@ from .draws import F64
 from .inventory import AdTable
 from .population import I64
 from .truth import Truth
+
+KNOWN_IDS = 1 << 16
+"""Event ids that those beside the product's core remember, to drop what comes twice."""
 
 
 class Delivered(NamedTuple):
@@ -97,6 +100,26 @@ class Rules:
             if len(chosen) == slots:
                 break
         return chosen
+
+    def fill_from(
+        self, ranking: Callable[[int], Iterable[int]], blocked: set[int], slots: int, candidates: int
+    ) -> list[int]:
+        """Return the first `slots` of all candidates that the rules let through.
+
+        ``ranking(n)`` gives the first n of them. It is asked for more until the slate is full or there are
+        none: where campaigns are large, the rules keep out most of the first ones.
+        """
+        count = looked_at(slots, blocked)
+        while True:
+            rows = self.fill(ranking(min(count, candidates)), blocked, slots)
+            if len(rows) == slots or count >= candidates:
+                return rows
+            count *= 2
+
+
+def looked_at(slots: int, blocked: set[int]) -> int:
+    """Return how many of the first candidates usually fill the slots."""
+    return 8 * slots + len(blocked)
 
 
 class Groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +12,16 @@ from models.domain.decision import Decision
 from models.domain.events import Click, Impression, Request
 from models.domain.log import LogRecord
 from models.domain.policy import Policy
+from models.state.seen import SeenIds
 
 from .draws import F64, uniform
-from .loop import Delivered, Groups, Rules, make_decision
+from .loop import KNOWN_IDS, Delivered, Groups, Rules, make_decision
 from .truth import Truth
 
 PRIOR_PCTR = 0.05
 """What a baseline that predicts nothing logs as pctr and pcvr."""
 _RANKED = 256
+"""Ads that popularity ranks for a class of users at once; more where the rules keep out so many."""
 
 
 class Choice(NamedTuple):
@@ -40,10 +43,12 @@ class Baseline:
         self.truth = truth
         self.rules = Rules(truth, policy)
         self.groups = Groups(truth)
+        self._seen = SeenIds(KNOWN_IDS)
 
     def decide_batch(self, batch: Sequence[Delivered]) -> list[Decision]:
         """Take in a batch of events and return the decisions for its requests."""
-        return [made for record, event in batch if (made := self._take(record, event))]
+        new = (one for one in batch if self._seen.first_time(one.event.id))
+        return [made for record, event in new if (made := self._take(record, event))]
 
     def recall(self, decisions: Sequence[Decision]) -> None:
         """Take no note of another policy's decisions; the feedback says enough."""
@@ -121,18 +126,23 @@ class PopularityPolicy(Baseline):
         if now_ms // 1000 != self._second:
             self._second, self._ranked = now_ms // 1000, {}
         group = int(self.truth.users.group[user])
-        if group not in self._ranked:
-            self._ranked[group] = self._rank(group)
-        rows = self.rules.fill(self._ranked[group], blocked, slots)
+        candidates = len(self.groups.rows(group))
+        rows = self.rules.fill_from(partial(self._first, group), blocked, slots, candidates)
         pctr = np.array([(self._clicks.get(r, 0) + 1) / (self._shown.get(r, 0) + 20) for r in rows])
-        return self._known(rows, len(self.groups.rows(group)), pctr, np.full(len(rows), PRIOR_PCTR))
+        return self._known(rows, candidates, pctr, np.full(len(rows), PRIOR_PCTR))
 
-    def _rank(self, group: int) -> list[int]:
-        """Return clicked ads, most clicks first, then a seeded shuffle of the rest."""
+    def _first(self, group: int, count: int) -> list[int]:
+        """Return the first `count` ads of this second, or more."""
+        if len(self._ranked.get(group, ())) < count:
+            self._ranked[group] = self._rank(group, max(count, _RANKED))
+        return self._ranked[group]
+
+    def _rank(self, group: int, count: int) -> list[int]:
+        """Return the first of the clicked ads, most clicks first, then of a seeded shuffle of the rest."""
         allowed = self.groups.rows(group)
         clicks = counted(self._clicks, len(self.truth.ads))[allowed]
         luck = uniform(self.truth.config.seed, "popularity luck", allowed)
-        order = np.argsort(-(clicks + luck), kind="stable")[:_RANKED]
+        order = np.argsort(-(clicks + luck), kind="stable")[:count]
         return [int(r) for r in allowed[order]]
 
 
@@ -155,8 +165,11 @@ class OraclePolicy(Baseline):
         """Rank all eligible ads by true value per impression."""
         who, when = np.array([user]), np.array([now_ms if self.at_ms is None else self.at_ms])
         candidates = len(self.groups.rows(int(self.truth.users.group[user])))
-        top = self.truth.best_ads(who, when, [min(8 * slots + len(blocked), candidates)])[0]
-        rows = self.rules.fill(top.tolist(), blocked, slots)
+
+        def ranking(count: int) -> list[int]:
+            return [int(row) for row in self.truth.best_ads(who, when, [count])[0]]
+
+        rows = self.rules.fill_from(ranking, blocked, slots, candidates)
         ads = np.array(rows, dtype=np.int64)
         pctr, pcvr = self.truth.pairs(np.repeat(who, len(rows)), ads, np.repeat(when, len(rows)))
         return self._known(rows, candidates, pctr, pcvr)

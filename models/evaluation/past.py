@@ -14,7 +14,7 @@ import msgspec
 from models.domain.decision import Decision
 from models.domain.events import Request
 
-from .generate import TICK_MS
+from .generate import TICK_MS, written
 from .logbook import Logbook
 from .logging_policy import LoggingPolicy
 from .loop import Delivered
@@ -59,7 +59,7 @@ def record_past(config: WorldConfig, seconds: float, partitions: int = 1) -> Pas
     decisions: list[Decision] = []
     while world.now_ms < config.start_ms:
         happened = world.step(min(world.now_ms + TICK_MS, config.start_ms))
-        batch = [Delivered(record, event) for event in happened for record in logbook.append(event)]
+        batch = [Delivered(record, event) for event in happened for record in written(config, logbook, event)]
         delivered += (Delivered(record._replace(value=None), event) for record, event in batch)
         made = policy.decide_batch(batch)
         world.react(made)

@@ -14,6 +14,7 @@ import numpy as np
 from models.domain.errors import SettingError
 
 from .draws import F64
+from .generate import written
 from .ledger import Ledger
 from .loop import Delivered, LoopPolicy
 from .oracle import OraclePolicy, PopularityPolicy, RandomPolicy
@@ -69,7 +70,7 @@ def judged_run(
 ) -> tuple[World, Referee]:  # fmt: skip
     """Do as `run_policy`, and return the referee of every decision beside the world."""
     world = World(config)
-    referee = Referee(world.state)
+    referee = Referee(world.state, world.ledger.at_bids)
     policy, logbook = make(world), past.logbook(partitions, config.traffic.ingest_delay_ms)
     policy.recall(past.decisions)
     for batch in past.batches():
@@ -78,7 +79,7 @@ def judged_run(
     end_ms = world.now_ms + seconds * 1000
     while world.now_ms < end_ms:
         happened = world.step(min(world.now_ms + tick_ms, end_ms))
-        batch = [Delivered(record, event) for event in happened for record in logbook.append(event)]
+        batch = [Delivered(record, event) for event in happened for record in written(config, logbook, event)]
         decisions = policy.decide_batch(batch)
         referee.follow(batch, decisions)
         world.react(decisions)

@@ -65,11 +65,12 @@ FIGURES: dict[str, Figure] = {
     "revenue_micros": _sum("revenue_micros"),
     "value_micros": _sum("value_micros"),
     "charged_micros": _sum("charged_micros"),
-    "value_per_spend": Figure(partial(rate, top="value_micros", bottom="charged_micros"), AMOUNT),
+    "value_per_spend": Figure(partial(rate, top="value_micros", bottom="paid_micros"), AMOUNT),
     "observed_ctr": _share("clicks", "impressions"),
     "new_ad_impression_share": _share("new_impressions", "expected_impressions"),
     "new_ad_ctr": _share("new_clicks", "new_impressions"),
 }
 """Figures of a policy. CTR and CVR are expected ones, in truth; revenue is what the counted events pay at
-the ads' bids, value the same in expectation, charged what the decisions' own prices came to. The baselines
-charge the bid, the product the price of its auction: value per spend compares policies of one kind only."""
+the ads' bids, value the same in expectation, both as far as budgets reach; charged what the decisions' own
+prices came to, spend what is not waived of it. The baselines charge the bid, the product the price of its
+auction: value per spend compares policies of one kind only."""

@@ -24,10 +24,13 @@ WARM_UP_S = 60
 CURVE_BIN_S = 10
 
 BUDGET_NOTE = (
-    "Campaigns have daily budgets, and every policy obeys them. The oracle and the other baselines serve "
-    "greedily until a budget is spent; only policies with a pacer spread it over the day. So the oracle is "
-    "no upper bound here: over less than a day regret holds pacing against them, over a whole day it may be "
-    "negative."
+    "Campaigns have daily budgets, and every policy obeys them. Value and revenue count until a "
+    "campaign's charges at its bids have reached the budget of the day, for every policy alike: what is "
+    "shown beyond it is worth nothing, whatever the policy's own prices are. The oracle and the other "
+    "baselines serve greedily until a budget is spent; only policies with a pacer spread it over the "
+    "day. So the oracle is no upper bound here: over less than a day regret holds pacing against them, "
+    "over a whole day it may be negative. Regret in place counts charges that are under way as spent, "
+    "which nobody can know, the oracle neither."
 )
 """What to know of regret in a world with budgets."""
 

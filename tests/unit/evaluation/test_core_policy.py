@@ -14,7 +14,8 @@ from models.domain.decision import Decision
 from models.domain.errors import SettingError
 from models.domain.log import Emission, Received
 from models.evaluation.core_policy import CorePolicy
-from models.evaluation.simulate import BASELINES, run_policies, run_policy
+from models.evaluation.past import record_past
+from models.evaluation.simulate import BASELINES, judged_run, run_policies, run_policy
 from models.evaluation.simulation_report import simulation_report
 from models.evaluation.world import World
 from models.evaluation.world_config import Drift, Inventory, Sizes, Tastes, Traffic, WorldConfig
@@ -149,3 +150,14 @@ def test_a_place_of_its_own_for_each_slice_changes_no_regret_much():
         return simulation_report(run)["policies"]["impulse"]["regret"]["value"]
 
     assert regret(4) == pytest.approx(regret(1), abs=0.05)
+
+
+def test_events_that_come_twice_do_not_change_what_the_core_decides_and_how_it_is_judged():
+    told = []
+    for share in (0.0, 0.5):
+        twice = msgspec.structs.replace(
+            TINY, traffic=Traffic(requests_per_s=40, views_per_s=4, duplicate_share=share)
+        )
+        world, referee = judged_run(twice, static_core, 10, past=record_past(twice, 10))
+        told.append((world.ledger.totals(), *(x.tolist() for x in referee.series(0, 10))))
+    assert told[0] == told[1]

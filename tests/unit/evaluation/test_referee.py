@@ -8,7 +8,7 @@ from models.evaluation.referee import JUDGED_CELLS, LEAST_SHARE, judged_share
 from models.evaluation.regret import regret
 from models.evaluation.simulate import BASELINES, judged_run, run_policies
 from models.evaluation.simulation_report import simulation_report
-from models.evaluation.world_config import Drift, Inventory, Sizes, Traffic, WorldConfig
+from models.evaluation.world_config import Drift, Inventory, Sizes, Tastes, Traffic, WorldConfig
 
 SECONDS = 30
 WORN_OUT = WorldConfig(
@@ -77,3 +77,14 @@ def test_a_sample_of_the_decisions_estimates_the_regret_of_all(monkeypatch):
     _, some = judged(BASELINES["random"], config)
     assert 0.15 < some[1].sum() / every[1].sum() < 0.35
     assert regret(*some) == pytest.approx(regret(*every), abs=0.05)
+
+
+def test_the_bound_of_a_decision_is_a_full_slate_where_campaigns_are_large():
+    crowded = WorldConfig(
+        sizes=Sizes(users=25, ads=600, ads_per_campaign=200),
+        tastes=Tastes(campaign_sd=3.0),
+        traffic=Traffic(requests_per_s=10, views_per_s=0),
+    )
+    for policy in (RandomPolicy, OraclePolicy):
+        _, (value, bound) = judged(lambda world, make=policy: make(world.state), crowded, 6)
+        assert (value <= bound * (1 + 1e-9)).all() and bound.sum() > 0

@@ -17,11 +17,11 @@ from models.evaluation.ledger import BINS, Ledger, calibration_bin
 from models.evaluation.logbook import Logbook
 from models.evaluation.logging_policy import LoggingPolicy, draw_slate, places_in
 from models.evaluation.loop import Delivered, Rules
-from models.evaluation.oracle import OraclePolicy, RandomPolicy
-from models.evaluation.simulate import BASELINES, run_policies, run_policy
+from models.evaluation.oracle import OraclePolicy, PopularityPolicy, RandomPolicy
+from models.evaluation.simulate import BASELINES, judged_run, run_policies, run_policy
 from models.evaluation.simulation_report import simulation_report
 from models.evaluation.world import World
-from models.evaluation.world_config import Drift, Inventory, Sizes, Traffic, WorldConfig
+from models.evaluation.world_config import Drift, Inventory, Sizes, Tastes, Traffic, WorldConfig
 
 SMALL = WorldConfig(
     sizes=Sizes(users=40, ads=60),
@@ -227,3 +227,75 @@ def test_a_missing_vowpal_wabbit_is_named_with_the_fix(monkeypatch):
     monkeypatch.setitem(sys.modules, "vowpalwabbit", None)
     with pytest.raises(SettingError, match="bench"):
         BASELINES["vw"](World(SMALL))
+
+
+CROWDED = WorldConfig(
+    sizes=Sizes(users=40, ads=600, ads_per_campaign=200),
+    tastes=Tastes(campaign_sd=3.0),
+    traffic=Traffic(requests_per_s=10, views_per_s=0),
+    inventory=Inventory(burst_every_s=0, targeted_share=0.0),
+)
+"""Three campaigns, the ads of the best of which stand first in every ranking."""
+
+
+@pytest.mark.parametrize("policy", [OraclePolicy, PopularityPolicy])
+def test_slates_are_full_though_the_first_hundreds_of_ads_are_of_one_campaign(policy):
+    ledger = run_policy(CROWDED, lambda world: policy(world.state), 4).ledger
+    totals = ledger.totals()
+    assert totals["slots"] == 5 * totals["decisions"] > 0
+
+
+def test_the_oracle_shows_the_best_slate_of_all_that_it_may():
+    state = World(CROWDED).state
+    oracle, now = OraclePolicy(state), CROWDED.start_ms
+    for user in range(40):
+        blocked = set(range(0, 600, 7))
+        (ranked,) = state.best_ads(np.array([user]), np.array([now]), [600])
+        assert oracle.choose(user, now, blocked, 5).rows == oracle.rules.fill(ranked.tolist(), blocked, 5)
+
+
+def test_a_ranking_is_asked_for_more_until_there_are_no_more_candidates():
+    rules, asked = Rules(World(CROWDED).state), []
+
+    def ranking(count):
+        asked.append(count)
+        return range(count)
+
+    assert rules.fill_from(ranking, set(), 5, 600) == [0, 1, 200, 201, 400]
+    assert asked == [40, 80, 160, 320, 600]
+    assert rules.fill_from(ranking, set(), 5, 150) == [0, 1]
+
+
+class Twice:
+    """Counts what a policy decides, however often it is asked."""
+
+    def __init__(self, policy):
+        self.policy, self.events, self.ids, self.decided = policy, 0, set(), []
+
+    def recall(self, decisions):
+        self.policy.recall(decisions)
+
+    def decide_batch(self, batch):
+        self.events += len(batch)
+        self.ids |= {event.id for _, event in batch}
+        made = self.policy.decide_batch(batch)
+        self.decided += made
+        return made
+
+
+@pytest.mark.parametrize("policy", [RandomPolicy, PopularityPolicy, OraclePolicy])
+def test_events_that_come_twice_change_no_baseline_and_no_judgement(policy):
+    told, watched = [], []
+    for share in (0.0, 0.5):
+        traffic = Traffic(requests_per_s=20, views_per_s=5, duplicate_share=share)
+
+        def make(world):
+            watched.append(Twice(policy(world.state)))
+            return watched[-1]
+
+        world, referee = judged_run(msgspec.structs.replace(SMALL, traffic=traffic), make, 8)
+        told.append((world.ledger.totals(), *(x.tolist() for x in referee.series(0, 8))))
+    once, twice = watched
+    assert once.events == len(once.ids) and twice.events > 1.3 * len(twice.ids)
+    assert len({d.request_id for d in twice.decided}) == len(twice.decided)
+    assert told[0] == told[1]

@@ -13,6 +13,7 @@ from models.decide.shard import Place, Shard
 from models.domain.events import Click, Conversion, Impression
 from models.evaluation.budgets import Budgets, add_spend, daily_budgets, overspend, waived_micros
 from models.evaluation.core_policy import CorePolicy
+from models.evaluation.oracle import RandomPolicy
 from models.evaluation.simulate import BASELINES, run_policies, run_policy
 from models.evaluation.simulation_report import simulation_report
 from models.evaluation.world import World
@@ -204,10 +205,67 @@ def test_overspend_is_the_worst_campaigns_day():
     assert overspend({(0, 1): 90.0}, {1: 100}) == 0.0
 
 
+class Heedless(RandomPolicy):
+    """Shows ads at random and goes on when their budgets are spent."""
+
+    def __init__(self, truth):
+        super().__init__(truth)
+        self.rules._budgets._limited = False
+
+
+@pytest.fixture(scope="module")
+def heedless():
+    return run_policies(
+        world_with(cpa_share=0.0, cpm_share=0.0, daily_budget_micros=20_000_000),
+        {"heedless": lambda world: Heedless(world.state), "random": BASELINES["random"]},
+        40, seeds=(0,), tick_ms=500,
+    )  # fmt: skip
+
+
+def test_what_is_shown_when_all_budgets_are_spent_is_worth_nothing(heedless):
+    (ledger,), (value,) = heedless.ledgers["heedless"], heedless.series("heedless")
+    budgets = sum(daily_budgets(World(heedless.config).state.ads).values())
+    assert ledger.series("slots", 0, 40)[-5:].min() > 0 and value[-5:].sum() == 0
+    totals = ledger.totals()
+    assert totals["charged_micros"] > 1.5 * budgets
+    assert totals["revenue_micros"] == pytest.approx(budgets)
+    assert totals["value_micros"] == pytest.approx(budgets, rel=0.1)
+
+
+def test_going_on_beyond_the_budgets_makes_no_regret_less(heedless):
+    told = simulation_report(heedless)["policies"]
+    earned = {name: found["value_micros"]["value"] for name, found in told.items()}
+    assert earned["heedless"] == pytest.approx(earned["random"], rel=0.08)
+    assert told["heedless"]["regret"]["value"] > -0.08
+    assert told["heedless"]["value_per_spend"]["value"] == pytest.approx(1, abs=0.1)
+
+
+def test_the_best_slate_earns_nothing_from_spent_budgets_either(heedless):
+    (value,), (bound,) = heedless.judged("heedless")
+    assert (value <= bound * (1 + 1e-9)).all()
+    assert bound[-5:].sum() == 0 < bound[:5].min()
+
+
+def test_what_is_paid_is_what_is_charged_and_not_waived(heedless):
+    for name, (ledger,) in heedless.ledgers.items():
+        totals = ledger.totals()
+        waived = simulation_report(heedless)["policies"][name]["waived_micros"]["value"]
+        assert totals["charged_micros"] - totals["paid_micros"] == pytest.approx(waived)
+        assert totals["paid_micros"] <= sum(daily_budgets(World(heedless.config).state.ads).values()) * 1.001
+
+
+def test_what_is_left_of_a_budget_is_told_before_each_charge_of_its_day():
+    world, books = World(MIXED), {}
+    campaign = int(world.state.ads.campaign[0])
+    rows, times = np.array([0, 0, 0, 59]), np.array([0, 0, 86_400_000, 0])
+    left = add_spend(books, {campaign: 8}, world.state.ads, rows, times, np.array([5.0, 4.0, 1.0, 1.0]))
+    assert left.tolist() == [8, 3, 8, np.inf]
+
+
 def test_spend_is_booked_by_day_and_campaign():
     world, books = World(MIXED), {}
     rows, times = np.array([0, 0, 59]), np.array([0, 86_400_000, 0])
-    add_spend(books, world.state.ads, rows, times, np.array([5.0, 7.0, 0.0]))
+    add_spend(books, {}, world.state.ads, rows, times, np.array([5.0, 7.0, 0.0]))
     assert books == {(0, int(world.state.ads.campaign[0])): 5.0, (1, int(world.state.ads.campaign[0])): 7.0}
 
 
