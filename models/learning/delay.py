@@ -6,16 +6,16 @@ then a thinned Poisson process, and with maturity-weighted exposure E = sum p F(
 
     r = (N + a) / (E + a),     log r has variance about 1 / (N + a),
 
-a pseudo-conversions holding a new campaign at the model's rate. F is Weibull with shape k and rate b,
+``a`` pseudo-conversions holding a new campaign at the model's rate. F is Weibull with shape k and rate b,
 F(e) = 1 - exp(-b e^k) (k = 1: exponential), fitted with censoring: clicks without a conversion stand in
 the expectation step for r p S(e) conversions still to come (Chapelle, KDD '14), so
 
-    b = (N + a) / (sum d^k + r sum p S(e) e^k + a d0^k),
+    log b maximises N log b - b W - (log b - log b0)^2 / (2 k^2 sd^2),   W = sum d^k + r sum p S(e) e^k,
 
-for each k of a small grid; the k of the highest likelihood is taken. Ages count from the decision. The a
-pseudo-conversions waited d0; what all campaigns together waited takes the place of d0^k where it is known.
-That both are held alike keeps r and F apart: were F held by less, a campaign that never converts would be one
-whose conversions are for ever still to come.
+for each k of a small grid; the k of the highest likelihood is taken. Ages count from the decision. Delays are
+log-normal around b0, which is the setting's for all campaigns together, and theirs for each one. A tail that
+thin keeps r and F apart: held by a few pseudo-conversions instead, the delay of a campaign that never
+converts would grow for ever and its conversions be still to come.
 Everything fades with the age of the click (time constant T), so the rate follows drift. Several
 conversions of one click count each; view-through ones do not count (pcvr is given a click).
 """
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,17 +34,13 @@ F64 = NDArray[np.float64]
 _SHAPES = (0.5, 0.7, 1.0, 1.4)
 _EXPONENTIAL = 2
 _PSEUDO_CONVERSIONS = 5.0
-_PSEUDO_DELAYS_OF_ALL = 0.2
-"""The setting's mean delay is a guess: a few conversions outweigh it."""
+_SPREAD = 1.0
+"""Standard deviation of the logarithms of campaigns' mean delays around that of all."""
+_SPREAD_OF_GUESS = 3.0
+"""The same around the setting's mean delay, which is a guess."""
 _LIKELIHOOD_MARGIN = 2.0
 _BIN_GROWTH = 8
-
-
-class _Held(NamedTuple):
-    """Pseudo-conversions that hold the rate and the delays to what is usual."""
-
-    rate: float
-    delay: float
+_NEWTON_STEPS, _CONVERGED = 50, 1e-9
 
 
 @dataclass(frozen=True)
@@ -98,10 +94,10 @@ class CampaignDelay:
         self._merge(settings)
         age, exposure = self._ages()
         usual = [settings.mean_delay_s**-k for k in _SHAPES] if like is None else like.rates
-        held = self._held_by_guesses() if like is None else _Held(_PSEUDO_CONVERSIONS, _PSEUDO_CONVERSIONS)
+        spread = _SPREAD_OF_GUESS if like is None else _SPREAD
         if not self.rates:
             self.rates = list(usual)
-        factors = [self._maximise(i, age, exposure, held, usual[i]) for i in range(len(_SHAPES))]
+        factors = [self._maximise(i, age, exposure, math.log(usual[i]), spread) for i in range(len(_SHAPES))]
         self.shape = self._best_shape(age, exposure, factors, _EXPONENTIAL if like is None else like.shape)
         self.factor = factors[self.shape]
 
@@ -140,19 +136,14 @@ class CampaignDelay:
         pairs = np.array(self.bins).reshape(-1, 2)
         return np.maximum(self.time_s - pairs[:, 0], 1e-3), pairs[:, 1]
 
-    def _held_by_guesses(self) -> _Held:
-        """Return what holds all campaigns: the model's rate only as far as there are conversions at all."""
-        rate = min(max(self.conversions, _PSEUDO_DELAYS_OF_ALL), _PSEUDO_CONVERSIONS)
-        return _Held(rate, _PSEUDO_DELAYS_OF_ALL)
-
-    def _maximise(self, i: int, age: F64, exposure: F64, held: _Held, usual_rate: float) -> float:
+    def _maximise(self, i: int, age: F64, exposure: F64, usual: float, spread: float) -> float:
         power = age ** _SHAPES[i]
         surviving = np.exp(-self.rates[i] * power)
         to_come = self.factor * float(np.sum(exposure * surviving * power))
-        waited = self.sum_power[i] + to_come + held.delay / usual_rate
-        self.rates[i] = (self.conversions + held.delay) / waited
+        waited = self.sum_power[i] + to_come
+        self.rates[i] = math.exp(_log_rate(self.conversions, waited, usual, _SHAPES[i] * spread))
         mature = self.mature + float(np.sum(exposure * -np.expm1(-self.rates[i] * power)))
-        return (self.conversions + held.rate) / (mature + held.rate)
+        return (self.conversions + _PSEUDO_CONVERSIONS) / (mature + _PSEUDO_CONVERSIONS)
 
     def _best_shape(self, age: F64, exposure: F64, factors: list[float], usual: int) -> int:
         likelihood = [self._likelihood(i, age, exposure, factors[i]) for i in range(len(_SHAPES))]
@@ -168,6 +159,23 @@ class CampaignDelay:
     def values(self) -> dict[str, Any]:
         """Return the state as plain values; ``CampaignDelay(**values)`` restores it."""
         return asdict(self)
+
+
+def _log_rate(conversions: float, waited: float, usual: float, sd: float) -> float:
+    """Return the x that maximises N x - waited e^x - (x - usual)^2 / (2 sd^2), by Newton's method.
+
+    It lies between ``usual`` and the maximum without the last term; from the right of it the steps of a
+    concave function's derivative cannot overshoot.
+    """
+    most_likely = math.log(conversions / waited) if conversions > 0.0 < waited else usual
+    x = max(usual, most_likely)
+    for _ in range(_NEWTON_STEPS):
+        slope = conversions - waited * math.exp(x) - (x - usual) / sd**2
+        step = slope / (waited * math.exp(x) + 1.0 / sd**2)
+        x += step
+        if abs(step) < _CONVERGED:
+            break
+    return x
 
 
 def logit_change(pcvr: float, log_factor: float) -> float:
