@@ -29,7 +29,8 @@ def pieces(record: Control, most_bytes: int = MOST_BYTES) -> list[Control]:
     """Return the records that together say what this one does, each of at most so many bytes.
 
     All have its version, and those after the first are ``more`` of it: whoever has read them all knows the
-    same as of one record. A record that cannot be cut further is returned whatever its size.
+    same as of one record, and between two of them no campaign that it stops is open that was stopped before.
+    A record that cannot be cut further is returned whatever its size.
     """
     cut = _cut(record, most_bytes)
     return [cut[0], *(replace(piece, id=f"{record.id}-{n}") for n, piece in enumerate(cut[1:], 1))]
@@ -40,7 +41,8 @@ def _cut(record: Control, most_bytes: int) -> list[Control]:
     if len(encode(record)) <= most_bytes or max(map(len, bulk.values()), default=0) < 2:
         return [record]
     halves = {name: _halves(value) for name, value in bulk.items()}
-    first = replace(record, **{name: half for name, (half, _) in halves.items()})
+    unfinished = {"unfinished": True} if isinstance(record, Pacing) else {}
+    first = replace(record, **unfinished, **{name: half for name, (half, _) in halves.items()})
     once = _SAID_ONCE[type(record)]
     rest = replace(record, more=True, **once, **{name: half for name, (_, half) in halves.items()})
     return [*_cut(first, most_bytes), *_cut(rest, most_bytes)]

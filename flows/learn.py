@@ -186,11 +186,9 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
             self.pacer = Pacer.restore(state["pacer"], pacing)
             self.learner.announce_again(first_version)
             self.pacer.announce_again(first_version)
-            self._repeats.load(state.get("repeats", b""))
-            if "offers" in state:
-                self._offers.load(msgspec.msgpack.decode(state["offers"], type=list[str]))
-            if "clock" in state:
-                self._clock.restore(msgspec.msgpack.decode(state["clock"]))
+            self._repeats.load(state["repeats"])
+            self._offers.load(msgspec.msgpack.decode(state["offers"], type=list[str]))
+            self._clock.restore(msgspec.msgpack.decode(state["clock"]))
 
     def on_batch(self, values: list[Lesson]) -> tuple[list[list[Output]], bool]:
         """Learn from outcomes and follow budgets; return the control records that are due."""

@@ -22,10 +22,10 @@ _OTHERS = re.compile(
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _SHOWN = ("kafka.bootstrap_servers", "kafka.security_protocol")
 
-Path = tuple[str, ...]
+SettingPath = tuple[str, ...]
 
 
-def named(model: type[BaseModel], above: Path = ()) -> Iterator[tuple[Path, Any]]:
+def named(model: type[BaseModel], above: SettingPath = ()) -> Iterator[tuple[SettingPath, Any]]:
     """Yield the path of each section and setting, and its type."""
     for name, field in model.model_fields.items():
         path = (*above, name)
@@ -34,7 +34,7 @@ def named(model: type[BaseModel], above: Path = ()) -> Iterator[tuple[Path, Any]
             yield from named(field.annotation, path)
 
 
-def variable(path: Path) -> str:
+def variable(path: SettingPath) -> str:
     """Return the environment variable of a setting."""
     return PREFIX + "__".join(path).upper()
 

@@ -11,8 +11,6 @@ import typer
 from .data import read_world
 from .output import MOST, AsJson, a_number, console, say, write_report
 
-"""Of users, ads, minutes and seconds."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""

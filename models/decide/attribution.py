@@ -13,7 +13,8 @@ def windows_of(view: View, decision: Decision) -> list[Windows]:
     """Return the conversion windows of each slot: the ad's own, else the policy's."""
     attribution, catalogue = view.policy.attribution, view.catalogue
     default = Windows(1000 * attribution.click_through_s, 1000 * attribution.view_through_s)
-    return [_own(catalogue.ads[catalogue.row_of[slot.ad_id]], default) for slot in decision.ads]
+    rows = (catalogue.row_of.get(slot.ad_id) for slot in decision.ads)  # a recorded ad may be unknown here
+    return [default if row is None else _own(catalogue.ads[row], default) for row in rows]
 
 
 def _own(ad: Ad, default: Windows) -> Windows:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from models.domain.catalogue import Catalogue
-from models.domain.events import Pacing
+from models.domain.events import Pacing, is_stale
 from models.domain.policy import Policy
 from models.learning.weights import WeightTable
 from models.scorer.interface import Scorer
@@ -28,18 +28,27 @@ class PacingTable(msgspec.Struct, frozen=True):
     exhausted: tuple[str, ...] = ()
     lifetime_exhausted: tuple[str, ...] = ()
     day: int = 0
+    coming: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    """``exhausted`` and ``lifetime_exhausted`` as far as the pieces of an unfinished record have told."""
 
     def apply(self, change: Pacing) -> PacingTable:
         """Return the table after a change; a stale version changes nothing."""
-        more = change.more and change.version == self.version
-        if change.version < self.version or (change.version == self.version and not more):
+        if is_stale(change, self.version):
             return self
+        day = change.event_time // DAY_MS
+        multipliers = self.multipliers | change.multipliers
+        told, told_for_good = self.coming if change.more else ((), ())
+        told, told_for_good = (*told, *change.exhausted), (*told_for_good, *change.lifetime_exhausted)
+        if not change.unfinished:
+            return PacingTable(change.version, multipliers, told, told_for_good, day)
+        held = self.exhausted if day == self.day else self.lifetime_exhausted
         return PacingTable(
             change.version,
-            self.multipliers | change.multipliers,
-            (*self.exhausted, *change.exhausted) if more else change.exhausted,
-            (*self.lifetime_exhausted, *change.lifetime_exhausted) if more else change.lifetime_exhausted,
-            change.event_time // DAY_MS,
+            multipliers,
+            (*held, *change.exhausted),
+            (*self.lifetime_exhausted, *change.lifetime_exhausted),
+            day,
+            (told, told_for_good),
         )
 
 

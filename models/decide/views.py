@@ -161,7 +161,7 @@ class ViewBuilder:
             return Moved(view, error)
         except (ValueError, OverflowError) as error:  # no value that the schema lets through should do this
             what = f"{type(error).__name__}: {error}. Fix: send values in their usual range."
-            return Moved(view, BadRecord("bad_value", what))
+            return Moved(view, BadRecord("unexpected", what))
 
     def _shared(self, view: View) -> View:
         """Return the one object that stands for all equal views."""

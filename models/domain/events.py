@@ -144,15 +144,22 @@ class Pacing(_Record, frozen=True, gc=False, kw_only=True, tag="pacing"):
     ``exhausted`` names all that are stopped up to the end of the UTC day of ``event_time``, and
     ``lifetime_exhausted`` those of them that stay stopped on later days. ``waived`` is what a campaign was
     charged beyond its budgets and does not pay, in micros from its beginning on. A record that is ``more``
-    adds to those of its version before it.
+    adds to those of its version before it; until the last one, which is not ``unfinished``, what was stopped
+    before stays so.
     """
 
     version: Version
     more: bool = False
+    unfinished: bool = False
     multipliers: dict[Id, Annotated[float, Meta(ge=0, le=1e6)]] = {}
     exhausted: tuple[Id, ...] = ()
     lifetime_exhausted: tuple[Id, ...] = ()
     waived: dict[Id, Count] = {}
+
+
+def is_stale(record: Adjustments | Pacing, version: int) -> bool:
+    """Return whether a record is of a version in force already, and no more of it."""
+    return record.version < version or (record.version == version and not record.more)
 
 
 class ModelSwitch(_Record, frozen=True, gc=False, kw_only=True, tag="model"):

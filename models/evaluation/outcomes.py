@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,25 +49,34 @@ def split_labels(outcomes: Iterable[Outcome]) -> Labels:
     shown: dict[tuple[str, int], int] = {}
     for o in outcomes:
         if o.kind == "impression":
-            shown[o.decision_id, o.slot] = o.event_time
+            shown[_place(o)] = o.event_time
         elif o.kind in ("click", "no_click") and not o.late:
             rows.append(o)
-    at_ms = [shown.get((o.decision_id, o.slot), o.decision_time) for o in rows]
-    until_ms = _complete_until(rows, at_ms)
-    kept = [o for o, at in zip(rows, at_ms, strict=True) if at <= until_ms.get(_partition(o), _NEVER)]
+    until_ms = _complete_until(rows, shown)
+    kept = [o for o in rows if shown.get(_place(o), o.decision_time) <= until_ms.get(_partition(o), _NEVER)]
     return Labels(sorted(kept, key=lambda o: (o.event_time, o.event_id)), len(rows) - len(kept))
 
 
-def _complete_until(rows: Sequence[Outcome], shown_ms: Sequence[int]) -> dict[str, int]:
-    """Return per partition the time up to which all impressions have their label."""
+def _complete_until(rows: Sequence[Outcome], shown: Mapping[tuple[str, int], int]) -> dict[str, int]:
+    """Return per partition the time up to which all impressions have their label.
+
+    How long an impression waits is read off those that are known; where a partition has none, off decisions.
+    """
     newest: dict[str, int] = {}
     wait: dict[str, int] = {}
-    for o, at in zip(rows, shown_ms, strict=True):
-        if o.kind == "no_click":
-            partition = _partition(o)
-            newest[partition] = max(o.event_time, newest.get(partition, o.event_time))
-            wait[partition] = max(o.event_time - at, wait.get(partition, 0))
-    return {partition: newest[partition] - wait[partition] for partition in newest}
+    guess: dict[str, int] = {}
+    for o in rows:
+        if o.kind != "no_click":
+            continue
+        partition, at = _partition(o), shown.get(_place(o))
+        newest[partition] = max(o.event_time, newest.get(partition, o.event_time))
+        waits, since = (guess, o.decision_time) if at is None else (wait, at)
+        waits[partition] = max(o.event_time - since, waits.get(partition, 0))
+    return {partition: at - wait.get(partition, guess.get(partition, 0)) for partition, at in newest.items()}
+
+
+def _place(outcome: Outcome) -> tuple[str, int]:
+    return outcome.decision_id, outcome.slot
 
 
 def _partition(outcome: Outcome) -> str:

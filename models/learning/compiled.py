@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.domain.catalogue import Catalogue
-from models.domain.events import Adjustments, Weight
+from models.domain.events import Adjustments, Weight, is_stale
 
 from .creative_weights import Choices, choices_of, creative_lifts
 from .priors import DEFAULT_PRIORS, Priors
@@ -295,7 +295,7 @@ class WeightCache:
 
     def apply(self, table: WeightTable, record: Adjustments) -> Applied:
         """Return `WeightTable.apply`, done once per (table, record)."""
-        if table.is_newer_than(record):
+        if is_stale(record, table.version):
             return Applied(table, True)
         digest = chained(table.digest, record)
         if digest not in self._tables:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from models.domain.errors import ArtifactError, BadRecord
-from models.domain.events import Adjustments, Weight
+from models.domain.events import Adjustments, Weight, is_stale
 
 from .priors import DEFAULT_PRIORS, Priors
 
@@ -71,7 +71,7 @@ class WeightTable:
             ±50 logits; the table in force stays.
 
         """
-        if self.is_newer_than(record):
+        if is_stale(record, self.version):
             return Applied(self, True)
         _check(record)
         old = WeightTable(position_logits=self.position_logits) if record.reset else self
@@ -91,10 +91,6 @@ class WeightTable:
             calibration=old.calibration if record.calibration is None else record.calibration,
         )
         return Applied(table, False)
-
-    def is_newer_than(self, record: Adjustments) -> bool:
-        """Return whether a record is stale: of a version in force already, and not more of that one."""
-        return record.version < self.version or (record.version == self.version and not record.more)
 
     def to_bytes(self) -> bytes:
         """Return the table as MessagePack, for snapshots."""

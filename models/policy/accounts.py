@@ -69,8 +69,8 @@ class Account(msgspec.Struct):
         self.waived += charge_micros - paid
         if day == today:
             self.spent_day += paid
-        elif paid and self.daily is not None:
-            self.left_of[day] = self.left_of.get(day, self.daily) - paid
+        elif paid and (day in self.left_of or self.daily is not None):
+            self.left_of[day] = int(self._left_of(day, today)) - paid
 
     def _left_of(self, day: int, today: int) -> float:
         """Return what an earlier day left of its budget: one of today's size where nothing was charged."""

@@ -46,7 +46,7 @@ from .traffic import MINUTES, TrafficPlan
 from .under_way import Bill
 
 MINUTE_MS = 60_000
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 
 _NEVER = -1.0
 """An announced multiplier that every other one differs from."""

@@ -251,6 +251,7 @@ class _Run:
         before = self.clock()
         gain = validation_gain(self.model, self.holdout)
         if gain is None:
+            self.state.progress = progress.later(validated=due)
             return
         took_s = self.clock() - before
         better = gain > self._to_beat()

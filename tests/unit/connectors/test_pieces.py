@@ -52,6 +52,16 @@ def test_the_pieces_of_an_adjustments_record_say_what_it_says(ads, campaigns, mo
     assert ("old" in by_pieces.ads) is (not reset)
 
 
+@given(NAMES, NAMES, st.integers(80, 2000))
+def test_what_was_and_stays_stopped_is_stopped_after_every_piece(before, after, most_bytes):
+    table = PacingTable().apply(pacing([], before, before[::2], version=3))
+    for piece in pieces(pacing([], after, after[::2]), most_bytes):
+        table = table.apply(piece)
+        assert set(before) & set(after) <= set(table.exhausted)
+        assert set(before[::2]) & set(after[::2]) <= set(table.lifetime_exhausted)
+    assert set(table.exhausted) == set(after) and table.coming == ((), ())
+
+
 def test_no_piece_is_larger_than_a_topic_takes_and_each_has_an_id_of_its_own():
     names = [f"campaign-{number:030d}" for number in range(25_000)]
     cut = pieces(pacing(names, names))

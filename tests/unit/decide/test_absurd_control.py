@@ -13,6 +13,7 @@ from support.shards import Bench, bodies
 from connectors.codec import EventCodec
 from flows.operators import decode_record, encode_emission
 from models.domain.decision import Decision
+from models.domain.log import Rejected
 
 USUAL: list[dict[str, Any]] = [
     {
@@ -115,6 +116,7 @@ def test_absurd_control_records_are_put_in_force_or_refused_and_requests_are_ans
     said = shard.process([decode_record(codec, record) for record in log.records])
     requests = [one for one in bodies(said, Decision) if one.trigger == "request"]
     assert len(requests) == 2 * len(records)
+    assert "unexpected" not in {one.error.reason for one in bodies(said, Rejected)}
     for emission in said:
         encode_emission(emission)
     bench.shard().load(shard.dump())

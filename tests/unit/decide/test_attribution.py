@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from support.shards import Bench, LogBuilder, bodies, run
 
+from models.decide.attribution import windows_of
 from models.domain import events
 from models.domain.catalogue import Ad
-from models.domain.decision import Outcome
+from models.domain.decision import Decision, Outcome
 from models.domain.log import Rejected
 from models.domain.policy import Attribution, Policy
+from models.state.ledger import Windows
 
 HOUR = 3600.0
 DAY = 86_400.0
@@ -222,6 +224,14 @@ def test_the_windows_of_a_decision_that_waits_in_a_batch_are_those_it_was_asked_
     reader.tells(events.Click, asked)
     reader.tells(events.Conversion, asked, after_s=DAY)
     assert reader.conversions() == [("click", asked)]
+
+
+def test_a_recorded_decision_for_an_ad_that_is_unknown_here_has_the_policys_windows():
+    log = LogBuilder()
+    log.ads(1)
+    log.request()
+    (decision,) = bodies(run(Bench().shard(), log.records), Decision)
+    assert windows_of(Bench().views.first(), decision) == [Windows(7 * 86_400_000, 86_400_000)]
 
 
 def test_a_click_long_after_the_decision_still_has_its_whole_window():

@@ -64,6 +64,12 @@ def test_the_end_of_a_log_where_only_clicks_are_known_does_not_raise_the_click_r
     assert {o.kind for o in told if o.decision_time > 1000 * (until_s - 59)} == {"impression", "click"}
 
 
+def test_an_impression_from_before_the_log_does_not_make_all_others_wait_as_long():
+    told = recorded(3600)
+    seen_late = [outcome("no_click", at_s=3599, decided_s=500, slot=1)]
+    assert split_labels(told + seen_late).censored == split_labels(told).censored
+
+
 def test_while_only_clicks_are_known_there_is_no_label():
     told = recorded(40)
     assert split_labels(told) == ([], sum(o.kind == "click" for o in told))

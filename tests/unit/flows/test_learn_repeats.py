@@ -74,12 +74,6 @@ def test_a_snapshot_takes_eight_bytes_per_outcome():
     assert again.dump() == repeats.dump() and not again.first_time(STORY[5])
 
 
-def test_a_snapshot_of_before_repeats_were_kept_is_taken_up():
-    state = fresh().snapshot()
-    del state["repeats"]
-    assert fresh(state).snapshot()["repeats"] == b""
-
-
 MILLION = 1_000_000
 
 
@@ -125,9 +119,3 @@ def test_a_withdrawn_ad_holds_its_campaign_open_no_longer():
     logic = fresh()
     logic.on_batch(offered(log))
     assert logic.pacer.account("c").day_budget == 50 * MILLION
-
-
-def test_a_snapshot_of_before_ids_of_ads_were_kept_is_taken_up():
-    state = fresh().snapshot()
-    del state["offers"]
-    assert fresh(state).snapshot()["offers"] == fresh().snapshot()["offers"]

@@ -37,6 +37,16 @@ def test_a_campaign_without_a_budget_of_the_day_any_more_is_slowed_no_more(ad):
     assert pacer.emit().multipliers == {"c": 0.0}
 
 
+def test_a_day_of_a_budget_that_was_taken_away_pays_no_more_than_it_left():
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    pacer.observe("c", 4 * CENT, DAY_MS // 2, impressions=1)
+    pacer.advance(DAY_MS + 1)
+    pacer.follow([campaign(daily=None)])
+    for charge in range(3):
+        pacer.observe("c", 4 * CENT, DAY_MS // 2 + charge)
+    assert (pacer.account("c").spent, pacer.account("c").waived) == (10 * CENT, 6 * CENT)
+
+
 def ending(days, ad_id="a", campaign_id="c"):
     end = None if days is None else days * DAY_MS
     return campaign(campaign_id, daily=None, lifetime=10 * BUDGET, end=end, ad_id=ad_id)
