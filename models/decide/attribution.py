@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from models.domain.catalogue import Ad
 from models.domain.decision import Decision
+from models.domain.policy import Attribution
 from models.state.ledger import Windows
 
 from .view import View
@@ -12,18 +13,28 @@ from .view import View
 def windows_of(view: View, decision: Decision) -> list[Windows]:
     """Return the conversion windows of each slot: the ad's own, else the policy's."""
     attribution, catalogue = view.policy.attribution, view.catalogue
-    default = Windows(1000 * attribution.click_through_s, 1000 * attribution.view_through_s)
-    rows = (catalogue.row_of.get(slot.ad_id) for slot in decision.ads)  # a recorded ad may be unknown here
-    return [default if row is None else _own(catalogue.ads[row], default) for row in rows]
+    default = _own(None, None, attribution)
+    return [_windows(catalogue.ad(slot.ad_id), attribution, default) for slot in decision.ads]
 
 
-def _own(ad: Ad, default: Windows) -> Windows:
-    if ad.click_through_s is None and ad.view_through_s is None:
+def _windows(ad: Ad | None, attribution: Attribution, default: Windows) -> Windows:
+    if ad is None or (ad.click_through_s is None and ad.view_through_s is None):
         return default
-    return Windows(
-        default.click_ms if ad.click_through_s is None else 1000 * ad.click_through_s,
-        default.view_ms if ad.view_through_s is None else 1000 * ad.view_through_s,
-    )
+    return _own(ad.click_through_s, ad.view_through_s, attribution)
+
+
+def _own(click_s: int | None, view_s: int | None, policys: Attribution) -> Windows:
+    return Windows(either_ms(click_s, policys.click_through_s), either_ms(view_s, policys.view_through_s))
+
+
+def either_ms(own_s: int | None, policys_s: int) -> int:
+    """Return a window: the ad's own where it has one, else the policy's."""
+    return 1000 * (policys_s if own_s is None else own_s)
+
+
+def within(since_ms: int, time_ms: int, window_ms: int) -> bool:
+    """Say whether a time belongs to what happened at ``since_ms``; that is negative where nothing did."""
+    return 0 <= since_ms <= time_ms <= since_ms + window_ms
 
 
 def horizon_ms(view: View) -> int:

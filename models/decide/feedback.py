@@ -20,6 +20,8 @@ from models.domain.events import AdEvent, Click, Conversion, Dwell, Hide, Impres
 from models.domain.ids import key64
 from models.state.ledger import NOT_YET, Followed, Ledger
 
+from .attribution import within
+
 Through = Literal["", "click", "view"]
 Place = tuple[Followed, int]
 """A decision and one of its slots."""
@@ -123,15 +125,11 @@ def attributed(places: Iterable[Place], time_ms: int) -> tuple[Place, Through] |
     for place in places:
         followed, slot = place
         windows = followed.windows[slot]
-        if _within(followed.clicked_ms[slot], time_ms, windows.click_ms):
+        if within(followed.clicked_ms[slot], time_ms, windows.click_ms):
             return place, "click"
-        if viewed is None and _within(followed.shown_ms[slot], time_ms, windows.view_ms):
+        if viewed is None and within(followed.shown_ms[slot], time_ms, windows.view_ms):
             viewed = place
     return None if viewed is None else (viewed, "view")
-
-
-def _within(since_ms: int, time_ms: int, window_ms: int) -> bool:
-    return since_ms != NOT_YET and 0 <= time_ms - since_ms <= window_ms
 
 
 def charge_micros(followed: Followed, slot: int, billed: str) -> int:

@@ -5,11 +5,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from models.domain.decision import Trigger
-from models.domain.events import Context, Request, UserEvent
+from models.domain.events import Click, Context, Dwell, Request, UserEvent
 from models.domain.ids import decision_id
 from models.domain.log import LogRecord
+from models.domain.policy import Policy
 
 _NO_CONTEXT = Context()
+
+
+def trigger_of(event: UserEvent, policy: Policy) -> Trigger | None:
+    """Return as what an event asks for a decision, if it does."""
+    triggers = policy.triggers
+    if isinstance(event, Request):
+        return "request"
+    if isinstance(event, Click) and triggers.after_click:
+        return "click"
+    if isinstance(event, Dwell) and triggers.after_dwell_ms and event.dwell_ms >= triggers.after_dwell_ms:
+        return "dwell"
+    return None
 
 
 class Job(NamedTuple):

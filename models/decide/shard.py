@@ -29,9 +29,7 @@ from models.domain.events import (
     CONTROL_TYPES,
     AdEvent,
     Adjustments,
-    Click,
     Control,
-    Dwell,
     Erasure,
     Request,
     UserEvent,
@@ -49,7 +47,7 @@ from .attribution import horizon_ms, windows_of
 from .decider import Decider, Group
 from .feedback import Feedback
 from .interests import Interests
-from .job import Job
+from .job import Job, trigger_of
 from .profiles import Profiles
 from .snapshot import pack, unpack
 from .view import View
@@ -246,7 +244,7 @@ class Shard:
             self.interests.look(row, ad.category)
         if not isinstance(event, Request):
             self._join(record, event)
-        trigger = _trigger(event, self.view.policy)
+        trigger = trigger_of(event, self.view.policy)
         if trigger is not None and self._may_decide(row, event, trigger):
             self._defer(row, record, event, trigger)
 
@@ -359,17 +357,6 @@ class Turn(NamedTuple):
         self.shard.close_turn(self.out)
         self.out.sort(key=lambda emission: emission.offset)
         return self.out
-
-
-def _trigger(event: UserEvent, policy: Policy) -> Trigger | None:
-    triggers = policy.triggers
-    if isinstance(event, Request):
-        return "request"
-    if isinstance(event, Click) and triggers.after_click:
-        return "click"
-    if isinstance(event, Dwell) and triggers.after_dwell_ms and event.dwell_ms >= triggers.after_dwell_ms:
-        return "dwell"
-    return None
 
 
 def _ahead(event: UserEvent, record: LogRecord, policy: Policy) -> BadRecord:

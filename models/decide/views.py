@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from models.domain.catalogue import Ad, Catalogue
-from models.domain.errors import ArtifactError, BadRecord, SettingError
+from models.domain.errors import ArtifactError, BadRecord
 from models.domain.events import (
     Adjustments,
     AdUpsert,
@@ -30,13 +30,12 @@ from models.domain.policy import Policy
 from models.learning.compiled import CompiledWeights, WeightCache
 from models.learning.weights import WeightTable
 from models.policy.eligibility import Rules
-from models.policy.validation import check_policy
 from models.scorer.config import check_history
 from models.scorer.interface import AdIndex, Scorer
 
 from .compiled_view import CompiledView
 from .kept_views import KeptViews
-from .validated import split_valid
+from .validated import split_valid, valid_policy
 from .view import PacingTable, View
 
 MODELS = 2
@@ -184,7 +183,7 @@ class ViewBuilder:
             case ModelSwitch():
                 return view if self._pinned else replace(view, scorer=self._model(event.model_hash))
             case PolicyChange():
-                return replace(view, policy=_checked(event.policy))
+                return replace(view, policy=valid_policy(event.policy))
             case _:
                 return view
 
@@ -319,11 +318,3 @@ def _with_valid(catalogue: Catalogue, event: AdUpsert) -> tuple[Catalogue, BadRe
     """Return the catalogue with those of the ads that can be used, and what is wrong with the others."""
     usable, error = split_valid(event.ads)
     return (catalogue.upsert(usable, event.event_time) if usable else catalogue), error
-
-
-def _checked(policy: Policy) -> Policy:
-    try:
-        check_policy(policy)
-    except SettingError as error:
-        raise BadRecord("bad_policy", str(error)) from error
-    return policy
