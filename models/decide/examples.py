@@ -1,66 +1,55 @@
 """What a recorded log teaches the Transformer, read by the same rules as serving reads it.
 
 Which events count (repeated and future-dated ones do not, late ones tell what followed an ad and enter no
-sequence), what enters a user's sequence and in which form is decided by the code that serves: `SeenIds`,
-`Watermark`, `sequence_entry`. Labels come from the log's own decisions, joined as `labels` says; each is
-paired with the sequence as it stood at the request.
+sequence), what enters a user's sequence and in which form and what asks for a decision is told by the code
+that serves: `SeenIds`, `Watermark`, `sequence_entry`, `trigger_of`. As there, partitions have nothing in
+common but the ads' records, so it is the same whether a log is read partition by partition or all together.
+Labels come from the log's own decisions, joined as `labels` says; each is paired with the sequence as the
+decision saw it.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
 from models.domain.catalogue import Ad, Catalogue, text_of
-from models.domain.errors import ArtifactError, LogError
-from models.domain.events import (
-    AdUpsert,
-    AdWithdraw,
-    CatalogueSnapshot,
-    Control,
-    Erasure,
-    PolicyChange,
-    Request,
-    UserEvent,
-)
+from models.domain.events import CONTROL_TYPES, Control, Erasure, Request, UserEvent
 from models.domain.ids import NO_KEY, decision_id, known_key64, label_key
 from models.domain.log import LogRecord, Received, Rejected
-from models.domain.policy import Policy
 from models.scorer.sequences import NEVER, AdTable, LogExamples
 from models.state.seen import SeenIds
 from models.state.watermark import Timeliness, Watermark
 
+from .in_force import SEEN, InForce, KnownAds
+from .job import trigger_of
 from .labels import Asked, ShownAds
 from .profiles import SequenceEntry, sequence_entry
-from .validated import split_valid
 
-_SEEN = 1 << 16
+_CONTROL = frozenset(CONTROL_TYPES)
 
 
 @dataclass
 class _Partition:
-    seen: SeenIds = field(default_factory=lambda: SeenIds(_SEEN))
+    in_force: InForce
+    seen: SeenIds = field(default_factory=lambda: SeenIds(SEEN))
     watermark: Watermark = field(default_factory=Watermark)
-    policy: Policy = field(default_factory=Policy)
+    users: dict[str, int] = field(default_factory=dict)
 
 
 class ExampleCollector:
-    """Collects the examples of a log; feed it the log's records in order, then call `examples`.
+    """Collects the examples of a log; feed it each partition's records in order, then call `examples`.
 
     ``ads_of`` returns the ads of a catalogue artifact and raises ArtifactError where it cannot.
     """
 
     def __init__(self, ads_of: Callable[[str], tuple[Ad, ...]] | None = None) -> None:
-        self._ads_of = ads_of
-        self._ads: dict[str, Ad] = {}
-        """All that were ever in force: what was shown of them is learned from later on, too."""
-        self._in_force: dict[str, Ad] = {}
-        self._snapshots: set[str] = set()
-        self._partitions: dict[int, _Partition] = defaultdict(_Partition)
-        self._users: dict[str, int] = {}
+        self._known = KnownAds(ads_of)
+        self._partitions: dict[int, _Partition] = {}
         self._sequences: list[list[SequenceEntry]] = []
         self._shown = ShownAds()
 
@@ -78,77 +67,56 @@ class ExampleCollector:
                 self._take(item.record, item.event)
 
     def _take(self, record: LogRecord, event: UserEvent | Control) -> None:
-        partition = self._partitions[record.partition]
-        match event:
-            case AdUpsert():
-                self._in_force.update((ad.ad_id, ad) for ad in event.ads)
-                self._ads.update((ad.ad_id, ad) for ad in event.ads)
-            case CatalogueSnapshot():
-                self._replace(event)
-            case PolicyChange():
-                partition.policy = event.policy
-            case Erasure():
-                self._erase(event.user_id)
-            case AdWithdraw():
-                return
-            case _ if hasattr(event, "user_id"):
-                self._user_event(partition, record, event)  # type: ignore[arg-type]
-
-    def _replace(self, event: CatalogueSnapshot) -> None:
-        """Put a whole catalogue in force, once: every partition has a copy of the record."""
-        if event.id in self._snapshots:
-            return
-        self._snapshots.add(event.id)
-        ads, error = split_valid(self._artifact(event.artifact))
-        if error is None:  # serving refuses it whole
-            self._in_force = {ad.ad_id: ad for ad in ads}
-            self._ads |= self._in_force
-
-    def _artifact(self, artifact: str) -> tuple[Ad, ...]:
-        try:
-            if self._ads_of is None:
-                raise ArtifactError("no folder of artifacts was named")
-            return self._ads_of(artifact)
-        except ArtifactError as missing:
-            raise LogError.expected(
-                f"catalogue {artifact} of the log", got=str(missing), expected="the ads that it names",
-                fix="let `artifacts` (IMPULSE_ARTIFACTS) be the folder that `impulse ads --replace` wrote to",
-            ) from missing  # fmt: skip
+        partition = self._partitions.get(record.partition)
+        if partition is None:
+            partition = self._partitions[record.partition] = _Partition(InForce(self._known))
+        if type(event) not in _CONTROL:
+            self._user_event(partition, record, cast("UserEvent", event))
+        elif isinstance(event, Erasure):
+            self._erase(partition, event.user_id)
+        elif partition.seen.first_time(event.id):
+            partition.in_force.apply(record.offset, cast("Control", event))
 
     def _user_event(self, partition: _Partition, record: LogRecord, event: UserEvent) -> None:
-        policy = partition.policy
+        policy = partition.in_force.policy
         timely = partition.watermark.judge(
             event.event_time, record.timestamp_ms, policy.lateness_s * 1000, policy.future_s * 1000
         )
         if timely is Timeliness.FUTURE or not partition.seen.first_time(event.id):
             return
         partition.watermark.advance(event.event_time, record.timestamp_ms)
-        user = self._user(event.user_id)
-        if isinstance(event, Request):
-            self._ask(record, event, user, policy)
-            return
-        ad = self._in_force.get(event.ad_id)
-        self._shown.take(event, user, ad)
-        entry = sequence_entry(event, ad) if timely is Timeliness.ON_TIME else None
-        if entry is not None:
-            self._sequences[user].append(entry)
+        user = self._user(partition, event.user_id)
+        if not isinstance(event, Request):
+            self._shown.take(event, user)
+            if timely is Timeliness.ON_TIME:
+                entry = sequence_entry(event, partition.in_force.ad(event.ad_id))
+                if entry is not None:
+                    self._sequences[user].append(entry)
+        if trigger_of(event, policy) is not None:  # of one that ``min_gap_s`` held back nothing will tell
+            self._ask(partition.in_force, record, event, user)
 
-    def _ask(self, record: LogRecord, event: Request, user: int, policy: Policy) -> None:
-        segment = label_key(event.context.segment) if event.context.segment else NO_KEY
-        position, window_s = len(self._sequences[user]), policy.attribution.click_through_s
-        asked = Asked(record.offset, user, position, segment, event.event_time, window_s)
+    def _ask(self, in_force: InForce, record: LogRecord, event: UserEvent, user: int) -> None:
+        segment = event.context.segment if isinstance(event, Request) else ""
+        asked = Asked(
+            record.offset,
+            user,
+            len(self._sequences[user]),
+            label_key(segment) if segment else NO_KEY,
+            event.event_time,
+            in_force.policy.attribution.click_through_s,
+            in_force.windows,
+        )
         self._shown.ask(decision_id(record.topic, record.partition, record.offset), asked)
 
-    def _user(self, user_id: str) -> int:
-        user = self._users.setdefault(user_id, len(self._users))
+    def _user(self, partition: _Partition, user_id: str) -> int:
+        user = partition.users.setdefault(user_id, len(self._sequences))
         if user == len(self._sequences):
             self._sequences.append([])
         return user
 
-    def _erase(self, user_id: str) -> None:
-        user = self._users.pop(user_id, None)
+    def _erase(self, partition: _Partition, user_id: str) -> None:
+        user = partition.users.pop(user_id, None)
         if user is not None:
-            self._users[f"\0erased-{user}"] = user
             self._sequences[user] = []
             self._shown.erase(user)
 
@@ -172,7 +140,7 @@ class ExampleCollector:
             kind=np.array(columns[2], np.uint8),
             dwell_ms=np.array(columns[3], np.int64),
             time_ms=np.array(columns[4], np.int64),
-            ads=ad_table(Catalogue().upsert(tuple(self._ads.values()))),
+            ads=ad_table(Catalogue().upsert(tuple(self._known.all.values()))),
             impression_user=np.array([s.asked.user for s in shown], np.int64),
             impression_position=np.array([s.asked.position for s in shown], np.int64),
             impression_ad_key=np.array([known_key64(s.ad_id) for s in shown], np.uint64),
