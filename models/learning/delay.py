@@ -13,9 +13,12 @@ the expectation step for r p S(e) conversions still to come (Chapelle, KDD '14),
     log b maximises N log b - b W - (log b - log b0)^2 / (2 k^2 sd^2),   W = sum d^k + r sum p S(e) e^k,
 
 for each k of a small grid; the k of the highest likelihood is taken. Ages count from the decision. Delays are
-log-normal around b0, which is the setting's for all campaigns together, and theirs for each one. A tail that
-thin keeps r and F apart: held by a few pseudo-conversions instead, the delay of a campaign that never
-converts would grow for ever and its conversions be still to come.
+log-normal around b0, which is the setting's for all campaigns together, and theirs for each one.
+
+A campaign that never converts could be one whose delay is endless. So one in a hundred is taken to be dead:
+while no conversion is known r is multiplied by the probability that it is not, with the likelihood of none so
+far (a / (a + E))^a exp(-(log b - log b0)^2 / (2 k^2 sd^2)) if it is alive and 1 if it is dead.
+
 Everything fades with the age of the click (time constant T), so the rate follows drift. Several
 conversions of one click count each; view-through ones do not count (pcvr is given a click).
 """
@@ -38,8 +41,13 @@ _SPREAD = 1.5
 """Standard deviation of the logarithms of campaigns' mean delays around that of all."""
 _SPREAD_OF_GUESS = 3.0
 """The same around the setting's mean delay, which is a guess."""
+_DEAD = 0.01
+"""Share of campaigns that are taken to have no conversions at all."""
+_LEAST_ALIVE = 0.01
+_NO_CONVERSION = 0.5
 _LIKELIHOOD_MARGIN = 2.0
 _BIN_GROWTH = 8
+_SUREST = 50.0
 _NEWTON_STEPS, _CONVERGED = 50, 1e-9
 
 
@@ -99,7 +107,8 @@ class CampaignDelay:
             self.rates = list(usual)
         factors = [self._maximise(i, age, exposure, math.log(usual[i]), spread) for i in range(len(_SHAPES))]
         self.shape = self._best_shape(age, exposure, factors, _EXPONENTIAL if like is None else like.shape)
-        self.factor = factors[self.shape]
+        alive = 1.0 if like is None else self._alive(age, exposure, math.log(usual[self.shape]), spread)
+        self.factor = factors[self.shape] * alive
 
     @property
     def log_factor(self) -> tuple[float, float]:
@@ -145,6 +154,17 @@ class CampaignDelay:
         mature = self.mature + float(np.sum(exposure * -np.expm1(-self.rates[i] * power)))
         return (self.conversions + _PSEUDO_CONVERSIONS) / (mature + _PSEUDO_CONVERSIONS)
 
+    def _alive(self, age: F64, exposure: F64, usual: float, spread: float) -> float:
+        """Return the probability that a campaign of which no conversion is known has any to come."""
+        if self.conversions >= _NO_CONVERSION:
+            return 1.0
+        shape, rate = _SHAPES[self.shape], self.rates[self.shape]
+        mature = self.mature + float(np.sum(exposure * -np.expm1(-rate * age**shape)))
+        off = (math.log(rate) - usual) / (shape * spread)
+        none_yet = -_PSEUDO_CONVERSIONS * math.log1p(mature / _PSEUDO_CONVERSIONS) - 0.5 * off * off
+        odds = _DEAD / (1.0 - _DEAD) * math.exp(min(-none_yet, _SUREST))
+        return max(1.0 / (1.0 + odds), _LEAST_ALIVE)
+
     def _best_shape(self, age: F64, exposure: F64, factors: list[float], usual: int) -> int:
         likelihood = [self._likelihood(i, age, exposure, factors[i]) for i in range(len(_SHAPES))]
         best = int(np.argmax(likelihood))
@@ -167,7 +187,7 @@ def _log_rate(conversions: float, waited: float, usual: float, sd: float) -> flo
     It lies between ``usual`` and the maximum without the last term; from the right of it the steps of a
     concave function's derivative cannot overshoot.
     """
-    most_likely = math.log(conversions / waited) if conversions > 0.0 < waited else usual
+    most_likely = math.log(conversions) - math.log(waited) if conversions > 0.0 < waited else usual
     x = max(usual, most_likely)
     for _ in range(_NEWTON_STEPS):
         slope = conversions - waited * math.exp(x) - (x - usual) / sd**2
