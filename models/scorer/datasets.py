@@ -14,8 +14,8 @@ from models.domain.events import KINDS
 from models.domain.ids import NO_KEY
 
 from .config import ModelConfig
+from .delays import Clicks, arrived_shares
 from .features import NO_TIME, category_rows, event_rows, vocabulary_rows, wait_rows
-from .rates import arrived, fit_delay
 from .sequences import (
     F32,
     I64,
@@ -314,15 +314,24 @@ def _end_ms(examples: LogExamples) -> int:
     return max(int(examples.time_ms.max()), int(examples.impression_time_ms.max(initial=0)))
 
 
-def _maturity(examples: LogExamples) -> F32:
-    """Return the share of an impression's conversions `[I]` that the log lasted long enough to see."""
+def _maturity(examples: LogExamples, place: I64) -> F32:
+    """Return the share of an impression's conversions `[I]` that the log lasted long enough to see.
+
+    ``place`` `[I]` of the ads, -1 for one without: they count as one campaign.
+    """
     click, conversion = examples.click_time_ms, examples.conversion_time_ms
     if click is None or conversion is None:
         return np.ones(len(examples.click), np.float32)
+    keys = examples.ads.campaign_key
+    numbers = np.zeros(len(examples.ads.key), np.int64)
+    if keys is not None:
+        numbers = np.unique(keys, return_inverse=True)[1]
+    campaign = np.append(numbers, numbers.max(initial=-1) + 1)[place]
     age_s = (_end_ms(examples) - np.where(examples.click, click, examples.impression_time_ms)) / 1000
-    rows = examples.conversion
-    law = fit_delay((conversion - click)[rows] / 1000, age_s[rows])
-    return arrived(age_s, *law).astype(np.float32)
+    delay_s = np.where(examples.conversion, (conversion - click) / 1000, np.inf)
+    clicked = examples.click
+    known = Clicks(campaign[clicked], age_s[clicked], delay_s[clicked])
+    return arrived_shares(known, campaign, age_s).astype(np.float32)
 
 
 def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets, segments: U64) -> Labels:
@@ -337,7 +346,7 @@ def _labels(examples: LogExamples, vocabulary: U64, buckets: Buckets, segments: 
         click=examples.click,
         conversion=examples.conversion,
         slot=np.zeros(len(place), np.int64) if examples.slot is None else examples.slot,
-        maturity=_maturity(examples),
+        maturity=_maturity(examples, place),
         segment=_segment_rows(examples, segments),
         wait=_label_waits(examples, buckets),
     )

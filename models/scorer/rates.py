@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from .sequences import Dataset, Labels
 
@@ -20,9 +19,6 @@ I64 = NDArray[np.int64]
 
 LEAST_VARIANCE, MOST_VARIANCE = 1e-3, 2.0
 """Bounds of what the data may say of the variance of true ratios."""
-
-LEAST_DELAYS = 50
-"""Fewer conversions say too little about how late conversions come."""
 
 
 def spread(events: F64, expected: F64) -> float:
@@ -125,42 +121,3 @@ def _log_ratios(group: I64, events: F64, expected: F64, groups: int) -> F64:
 
 def _f64(counts: NDArray[Any]) -> F64:
     return counts.astype(np.float64)
-
-
-def fit_delay(delay_s: F64, age_s: F64) -> tuple[float, float]:
-    """Return shape and scale of a Weibull law of delays that were seen only where shorter than an age.
-
-    Maximum likelihood of right-truncated delays, prod f(d) / F(age); see Chapelle (KDD '14) on why delays
-    of a log that has ended look too short. Scale 0 (no delay at all) where there are few delays.
-    """
-    if len(delay_s) < LEAST_DELAYS:
-        return 1.0, 0.0
-    d, age = np.maximum(delay_s, 1e-3), np.maximum(age_s, 1e-3)
-
-    def loss(log_parameters: F64) -> float:
-        shape, scale = np.exp(np.clip(log_parameters, -3, 16))
-        power = _power(d / scale, float(shape))
-        density = np.log(shape) - np.log(scale) + (shape - 1) * np.log(d / scale) - power
-        held = 5.0 * (log_parameters[0] ** 2) + 0.05 * (log_parameters[1] - start) ** 2
-        return float(held - (density - np.log(arrived(age, float(shape), float(scale)))).sum())
-
-    start = float(np.log(d.mean()))
-    best = minimize(
-        loss, np.array([0.0, start]), method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-4}
-    )
-    shape, scale = np.exp(best.x)
-    return float(shape), float(scale)
-
-
-def arrived(age_s: F64, shape: float, scale: float) -> F64:
-    """Return the share of conversions that has come by an age: 1 - exp(-(age / scale)^shape)."""
-    if scale <= 0:
-        return np.ones(len(age_s))
-    share: F64 = -np.expm1(-_power(np.maximum(age_s, 1e-3) / scale, shape))
-    return np.maximum(share, 1e-6)
-
-
-def _power(x: F64, shape: float) -> F64:
-    """Return x^shape, at most e^50."""
-    power: F64 = np.exp(np.minimum(shape * np.log(x), 50.0))
-    return power

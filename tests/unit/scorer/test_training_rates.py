@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.scorer.rates import arrived, fit_delay, label_rates, shrunk_log_ratios, spread
+from models.scorer.rates import label_rates, shrunk_log_ratios, spread
 from models.scorer.sequences import Dataset, Labels
 
 
@@ -64,21 +64,6 @@ def test_ratios_are_finite_whatever_was_counted(events):
     counts = np.array(events, float)
     for expected in (np.zeros(len(events)), np.full(len(events), 1e-3), np.full(len(events), 1e6)):
         assert np.isfinite(shrunk_log_ratios(counts, expected, [np.arange(len(events))])).all()
-
-
-@pytest.mark.parametrize(("shape", "scale"), [(1.0, 120.0), (0.7, 200.0)])
-def test_the_law_of_delays_is_found_although_the_log_ended(shape, scale):
-    rng = np.random.default_rng(4)
-    age, delay = rng.uniform(0, 600, 20_000), scale * rng.weibull(shape, 20_000)
-    seen = delay < age
-    law = fit_delay(delay[seen], age[seen])
-    assert arrived(age, *law).mean() == pytest.approx(seen.mean(), rel=0.06)
-    assert delay[seen].mean() < delay.mean()  # what one would take for the mean without
-
-
-def test_few_delays_say_nothing_and_count_as_none():
-    law = fit_delay(np.ones(10), np.full(10, 5.0))
-    assert arrived(np.array([0.0, 1e-9, 3.0]), *law).tolist() == [1.0, 1.0, 1.0]
 
 
 def impressions(count=40_000, seed=5):
