@@ -36,7 +36,7 @@ F64 = NDArray[np.float64]
 
 _SHAPES = (0.5, 0.7, 1.0, 1.4)
 _EXPONENTIAL = 2
-_PSEUDO_CONVERSIONS = 5.0
+_PSEUDO_CONVERSIONS = 10.0
 _SPREAD = 1.5
 """Standard deviation of the logarithms of campaigns' mean delays around that of all."""
 _SPREAD_OF_GUESS = 3.0

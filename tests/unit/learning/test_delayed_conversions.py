@@ -90,14 +90,14 @@ def test_a_campaign_of_few_conversions_waits_as_long_as_all_others_did():
         few.refit(600.0, hours, like=together)
         alone.refit(600.0, hours)
     assert few.matured(60.0) == pytest.approx(1 - np.exp(-1), abs=0.1) and alone.matured(60.0) < 0.5
-    assert few.factor < alone.factor - 0.05
+    assert few.factor < alone.factor - 0.03
 
 
 def test_a_new_campaign_stays_at_the_models_rate():
     campaign = CampaignDelay()
     campaign.click(0.0, 0.1, SETTINGS)
     campaign.refit(1.0, SETTINGS)
-    assert campaign.factor == pytest.approx(1.0, abs=0.01) and campaign.log_factor[1] == pytest.approx(0.2)
+    assert campaign.factor == pytest.approx(1.0, abs=0.01) and campaign.log_factor[1] == pytest.approx(0.1)
 
 
 def test_a_model_that_is_right_keeps_a_factor_of_one():
