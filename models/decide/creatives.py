@@ -24,9 +24,9 @@ _STREAM = np.uint64(64)
 """Draws of creatives, apart from those of the slots."""
 
 
-_BOLDER = 4.0
-"""An ad has few creatives, so trying them costs little: at the default nu of .25 this is Thompson sampling
-proper, and a creative that was alone for long does not keep later ones out."""
+_BOLDER = 20.0
+"""An ad has few creatives, so trying them costs little: from the default nu of .05 on this is Thompson
+sampling proper, and a creative that was alone for long does not keep later ones out."""
 
 
 class ShownCreative(NamedTuple):
@@ -63,7 +63,7 @@ def choose_creative(
         return ShownCreative(choices.creatives[0], 1.0, float(choices.mean[0, 0]))
     n, propensity, _ = pick_row(
         choices.mean[0],
-        _BOLDER * exploration.thompson_nu * choices.deviation,
+        min(_BOLDER * exploration.thompson_nu, 1.0) * choices.deviation,
         choices.keys[0],
         np.uint64(seed),
         _STREAM,

@@ -48,7 +48,7 @@ class Exploration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``temperature`` mixed with ``uniform_mix`` of the uniform policy, with exact propensities.
     """
 
-    thompson_nu: Annotated[float, Meta(ge=0, le=4)] = 0.25
+    thompson_nu: Annotated[float, Meta(ge=0, le=4)] = 0.05
     randomized_share: Fraction = 0.02
     temperature: Annotated[float, Meta(ge=0.001, le=1000)] = 0.5
     uniform_mix: Fraction = 0.05

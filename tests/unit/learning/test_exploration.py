@@ -244,7 +244,7 @@ def test_paying_for_impressions_leaves_nothing_to_explore():
 
 
 def test_behavior_policy_names_the_rule_and_its_parameters():
-    assert behavior_policy(POLICY, False) == "thompson(nu=0.25)"
+    assert behavior_policy(POLICY, False) == "thompson(nu=0.05)"
     assert behavior_policy(Exploration(thompson_nu=0), False) == "greedy"
     assert behavior_policy(POLICY, True) == "plackett_luce(tau=0.5,uniform=0.05)"
     assert is_randomized(behavior_policy(POLICY, True)) and not is_randomized("greedy")
