@@ -6,7 +6,7 @@ neither network nor graph has read bring three things to scale, each held by a G
 network says already, so that a few clicks change little:
 
 - click logits: slopes of what the network says of everyone, of what it says of the user besides, and of the
-  segments, a level, a share of the item graph, the weight of users' leanings (leanings.py);
+  segments, a level, a share of the item graph, weight and shrink of users' leanings (leanings.py);
 - queries of retrieval: how far to go by a user's own vector, how far by ``start``, which is everyone;
 - conversion logits: a level, and ``conversion_slope``: how much of a click logit holds for the conversion,
   too. Conversions are few, so that one is fitted on the clicks that were learned from.
@@ -16,7 +16,8 @@ Legend: I impressions, P parts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -29,16 +30,19 @@ from scipy.special import expit
 from .config import TYPICAL_PCVR
 from .cooccurrence import ItemGraph, shown_scores
 from .datasets import Split
-from .leanings import LeaningTable, label_leanings, no_leanings, view_shares
+from .leanings import SHRINK, LeaningTable, label_leanings, no_leanings, view_shares
 from .sequences import F32, Dataset, Labels
 from .transformer import Transformer
 from .validation import impression_logits, query_parts, segment_logits, slot_bias
 
 F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 SLOPE_SD, OWN_SD, LEVEL_SD, SHARE_SD, LEAN_SD = 0.3, 0.5, 0.3, 16.0, 0.5
 LEAST_OWN = 0.05
 """Of what the network says of a user so much is kept at least."""
+SHRINKS, SHRINK_SD = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), 1.0
+"""What leanings may be shrunk by, and the standard deviation of its logarithm around SHRINK's."""
 QUERY_SD = 0.5
 CONVERSION_SD = 0.3
 WORTH_RETRIEVING = 0.9
@@ -85,14 +89,29 @@ BELIEFS = (
 )
 
 
-def fit_scale(parts: ClickParts, offset: F64, click: NDArray[np.bool_]) -> Scale:
+class Fit(NamedTuple):
+    """Weights and the level, in the order of the parts, and minus the logarithm of how likely they are."""
+
+    weights: list[float]
+    loss: float
+
+
+def fit_scale(parts: ClickParts, offset: F64, click: Bools) -> Scale:
     """Return what fits clicks best; ``offset`` `[I]` is what is known of the slots. No weight is below 0."""
-    return Scale(*fit_weights(parts, offset, click, BELIEFS))
+    return Scale(*fit_weights(parts, offset, click, BELIEFS).weights)
 
 
-def fit_weights(
-    parts: Sequence[F64], offset: F64, click: NDArray[np.bool_], beliefs: Sequence[Belief]
-) -> list[float]:
+def fit_shrink(parts: ClickParts, leanings: Mapping[float, F64], offset: F64, click: Bools) -> float:
+    """Return the likeliest shrink; ``leanings`` holds those of the parts, `[I]`, by shrink."""
+
+    def loss(shrink: float) -> float:
+        fit = fit_weights(parts._replace(leaning=leanings[shrink]), offset, click, BELIEFS)
+        return fit.loss + 0.5 * (math.log(shrink / SHRINK) / SHRINK_SD) ** 2
+
+    return min(leanings, key=loss)
+
+
+def fit_weights(parts: Sequence[F64], offset: F64, click: Bools, beliefs: Sequence[Belief]) -> Fit:
     """Return the weights of ``parts``, `[I]` each, and a level, the most likely after the clicks.
 
     P(click) = sigmoid(sum of weight * part + level + offset). No weight is below 0. The prior of the level
@@ -113,8 +132,9 @@ def fit_weights(
 
     free = [*[(0.0, None)] * len(parts), (None, None)]
     exact = {"ftol": 1e-14, "gtol": 1e-8}
-    weights = minimize(loss, prior, jac=True, method="L-BFGS-B", bounds=free, options=exact).x
-    return [*weights[:-1].tolist(), float(weights[-1] - weights[:-1] @ centres)]
+    found = minimize(loss, prior, jac=True, method="L-BFGS-B", bounds=free, options=exact)
+    weights = found.x[:-1]
+    return Fit([*weights.tolist(), float(found.x[-1] - weights @ centres)], float(found.fun))
 
 
 class ConversionScale(NamedTuple):
@@ -124,9 +144,7 @@ class ConversionScale(NamedTuple):
     level: float
 
 
-def fit_conversions(
-    conversion: F64, click: F64, arrived: F64, converted: NDArray[np.bool_]
-) -> ConversionScale:
+def fit_conversions(conversion: F64, click: F64, arrived: F64, converted: Bools) -> ConversionScale:
     """Return what fits the conversions of clicks best; all arguments are `[I]`, of clicked impressions.
 
     ``conversion`` and ``click`` are logits; a click's conversion has been seen with probability ``arrived``
@@ -162,14 +180,14 @@ def calibrate(model: Transformer, graph: ItemGraph, split: Split) -> Calibrated:
     if history is None or len(history.labels) == 0:
         return Calibrated({}, graph, no_leanings(categories))
     shares = view_shares(split.train, model.config.segments, categories)
-    scale = _scale_clicks(model, graph, shares, history)
+    scale, shrink = _scale_clicks(model, graph, shares, history)
     mix = _mix_queries(model, history)
     conversions = _scale_conversions(model, split.train)
-    told = {"clicks": [*scale], "queries": mix, "conversions": [*conversions]}
-    return Calibrated(told, replace(graph, click=scale.share), LeaningTable(shares, scale.lean))
+    told = {"clicks": [*scale], "queries": mix, "conversions": [*conversions], "shrink": [shrink]}
+    return Calibrated(told, replace(graph, click=scale.share), LeaningTable(shares, scale.lean, shrink))
 
 
-def _scale_clicks(model: Transformer, graph: ItemGraph, shares: F32, history: Dataset) -> Scale:
+def _scale_clicks(model: Transformer, graph: ItemGraph, shares: F32, history: Dataset) -> tuple[Scale, float]:
     labels = history.labels
     blank = replace(labels, position=np.zeros_like(labels.position))
     segment = segment_logits(model, labels).astype(np.float64)
@@ -177,16 +195,19 @@ def _scale_clicks(model: Transformer, graph: ItemGraph, shares: F32, history: Da
         impression_logits(model, history, some)[:, 0].astype(np.float64) - segment for some in (blank, labels)
     )
     score = shown_scores(graph, history, labels)
-    leanings = label_leanings(shares, history, labels, model.config.history_length)
-    parts = ClickParts(everyone, network - everyone, segment, score, leanings)
-    scale = fit_scale(parts, slot_bias(model, labels).astype(np.float64), labels.click)
+    length = model.config.history_length
+    leanings = {shrink: label_leanings(shares, history, labels, length, shrink) for shrink in SHRINKS}
+    parts = ClickParts(everyone, network - everyone, segment, score, leanings[SHRINK])
+    offset = slot_bias(model, labels).astype(np.float64)
+    shrink = fit_shrink(parts, leanings, offset, labels.click)
+    scale = fit_scale(parts._replace(leaning=leanings[shrink]), offset, labels.click)
     scale = scale._replace(own=max(scale.own, LEAST_OWN))
     rescale_clicks(model, scale.own, scale.level)
     more = scale.everyone / scale.own - 1
     model.everyone.copy_(torch.tensor([more, -more * scale.level]))
     if model.config.segments:
         model.segment_logits *= scale.segments
-    return scale
+    return scale, shrink
 
 
 def _mix_queries(model: Transformer, history: Dataset) -> list[float]:
@@ -195,7 +216,9 @@ def _mix_queries(model: Transformer, history: Dataset) -> list[float]:
     common, own, bias = query_parts(model, history, labels).astype(np.float64).T
     offset = slot_bias(model, labels) + segment_logits(model, labels) + bias
     believed = Belief(1.0, QUERY_SD)
-    shares = fit_weights((common, own), offset.astype(np.float64), labels.click, (believed, believed))[:2]
+    shares = fit_weights(
+        (common, own), offset.astype(np.float64), labels.click, (believed, believed)
+    ).weights[:2]
     model.query_mix.copy_(torch.tensor(shares))
     return shares
 

@@ -243,7 +243,7 @@ def label_metrics(
     if graph is not None:
         logits[:, 0] += graph.click * shown_scores(graph, dataset, labels)
     if leanings is not None and leanings.weight:
-        found = label_leanings(leanings.shares, dataset, labels, model.config.history_length)
+        found = label_leanings(leanings.shares, dataset, labels, model.config.history_length, leanings.shrink)
         logits[:, 0] += leanings.weight * found
     p = 1 / (1 + np.exp(-logits))
     both = p[:, 0] * p[:, 1]

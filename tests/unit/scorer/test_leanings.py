@@ -69,21 +69,22 @@ def test_a_log_without_views_has_no_shares():
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1), events=st.integers(0, 60), length=st.integers(1, 30),
-    candidates=st.integers(1, 8),
+    candidates=st.integers(1, 8), shrink=st.sampled_from([0.5, 4.0]),
 )  # fmt: skip
-def test_serving_adds_what_training_weighed_event_by_event(seed, events, length, candidates):
+def test_serving_adds_what_training_weighed_event_by_event(seed, events, length, candidates, shrink):
     rng = np.random.default_rng(seed)
     kind = rng.choice([VIEW, CLICK, KINDS.index("swipe")], events)
     key = rng.choice(np.array([0, 11, 12, 13, 14, 15, 16], np.uint64), events)
     category = category_rows(key, CATEGORIES)
     shares = rng.dirichlet(np.ones(CATEGORIES), 3).astype(np.float32)
-    table = LeaningTable(shares, 0.7)
+    table = LeaningTable(shares, 0.7, shrink)
     of_ads = rng.integers(0, CATEGORIES, candidates)
     history = HistoryTable.empty(2, length)
     for n in range(events + 1):
         segment = int(rng.integers(0, 3))
         asked = labels([0] * candidates, [n] * candidates, of_ads, [segment] * candidates)
-        told = 0.7 * label_leanings(shares, dataset([events], kind, category, asked), asked, length)
+        data = dataset([events], kind, category, asked)
+        told = 0.7 * label_leanings(shares, data, asked, length, shrink)
         click, conversion = np.zeros((2, 1, candidates), np.float32)
         shown = np.arange(candidates, dtype=np.int32)[None]
         where = np.array([1]), np.array([segment]), of_ads, length
@@ -108,9 +109,9 @@ def test_an_empty_place_gets_nothing_and_a_user_nothing_of_another_ones_views():
 
 
 def test_a_table_comes_back_from_the_tensors_of_an_artifact_and_one_without_weight_is_not_kept():
-    table = LeaningTable(np.full((3, CATEGORIES), 0.1, np.float32), 0.5)
+    table = LeaningTable(np.full((3, CATEGORIES), 0.1, np.float32), 0.5, 2.0)
     again = stored_leanings(table.tensors(), 3, CATEGORIES)
-    assert again.weight == 0.5 and (again.shares == table.shares).all()
+    assert again.weight == 0.5 and again.shrink == 2.0 and (again.shares == table.shares).all()
     assert LeaningTable(table.shares, 0.0).tensors() == {}
     assert stored_leanings({}, 3, CATEGORIES).weight == no_leanings().weight == 0
 
@@ -120,5 +121,7 @@ def test_a_table_that_cannot_be_is_refused():
     for shares, weight in ((good * 2, 1.0), (-good, 1.0), (good * np.nan, 1.0), (good, -1.0), (good, np.nan)):
         with pytest.raises(ArtifactError, match="leaning table"):
             LeaningTable(shares, weight)
+    with pytest.raises(ArtifactError, match="shrink 0"):
+        LeaningTable(good, 1.0, 0.0)
     with pytest.raises(ArtifactError, match="view_shares"):
         stored_leanings(LeaningTable(good, 1.0).tensors(), 1, 3)

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from models.scorer.calibration import Belief, ClickParts, calibrate, fit_conversions, fit_scale, fit_weights
+from models.scorer.calibration import (
+    Belief,
+    ClickParts,
+    calibrate,
+    fit_conversions,
+    fit_scale,
+    fit_shrink,
+    fit_weights,
+)
 from models.scorer.config import ModelConfig
 from models.scorer.cooccurrence import build, steps_of
 from models.scorer.datasets import Holdout, Split
+from models.scorer.leanings import SHRINK
 from models.scorer.sequences import Dataset, Labels
 from models.scorer.transformer import Transformer
 from models.scorer.validation import all_scores, impression_logits, query_parts, segment_logits
@@ -70,13 +79,30 @@ def test_a_score_that_tells_clicks_gets_its_share_and_one_that_denies_them_none(
     assert denied.share == 0
 
 
+@pytest.mark.parametrize("true", [1.0, 16.0])
+def test_leanings_are_shrunk_as_clicks_say(true):
+    rng = np.random.default_rng(5)
+    views = rng.geometric(0.1, 100_000) - 1
+    leanings = {shrink: np.log((views + shrink) / (9 + shrink)) for shrink in (1.0, SHRINK, 16.0)}
+    click, none = clicks(leanings[true] - 2), np.zeros(100_000)
+    told = parts(100_000, everyone=np.full(100_000, -2.0))
+    assert fit_shrink(told, leanings, none, click) == true
+
+
+def test_where_leanings_tell_nothing_the_usual_shrink_stays():
+    rng = np.random.default_rng(6)
+    leanings = {shrink: rng.normal(0, 1 / shrink, 20_000) for shrink in (1.0, SHRINK, 16.0)}
+    told, none = parts(20_000, everyone=np.full(20_000, -2.0)), np.zeros(20_000)
+    assert fit_shrink(told, leanings, none, clicks(np.full(20_000, -2.0))) == SHRINK
+
+
 def test_a_weight_that_is_none_leaves_the_others_what_they_are_without_it():
     rng = np.random.default_rng(4)
     good, bad = rng.normal(-2, 1, 20_000), rng.normal(0, 1, 20_000)
     click, none = clicks(good - bad), np.zeros(20_000)
     unsure = Belief(1.0, 0.5)
-    first, second, level = fit_weights((good, bad), none, click, (unsure, unsure))
-    alone = fit_weights((good,), none, click, (unsure,))
+    first, second, level = fit_weights((good, bad), none, click, (unsure, unsure)).weights
+    alone = fit_weights((good,), none, click, (unsure,)).weights
     assert second == 0
     assert [first, level] == pytest.approx(alone, abs=1e-4)
 
