@@ -12,10 +12,13 @@ from models.domain.catalogue import Ad, Catalogue
 from models.domain.errors import ArtifactError
 from models.domain.ids import key64, label_key
 from models.scorer.campaigns import CampaignTable, no_campaigns, stored_campaigns
+from models.scorer.datasets import Buckets, from_log
 from models.scorer.fitting import fit_log
 from models.scorer.interface import HistoryTable
 from models.scorer.model import Model
 from models.scorer.options import TrainOptions
+from models.scorer.rates import label_rates
+from models.scorer.sequences import NEVER
 from models.scorer.serving import open_scorer
 
 CAMPAIGNS = ("bad", "middling", "good")
@@ -54,6 +57,30 @@ def test_a_new_ad_converts_as_its_campaign_does(folder):
     bad, middling, good, unknown = pcvr(open_scorer(folder), new)
     assert bad < 0.15 and 0.15 < middling < 0.5 and good > 0.5
     assert bad < unknown < good
+
+
+def test_a_campaign_whose_conversions_come_late_counts_as_good_as_one_whose_come_at_once():
+    told, draw = examples(users=3000), np.random.default_rng(2)
+    number = (told.impression_ad_key - 100).astype(int) % 3
+    mean_ms = np.array([900_000, 30_000, 30_000])[number]
+    comes_ms = told.click_time_ms + draw.exponential(mean_ms)
+    conversion = told.click & (draw.random(len(told.click)) < 0.4) & (comes_ms < told.time_ms.max())
+    came_ms = np.where(conversion, comes_ms, NEVER).astype(np.int64)
+    delayed = replace(told, conversion=conversion, conversion_time_ms=came_ms)
+    split = from_log(delayed, np.zeros((12, 0), np.float32), Buckets())
+
+    def difference(data):
+        slow, quick = label_rates(data, slots=4).campaign_conversion_log_odds[1:3]
+        return quick - slow
+
+    as_if_all_had_come = replace(split.train, labels=all_come(split.train.labels))
+    assert difference(as_if_all_had_come) > 0.5
+    assert abs(difference(split.train)) < 0.15
+
+
+def all_come(labels):
+    """Return the labels of whoever takes what has come by the log's end for all that comes."""
+    return replace(labels, maturity=np.ones_like(labels.maturity))
 
 
 def test_an_ad_with_a_row_of_its_own_keeps_its_own_rate():
