@@ -143,7 +143,7 @@ def _fit(counts: _Counts, shape: float) -> _Law:
         middle = float(told @ scales / told.sum())
         square = float(told @ (scales - middle) ** 2) + BELIEVED_CAMPAIGNS * FIRST_SD**2
         sd = max(float(np.sqrt(square / (told.sum() + BELIEVED_CAMPAIGNS))), LEAST_SD)
-        rate = float(seen.sum() / likely.sum())
+        rate = min(float(seen.sum() / likely.sum()), 1.0)
         k = 1.0 / spread(seen, rate * likely)
     usual = np.exp(prior) @ share.T
     return _Law(float(of_campaign.sum()), weight @ share.T, usual)
