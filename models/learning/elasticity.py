@@ -15,6 +15,8 @@ _MISFIT = 0.1
 
 _LEAST_VARIANCE = 0.001
 """What views mean may change."""
+LEAST_CHANGE = 0.2
+"""Changes that are smaller than this are not judged by themselves: too little comes of them."""
 
 
 class Judged(NamedTuple):
@@ -44,11 +46,19 @@ class Elasticity:
     def expect(
         self, cell: str, before: float, change: float, after: tuple[float, float], now_ms: int
     ) -> None:
-        """Note a step that was made; steps in quick succession are judged as one."""
+        """Note a step that was made.
+
+        Large ones in quick succession are judged as one, after the last of them; small ones count towards
+        the one that is pending and do not delay it.
+        """
         held = self.pending.get(cell)
-        if held is not None:
-            before, change = held.before, held.change + change
-        self.pending[cell] = Judged(before, change, *after, now_ms + round(self.after_s * 1000))
+        if abs(change) >= LEAST_CHANGE:
+            if held is not None:
+                before, change = held.before, held.change + change
+            self.pending[cell] = Judged(before, change, *after, now_ms + round(self.after_s * 1000))
+        elif held is not None:
+            mean = held.mean + self.mean * change
+            self.pending[cell] = held._replace(change=held.change + change, mean=mean)
 
     def due(self, now_ms: int) -> list[str]:
         """Return the cells that are to be judged now."""

@@ -2,24 +2,20 @@
 
 A click tells of a category that was shown. A category that nobody liked is hardly ever shown, so that it
 has become liked is found by chance and late. Views on the users' own account tell of all categories at
-once: how a segment's views are spread over them is compared with how they usually are.
+once: how a segment's views are spread over them is followed by `change_points`, cell by cell (segment x
+category).
 
-Per cell (segment x category), with the counts n of the last seconds (fading with ``memory_s``) and u of the
-minutes before (fading with the priors' time constant), N and U their sums over the segment and s = u/U:
-
-    z = (n - sN) / sqrt(sN + (sN)^2 / u)            is the cell's share another one than usual?
-    d = log((n + ks) / (N + k)) - log s             by how much, shrunk towards nothing by k views
-
-Where abs(z) > ``z`` the cell's weight moves by ``elasticity * d``, its variance grows by a quarter of that
-squared, and s is taken for usual from then on; what the clicks then say corrects it as always. Without a
-change nothing moves: these are steps, not another feature whose noise would be added to every logit.
+The weight of a cell holds ``elasticity * d``, where d is how far the log of its share is from what is
+usual; its variance grows by a quarter of each step squared, and what the clicks then say corrects it as
+always. While no change is believed in d is 0, so chance adds no noise. What has been changed for
+`USUAL_AFTER_S` becomes usual: by then clicks have told, and a model may have been trained anew.
 
 The elasticity (logits of a click per log share of views) is learned, see `elasticity`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,37 +23,55 @@ from numpy.typing import NDArray
 
 from models.domain.decision import Interest
 
+from .change_points import Runs, begin_run, fresh_runs, observe
+from .packing import pack, unpack
+
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 CAPACITY = 65_536
 """Cells held at most; those that were not looked at for long make room."""
+EVERY_MS = 2000
+"""Least event time between two looks at what was counted."""
+USUAL_AFTER_S = 3600.0
+STEP_TOLERANCE = 0.02
+"""Logits that a weight may be off before it moves."""
 _SHARDS = 65_536
-_SHRINK = 50.0
-_LEAST_RECENT = 30.0
-_LEAST_USUAL = 300.0
 _FORGOTTEN = 0.01
+_SNAPSHOT = "interest/1"
 
 
 class Steps(NamedTuple):
-    """Cells whose share of their segment's views has changed, and by how much: d `[M]`."""
+    """Weights to be moved `[M]`: the cells, by how many logits, and the change of d since the last step."""
 
     cells: list[str]
+    step: F64
     change: F64
 
 
-class InterestWatch:
-    """Counts views by cell, over the last seconds and over the last minutes; see the module."""
+NO_STEPS = Steps([], np.zeros(0), np.zeros(0))
 
-    def __init__(self, memory_s: float, usual_s: float, z: float, capacity: int = CAPACITY) -> None:
-        self._seconds = np.array([memory_s, usual_s])
-        self._z, self._capacity = z, capacity
+
+class InterestWatch:
+    """Counts views by cell and follows their shares; see the module.
+
+    Parameters
+    ----------
+    change_s
+        Mean time between two changes of a cell, as far as is known beforehand.
+    memory_s
+        With which counts fade, and the weights that steps have moved.
+
+    """
+
+    def __init__(self, change_s: float, memory_s: float, capacity: int = CAPACITY) -> None:
+        self._change_s, self._memory_s, self._capacity = change_s, memory_s, capacity
         self._place: dict[str, int] = {}
         self._segments: dict[str, int] = {}
-        self._segment = np.zeros(0, np.int64)
-        self._counts = np.zeros((2, 0))
+        self._columns = _unknown(0)
         self._said: dict[str, int] = {}
         self._now_ms: int | None = None
+        self._looked_ms: int | None = None
 
     def __len__(self) -> int:
         return len(self._place)
@@ -68,86 +82,105 @@ class InterestWatch:
             return False
         if interest.shard in self._said or len(self._said) < _SHARDS:
             self._said[interest.shard] = interest.event_time
-        self._fade(interest.event_time)
-        for cell, views in interest.views.items():
-            place = self._place_of(cell)
-            if place >= 0:
-                self._counts[:, place] += views
+        self._now_ms = max(interest.event_time, self._now_ms or interest.event_time)
+        if self._looked_ms is None:
+            self._looked_ms = interest.event_time
+        self._open([cell for cell in interest.views if cell not in self._place])
+        known = {self._place[cell]: views for cell, views in interest.views.items() if cell in self._place}
+        self._columns["views"][list(known)] += list(known.values())
         return True
 
-    def steps(self) -> Steps:
-        """Return the changes by now; from here on they are usual."""
-        if not self._place:
-            return Steps([], np.zeros(0))
-        z, change, known = self._compare()
-        moved = np.flatnonzero((np.abs(z) > self._z) & known)
-        recent, earlier = self._apart()
-        self._counts[1, moved] = recent[moved] + earlier[moved] * np.exp(change[moved])
+    def steps(self, elasticity: float) -> Steps:
+        """Return the weights that are to move by now; from here on they count as moved."""
+        if self._now_ms is None or self._looked_ms is None or self._now_ms - self._looked_ms < EVERY_MS:
+            return NO_STEPS
+        seconds = (self._now_ms - self._looked_ms) / 1000.0
+        self._looked_ms = self._now_ms
+        self._look(seconds)
+        of = self._columns
+        of["held"] *= np.exp(-seconds / self._memory_s)
+        step = elasticity * of["shift"] - of["held"]
+        due = np.flatnonzero(np.abs(step) >= STEP_TOLERANCE)
+        change = of["shift"][due] - of["told"][due]
+        of["held"][due] += step[due]
+        of["told"][due] = of["shift"][due]
         names = list(self._place)
-        return Steps([names[at] for at in moved.tolist()], change[moved])
+        return Steps([names[at] for at in due.tolist()], step[due], change)
 
-    def values(self) -> dict[str, Any]:
-        """Return the state as plain values."""
-        return {
+    def rolled_back(self) -> None:
+        """Take for usual what is the case: the weights are at their prior again."""
+        of = self._columns
+        of["usual"] += of["shift"]
+        for name in ("shift", "held", "told"):
+            of[name][:] = 0.0
+
+    def to_bytes(self) -> bytes:
+        """Return the whole state."""
+        values = {
             "cells": list(self._place),
-            "counts": self._counts[:, : len(self)].tolist(),
+            "segments": list(self._segments),
             "said": self._said,
-            "now_ms": self._now_ms,
+            "times_ms": [self._now_ms, self._looked_ms],
+        }
+        return pack(_SNAPSHOT, self._columns, values)
+
+    def restore(self, data: bytes) -> None:
+        """Take the state of `to_bytes`; raises ArtifactError for other bytes."""
+        self._columns, values = unpack(_SNAPSHOT, data)
+        self._place = {cell: place for place, cell in enumerate(values["cells"])}
+        self._segments = {segment: number for number, segment in enumerate(values["segments"])}
+        self._said = values["said"]
+        self._now_ms, self._looked_ms = values["times_ms"]
+
+    def _look(self, seconds: float) -> None:
+        """Follow the shares through the views that were counted in so many seconds."""
+        of = self._columns
+        runs = Runs(of["events"], of["exposure"], of["belief"])
+        begin_run(runs, seconds, self._change_s)
+        total, cells = (np.bincount(of["segment"], x)[of["segment"]] for x in (of["views"], None))
+        fade = float(np.exp(-seconds / self._memory_s))
+        of["shift"] = observe(*runs, of["usual"], of["views"], total, cells.astype(np.float64), fade)
+        of["usual"] += of["shift"] * -np.expm1(-seconds / USUAL_AFTER_S)
+        of["views"][:] = 0.0
+
+    def _open(self, new: list[str]) -> None:
+        """Give new cells a place, as far as there is room."""
+        if len(self) + len(new) > self._capacity:
+            self._make_room()
+            new = new[: self._capacity - len(self)]
+        if not new:
+            return
+        for cell in new:
+            self._place[cell] = len(self._place)
+        fresh = _unknown(len(new))
+        fresh["segment"] = self._numbers(new)
+        self._columns = {
+            name: np.concatenate([column, fresh[name]], axis=-1) for name, column in self._columns.items()
         }
 
-    def restore(self, values: dict[str, Any]) -> None:
-        """Take the state of `values`."""
-        self._keep(values["cells"], np.array(values["counts"], np.float64).reshape(2, -1))
-        self._said, self._now_ms = dict(values["said"]), values["now_ms"]
-
-    def _compare(self) -> tuple[F64, F64, NDArray[np.bool_]]:
-        """Return z, d and whether enough is known, of every cell `[N]`."""
-        of = self._segment[: len(self)]
-        recent, usual = self._apart()
-        all_recent, all_usual, cells = (np.bincount(of, x)[of] for x in (recent, usual, np.ones(len(of))))
-        share = (usual + 0.5) / (all_usual + 0.5 * cells)
-        expected = share * all_recent
-        deviation = np.sqrt(np.maximum(expected + expected * expected / (usual + 0.5), 1.0))
-        shrunk = (recent + _SHRINK * share) / (all_recent + _SHRINK)
-        known = (all_recent >= _LEAST_RECENT) & (all_usual >= _LEAST_USUAL)
-        return (recent - expected) / deviation, np.log(shrunk / share), known
-
-    def _apart(self) -> tuple[F64, F64]:
-        """Return the counts of the last seconds, and those of the last minutes without them."""
-        recent, all_of_them = self._counts[:, : len(self)]
-        return recent, np.maximum(all_of_them - recent, 0.0)
-
-    def _fade(self, now_ms: int) -> None:
-        if self._now_ms is not None and now_ms > self._now_ms:
-            self._counts *= np.exp(-(now_ms - self._now_ms) / 1000.0 / self._seconds)[:, None]
-        self._now_ms = now_ms if self._now_ms is None else max(now_ms, self._now_ms)
-
-    def _place_of(self, cell: str) -> int:
-        place = self._place.get(cell, -1)
-        if place >= 0:
-            return place
-        if len(self) >= self._capacity:
-            self._make_room()
-        return self._open(cell) if len(self) < self._capacity else -1
-
-    def _open(self, cell: str) -> int:
-        place = self._place[cell] = len(self)
-        if place >= len(self._segment):
-            more = max(256, len(self._segment))
-            self._segment = np.concatenate([self._segment, np.zeros(more, np.int64)])
-            self._counts = np.concatenate([self._counts, np.zeros((2, more))], axis=1)
-        segment = cell.split("|", 1)[0]
-        self._segment[place] = self._segments.setdefault(segment, len(self._segments))
-        return place
-
     def _make_room(self) -> None:
-        kept = np.flatnonzero(self._counts[1, : len(self)] > _FORGOTTEN)
+        """Drop the cells that were not looked at for long."""
+        kept = np.flatnonzero(self._columns["events"][0] + self._columns["views"] > _FORGOTTEN)
         names = list(self._place)
-        self._keep([names[at] for at in kept.tolist()], self._counts[:, kept])
+        self._place = {names[at]: place for place, at in enumerate(kept.tolist())}
+        self._columns = {name: column.take(kept, axis=-1) for name, column in self._columns.items()}
+        self._segments = {}
+        self._columns["segment"] = self._numbers(self._place)
 
-    def _keep(self, cells: Sequence[str], counts: F64) -> None:
-        self._place, self._segments = {}, {}
-        self._segment, self._counts = np.zeros(0, np.int64), np.zeros((2, 0))
-        for cell in cells:
-            self._open(cell)
-        self._counts[:, : len(cells)] = counts
+    def _numbers(self, cells: Iterable[str]) -> I64:
+        """Return the number of each cell's segment."""
+        segments = (cell.split("|", 1)[0] for cell in cells)
+        return np.array([self._segments.setdefault(s, len(self._segments)) for s in segments], np.int64)
+
+
+def _unknown(cells: int) -> dict[str, NDArray[Any]]:
+    """Return the columns of cells of which nothing is known, cells along the last axis."""
+    return {
+        **fresh_runs(cells)._asdict(),
+        "segment": np.zeros(cells, np.int64),
+        "views": np.zeros(cells),  # since the last look
+        "usual": np.full(cells, np.nan),  # log share
+        "shift": np.zeros(cells),  # d of the module
+        "held": np.zeros(cells),  # logits that the weight holds by steps
+        "told": np.zeros(cells),  # d at the last step
+    }

@@ -37,9 +37,7 @@ class InterestFollower:
     ) -> None:
         self._engine, self._vocabulary, self._flush = engine, vocabulary, flush
         self._on = settings.interest_weight > 0.0
-        self._watch = InterestWatch(
-            settings.interest_memory_s, settings.priors.time_constant_s, settings.interest_z
-        )
+        self._watch = InterestWatch(settings.interest_change_s, settings.priors.time_constant_s)
         self.elasticity = Elasticity(settings.interest_weight)
 
     def take(self, interests: Iterable[Interest]) -> list[bool]:
@@ -49,25 +47,26 @@ class InterestFollower:
     def move(self, now_ms: int) -> int:
         """Judge earlier moves, make those that are due and return how many."""
         self._judge(now_ms)
-        cells, change = self._watch.steps()
+        cells, steps, changes = self._watch.steps(self.elasticity.mean)
         if not cells:
             return 0
         slots = self._slots(cells)
         self._flush()  # before they are moved: a slot may have been another feature's
         before, _ = self._posterior(slots, now_ms)
-        self._engine.move(slots, SEGMENT_CATEGORY, self.elasticity.mean * change, now_ms)
+        self._engine.move(slots, SEGMENT_CATEGORY, steps, now_ms)
         after = zip(*self._posterior(slots, now_ms), strict=True)
-        for cell, held, by, left in zip(cells, before, change.tolist(), after, strict=True):
-            self.elasticity.expect(cell, held, by, left, now_ms)
+        for cell, held, change, left in zip(cells, before, changes.tolist(), after, strict=True):
+            self.elasticity.expect(cell, held, change, left, now_ms)
         return len(cells)
 
     def rolled_back(self) -> None:
-        """Judge no move that a roll-back has undone."""
+        """Judge no move that a roll-back has undone, and do not make it again."""
         self.elasticity.pending.clear()
+        self._watch.rolled_back()
 
     def values(self) -> dict[str, Any]:
-        """Return the state as plain values."""
-        return {"watch": self._watch.values(), "elasticity": self.elasticity.values()}
+        """Return the state as plain values and bytes."""
+        return {"watch": self._watch.to_bytes(), "elasticity": self.elasticity.values()}
 
     def restore(self, values: dict[str, Any]) -> None:
         """Take the state of `values`."""

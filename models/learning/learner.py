@@ -50,7 +50,7 @@ from .settings import LearnerSettings
 from .slope import CalibrationSlope
 from .vocabulary import Vocabulary
 
-_SNAPSHOT = "learner/6"
+_SNAPSHOT = "learner/7"
 _MOST_PENDING = 4096
 _CONVERSIONS_EVERY = 5
 _POSITION_TOLERANCE = 0.02

@@ -44,9 +44,9 @@ class LearnerSettings:
         Confidence of the ADWIN alarms.
     guard_window, guard_least_labels, guard_z
         See `Guard`.
-    interest_weight, interest_memory_s, interest_z
-        See `interest`: the elasticity to begin with (0: views teach nothing), over how many seconds views are
-        counted as the present, and by how many deviations they must differ from what is usual.
+    interest_weight, interest_change_s
+        See `interest`: the elasticity to begin with (0: views teach nothing), and the mean time between two
+        changes of what a segment thinks of a category.
     first_version
         Version of the first record; above every version in the log when a learner starts without a snapshot.
 
@@ -67,8 +67,7 @@ class LearnerSettings:
     guard_least_labels: int = 10_000
     guard_z: float = 4.0
     interest_weight: float = 0.5
-    interest_memory_s: float = 20.0
-    interest_z: float = 3.0
+    interest_change_s: float = 1000.0
     position_least_labels: int = 1000
     delay: DelaySettings = field(default_factory=DelaySettings)
     first_version: int = 1
@@ -81,7 +80,7 @@ class LearnerSettings:
         for name in ("dwell_weight", "hide_weight", "swipe_weight"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a share of a click in 0..1")
         _require("interest_weight", self.interest_weight, 0 <= self.interest_weight <= 2, "0..2")
-        for name in ("dwell_half_ms", "drift_delta", "guard_z", "interest_memory_s", "interest_z"):
+        for name in ("dwell_half_ms", "drift_delta", "guard_z", "interest_change_s"):
             value = getattr(self, name)
             _require(name, value, math.isfinite(value) and value > 0, "a positive number")
         _require("features", self.features, self.features >= 16, "16 or more")

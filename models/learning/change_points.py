@@ -1,0 +1,146 @@
+"""Rates of events that stay what they are until, rarely and at once, they are others.
+
+Bayesian online change-point detection (Adams & MacKay '07) of the shares that cells have of a group's
+events. A run is a stretch in which a cell's share stands still. Of n events in the cell and N in its group,
+n ~ Poisson(N share), and the share of a run is Gamma(a, b) beforehand: a = 1 event, b = one event for each
+of the group's C cells, so that a run of which nothing is known has share 1/C. The belief in a run,
+given the u and x events in cell and group since it began, is weighed by the negative binomial
+
+    P(n | N) = G(a + u + n) / (G(a + u) n!) (b + x)^(a + u) N^n / (b + x + N)^(a + u + n),
+
+and each moment a new run may begin, with the probability 1 - exp(-dt / change_s). Counts fade with
+``memory_s``, so a long run follows slow drift. There are R runs at most: the one that is believed in
+least becomes one with the run before it, each cell by its own beliefs.
+
+Legend: R runs from the oldest (the one that has always been) to the newest, N cells.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
+RUNS = 16
+_AHEAD = 1.0
+_NEW = 3
+"""Newest runs that are not given up yet: they have not had the time to be believed in."""
+_NEVER = -1e30
+
+
+class Runs(NamedTuple):
+    """What is known of N cells in R runs, all float64 `[R, N]`."""
+
+    events: F64
+    """In the cell since the run began, faded."""
+    exposure: F64
+    """Events of its group since then, faded alike."""
+    belief: F64
+    """Log of the probability that the cell is in this run."""
+
+
+def fresh_runs(cells: int, runs: int = RUNS) -> Runs:
+    """Return cells of which nothing is known: they are in the oldest run."""
+    belief = np.full((runs, cells), _NEVER)
+    belief[0] = 0.0
+    return Runs(np.zeros((runs, cells)), np.zeros((runs, cells)), belief)
+
+
+def begin_run(runs: Runs, seconds: float, change_s: float) -> None:
+    """Let a change have been possible for so long; the least of the runs makes way for the new one."""
+    least = _least_believed(runs.belief)
+    _join(*runs, least, least - 1 if least > 1 else 2)
+    for column in runs:
+        column[least:-1] = column[least + 1 :]
+        column[-1] = 0.0
+    stays = -seconds / change_s
+    runs.belief[:-1] += stays
+    runs.belief[-1] = math.log(-math.expm1(stays))
+
+
+def _least_believed(belief: F64) -> int:
+    """Return the run, neither the oldest nor among the newest, that all cells together believe in least."""
+    return 1 + int(np.argmin(np.exp(belief[1:-_NEW]).sum(axis=1)))
+
+
+@njit(cache=True)
+def _join(events: F64, exposure: F64, belief: F64, run: int, into: int) -> None:
+    for n in range(belief.shape[1]):
+        top = max(belief[run, n], belief[into, n])
+        gone, kept = math.exp(belief[run, n] - top), math.exp(belief[into, n] - top)
+        weight = gone / (gone + kept)
+        events[into, n] += weight * (events[run, n] - events[into, n])
+        exposure[into, n] += weight * (exposure[run, n] - exposure[into, n])
+        belief[into, n] = top + math.log(gone + kept)
+
+
+@njit(cache=True)
+def observe(
+    events: F64,
+    exposure: F64,
+    belief: F64,
+    usual: F64,
+    new: F64,
+    total: F64,
+    cells: F64,
+    fade: float,
+) -> F64:
+    """Take in the events of a moment, in place; return how far each cell's log share is from its usual one.
+
+    Parameters
+    ----------
+    usual
+        `[N]` log share that is usual, nan where none is yet; it follows the oldest run as far as that is
+        believed in.
+    new, total
+        `[N]` events in each cell and in its group.
+    cells
+        `[N]` cells of its group.
+    fade
+        What remains of the counts of before.
+
+    Returns
+    -------
+    F64
+        `[N]`: log of the share in the later runs over the usual one, weighed by the belief in each. Here
+        what a run is given beforehand is spread as usual: one that has seen nothing says nothing.
+
+    """
+    count = belief.shape[1]
+    shift = np.zeros(count)
+    for n in range(count):
+        ahead = _AHEAD * cells[n]
+        top = -np.inf
+        for r in range(belief.shape[0]):
+            belief[r, n] += _log_predictive(new[n], total[n], _AHEAD + events[r, n], ahead + exposure[r, n])
+            top = max(top, belief[r, n])
+        mass = 0.0
+        for r in range(belief.shape[0]):
+            mass += math.exp(belief[r, n] - top)
+        for r in range(belief.shape[0]):
+            belief[r, n] = max(belief[r, n] - top - math.log(mass), _NEVER)
+            events[r, n] = events[r, n] * fade + new[n]
+            exposure[r, n] = exposure[r, n] * fade + total[n]
+        always = math.log((_AHEAD + events[0, n]) / (ahead + exposure[0, n]))
+        if math.isnan(usual[n]):
+            usual[n] = always
+        usual[n] += math.exp(belief[0, n]) * (always - usual[n])
+        share = math.exp(usual[n])
+        for r in range(1, belief.shape[0]):
+            likely = math.exp(belief[r, n])
+            shift[n] += likely * math.log((ahead + events[r, n] / share) / (ahead + exposure[r, n]))
+    return shift
+
+
+@njit(cache=True)
+def _log_predictive(n: float, total: float, shape: float, rate: float) -> float:
+    """Return the log of P(n | N) less what is the same in all runs."""
+    if total <= 0.0:
+        return 0.0
+    ratio = math.lgamma(shape + n) - math.lgamma(shape) if n > 0.0 else 0.0
+    return ratio - shape * math.log1p(total / rate) - n * math.log(rate + total)
