@@ -157,6 +157,7 @@ class OraclePolicy(Baseline):
 
     def __init__(self, truth: Truth, policy: Policy | None = None, at_ms: int | None = None) -> None:
         super().__init__(truth, policy)
+        self.believed = truth
         self.at_ms = at_ms
         if at_ms is not None:
             self.name = "frozen_oracle"
@@ -167,11 +168,11 @@ class OraclePolicy(Baseline):
         candidates = len(self.groups.rows(int(self.truth.users.group[user])))
 
         def ranking(count: int) -> list[int]:
-            return [int(row) for row in self.truth.best_ads(who, when, [count])[0]]
+            return [int(row) for row in self.believed.best_ads(who, when, [count])[0]]
 
         rows = self.rules.fill_from(ranking, blocked, slots, candidates)
         ads = np.array(rows, dtype=np.int64)
-        pctr, pcvr = self.truth.pairs(np.repeat(who, len(rows)), ads, np.repeat(when, len(rows)))
+        pctr, pcvr = self.believed.pairs(np.repeat(who, len(rows)), ads, np.repeat(when, len(rows)))
         return self._known(rows, candidates, pctr, pcvr)
 
 

@@ -15,6 +15,7 @@ from models.domain.errors import SettingError
 
 from .draws import F64
 from .generate import written
+from .informed import InformedPolicy
 from .ledger import Ledger
 from .loop import Delivered, LoopPolicy
 from .oracle import OraclePolicy, PopularityPolicy, RandomPolicy
@@ -35,10 +36,12 @@ BASELINES: dict[str, MakePolicy] = {
     "oracle": lambda world: OraclePolicy(world.state),
     "vw": lambda world: VowpalWabbitPolicy(world.state),
     "frozen_oracle": lambda world: OraclePolicy(world.state, at_ms=world.config.start_ms),
+    "informed": lambda world: InformedPolicy(world.state),
 }
 """The policies that need nothing trained; `vw` needs the extra ``bench``.
 
 `frozen_oracle` knows everything about the first second and nothing since: no static scorer does better.
+`informed` knows everything about the users and has to learn the ads.
 """
 
 
