@@ -170,13 +170,14 @@ def score_candidates(
     if terms.owes_new.any():
         found, is_new = _with_new_ads(compiled, askers.times, users, at, eligibility, terms.owes_new, found)
     click, conversion = askers.rank(scorer, users, compiled.index, found)
-    slope = scorer.conversion_slope
     segment_logits, category = scorer.segments.logits, compiled.model_category
+    slope = scorer.conversion_slope
     add_segments(click, conversion, found, segment_logits, slope, at.model_row, category)
     askers.lean(scorer, at.model_row, category, found, click, conversion)
     taste, taste_variance = askers.tastes(gathered(view.catalogue.category_keys, found))
     learned = compiled.weights.parts(found, at.weight_row)
     bias, calibration = compiled.weights.bias[0], compiled.weights.calibration
+    slope = scorer.adjustment_slope
     logits = Logits(click, conversion, bias, taste, taste_variance, learned, slope, calibration)
     nu, reserve = view.policy.exploration.thompson_nu, view.policy.reserve_micros
     offers = appraise(found, logits, compiled.ads, nu, reserve, terms.least_micros)

@@ -8,8 +8,9 @@ network says already, so that a few clicks change little:
 - click logits: slopes of what the network says of everyone, of what it says of the user besides, and of the
   segments, a level, a share of the item graph, weight and shrink of users' leanings (leanings.py);
 - queries of retrieval: how far to go by a user's own vector, how far by ``start``, which is everyone;
-- conversion logits: a level, and ``conversion_slope``: how much of a click logit holds for the conversion,
-  too. Conversions are few, so that one is fitted on the clicks that were learned from.
+- conversion logits: a level; ``conversion_slope``: how much of a click logit holds for conversions besides
+  what the network says of them; and ``adjustment_slope``: how much in all, for what is learned later.
+  Conversions are few, so these are fitted on the clicks that were learned from.
 
 Legend: I impressions, P parts.
 """
@@ -189,11 +190,9 @@ def calibrate(model: Transformer, graph: ItemGraph, split: Split) -> Calibrated:
 
 def _scale_clicks(model: Transformer, graph: ItemGraph, shares: F32, history: Dataset) -> tuple[Scale, float]:
     labels = history.labels
-    blank = replace(labels, position=np.zeros_like(labels.position))
     segment = segment_logits(model, labels).astype(np.float64)
-    everyone, network = (
-        impression_logits(model, history, some)[:, 0].astype(np.float64) - segment for some in (blank, labels)
-    )
+    everyone = _everyones(model, history, labels)
+    network = impression_logits(model, history, labels)[:, 0].astype(np.float64) - segment
     score = shown_scores(graph, history, labels)
     length = model.config.history_length
     leanings = {shrink: label_leanings(shares, history, labels, length, shrink) for shrink in SHRINKS}
@@ -228,16 +227,27 @@ def _scale_conversions(model: Transformer, train: Dataset) -> ConversionScale:
     logits = impression_logits(model, train, clicked).astype(np.float64)
     arrived = clicked.maturity.astype(np.float64)
     scale = fit_conversions(logits[:, 1], logits[:, 0], arrived, clicked.conversion)
+    own = model.conversion_bias.cpu().numpy()[clicked.ad].astype(np.float64)
+    liking = logits[:, 0] - _everyones(model, train, clicked)
     with torch.no_grad():
         for parameter in _last_layer(model):
             parameter[1] += scale.slope * parameter[0]
         model.shortcut_offset[1] += scale.level
         model.conversion_slope.fill_(scale.slope)
         if len(clicked):
-            own = model.conversion_bias[torch.from_numpy(clicked.ad)].cpu().numpy()
             likely = logits[:, 1] + scale.slope * logits[:, 0] + scale.level - own
             model.typical_conversion.fill_(float(np.quantile(likely, WORTH_RETRIEVING)))
+            same = np.full(len(own), float(np.mean(logits[:, 1] - own)))
+            alone = fit_conversions(same + own, liking, arrived, clicked.conversion)
+            model.adjustment_slope.fill_(alone.slope)
     return scale
+
+
+def _everyones(model: Transformer, dataset: Dataset, labels: Labels) -> F64:
+    """Return the click logits `[I]` for users of whom neither events nor the segment are known."""
+    blank = replace(labels, position=np.zeros_like(labels.position))
+    everyones: F64 = impression_logits(model, dataset, blank)[:, 0].astype(np.float64)
+    return everyones - segment_logits(model, labels)
 
 
 @torch.no_grad()

@@ -93,7 +93,9 @@ class Scorer(Protocol):
     leanings: LeaningTable
     """What the model adds by users' views; it is no part of `rank` either."""
     conversion_slope: float
-    """How much of what is known of a click by segment, category and user holds for its conversion, too."""
+    """How much of what the model adds to a click logit by segment and views holds for the conversion, too,"""
+    adjustment_slope: float
+    """and how much of what is learned later of segments, users and categories."""
 
     def index(self, catalogue: Catalogue, previous: Any = None) -> Any:
         """Return the AdIndex of a catalogue, reusing the rows of ``previous`` that did not change."""

@@ -45,7 +45,7 @@ class PopularityScorer:
 
     history_length = 1
     segments = no_segments()
-    conversion_slope = 0.0
+    conversion_slope = adjustment_slope = 0.0
 
     def __init__(
         self, keys: U64 | None = None, log_popularity: F32 | None = None, base_logit: float = -4.0

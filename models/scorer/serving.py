@@ -116,6 +116,7 @@ class TransformerScorer:
         self._start = encoder.start[None]
         self._waits = wait_weights(config, tensors)
         self.conversion_slope = self._rates.conversion_slope
+        self.adjustment_slope = self._rates.adjustment_slope
         seats = hot_users if hot_users is not None else max(64, HOT_USERS_BYTES // seat_bytes(config))
         self._hot = HotUsers(config, encoder, self._keys, seats)
 

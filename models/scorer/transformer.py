@@ -37,6 +37,7 @@ State dict (float32; biases and tables exist only where their switch is on)
 | query_mix                              | [2]          | slots S > 0: buffer, see `queries`                 |
 | everyone                               | [2]          | slots S > 0: buffer, see `head`                    |
 | conversion_slope, typical_conversion   | [], []       | slots S > 0: buffers, see calibration.py           |
+| adjustment_slope                       | []           | slots S > 0: buffer, see calibration.py            |
 
 Maths: x = sqrt(D) * sum of the event's embeddings. Rotary: pair (i, i + E/2) of each head is rotated by
 2 pi k_i p / length at absolute position p (`ModelConfig.cycles`): (a, b) -> (a cos - b sin, b cos + a sin).
@@ -176,6 +177,7 @@ class Transformer(nn.Module):
     query_mix: Tensor
     everyone: Tensor
     conversion_slope: Tensor
+    adjustment_slope: Tensor
     typical_conversion: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
@@ -226,6 +228,7 @@ class Transformer(nn.Module):
             self.register_buffer("query_mix", torch.ones(2))
             self.register_buffer("everyone", torch.zeros(2))
             self.register_buffer("conversion_slope", torch.zeros(()))
+            self.register_buffer("adjustment_slope", torch.zeros(()))
             self.register_buffer("typical_conversion", torch.tensor(TYPICAL_PCVR).logit())
         if config.segments:
             self.register_buffer("segment_logits", torch.zeros(config.segments + 1, config.categories))

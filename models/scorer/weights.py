@@ -96,6 +96,7 @@ class Rates(NamedTuple):
     everyone: F32
     """`[2]` share of everyone's click logit that is added to each user's, and an offset."""
     conversion_slope: float
+    adjustment_slope: float
     typical_conversion: np.float32
 
 
@@ -211,12 +212,14 @@ def rates(config: ModelConfig, tensors: Tensors) -> Rates:
     if not config.slots:
         guess = np.float32(math.log(TYPICAL_PCVR / (1 - TYPICAL_PCVR)))
         nothing = np.zeros(2, np.float32)
-        return Rates(np.float32(1), np.zeros(config.d_model, np.float32), nothing, 0.0, guess)
+        return Rates(np.float32(1), np.zeros(config.d_model, np.float32), nothing, 0.0, 0.0, guess)
     mix = tensor(tensors, "query_mix", (2,))
     start = tensor(tensors, "start", (config.d_model,))
     slope, typical = (float(tensor(tensors, name, ())) for name in ("conversion_slope", "typical_conversion"))
+    told = "adjustment_slope" in tensors  # not by models of before
+    adjusted = float(tensor(tensors, "adjustment_slope", ())) if told else slope
     everyone = tensor(tensors, "everyone", (2,))
-    return Rates(mix[1], (mix[0] - mix[1]) * start, everyone, slope, np.float32(typical))
+    return Rates(mix[1], (mix[0] - mix[1]) * start, everyone, slope, adjusted, np.float32(typical))
 
 
 def blank_tensors(config: ModelConfig) -> dict[str, NDArray[Any]]:
