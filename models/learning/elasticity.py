@@ -60,6 +60,17 @@ class Elasticity:
             mean = held.mean + self.mean * change
             self.pending[cell] = held._replace(change=held.change + change, mean=mean)
 
+    def trust(self, cell: str, change: float, variance: float) -> float:
+        """Return how far a step is to be made, 0 to 1, where the weight has this variance now.
+
+        A small one makes a large one more exact that is still pending. As far as clicks have done so since,
+        which is how much smaller they have made the variance, it is not made again.
+        """
+        held = self.pending.get(cell)
+        if held is None or abs(change) >= LEAST_CHANGE:
+            return 1.0
+        return min(variance / held.variance, 1.0)
+
     def due(self, now_ms: int) -> list[str]:
         """Return the cells that are to be judged now."""
         return [cell for cell, held in self.pending.items() if held.due_ms <= now_ms]

@@ -52,8 +52,10 @@ class InterestFollower:
             return 0
         slots = self._slots(cells)
         self._flush()  # before they are moved: a slot may have been another feature's
-        before, _ = self._posterior(slots, now_ms)
-        self._engine.move(slots, SEGMENT_CATEGORY, steps, now_ms)
+        before, variance = self._posterior(slots, now_ms)
+        parts = zip(cells, changes.tolist(), variance, strict=True)
+        trust = np.array([self.elasticity.trust(cell, change, v) for cell, change, v in parts])
+        self._engine.move(slots, SEGMENT_CATEGORY, steps * trust, now_ms)
         after = zip(*self._posterior(slots, now_ms), strict=True)
         for cell, held, change, left in zip(cells, before, changes.tolist(), after, strict=True):
             self.elasticity.expect(cell, held, change, left, now_ms)

@@ -22,7 +22,7 @@ class Priors:
     returns to v0 by ``v0 + (v - v0) exp(-2 dt/T)``; the stationary law is N(0, v0).
     """
 
-    bias: float = 0.03
+    bias: float = 0.01
     ad: float = 0.045
     campaign: float = 0.03
     segment_category: float = 0.09

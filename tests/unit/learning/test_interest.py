@@ -233,6 +233,15 @@ def test_a_small_step_alone_is_not_judged():
     assert not belief.pending
 
 
+def test_what_clicks_have_told_since_a_step_is_not_told_again_by_views():
+    belief = Elasticity()
+    belief.expect("s|a", 0.0, 1.0, (0.5, 0.12), now_ms=0)
+    assert belief.trust("s|a", 0.1, variance=0.12) == 1.0
+    assert belief.trust("s|a", 0.1, variance=0.03) == pytest.approx(0.25)
+    assert belief.trust("s|a", LEAST_CHANGE, variance=0.03) == 1.0
+    assert belief.trust("s|b", 0.1, variance=0.03) == 1.0
+
+
 @pytest.fixture
 def learner():
     return learner_of()
