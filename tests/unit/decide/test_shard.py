@@ -15,6 +15,7 @@ from models.domain.decision import Decision, Outcome
 from models.domain.errors import ArtifactError
 from models.domain.log import Rejected
 from models.domain.policy import Attribution, Cap, Policy, Triggers
+from models.scorer.popularity import PopularityScorer
 
 SMALL = ShardBounds(users=3, decisions=4, seen_ids=8)
 
@@ -301,6 +302,20 @@ def test_a_click_logit_is_the_sum_of_its_parts(bench, log):
         total = p.base + p.bias + p.ad + p.campaign + p.segment_category + p.user_category
         assert slot.pctr == pytest.approx(1 / (1 + math.exp(-total)), rel=1e-12)
         assert p.segment_category == pytest.approx(0.3)
+
+
+def test_what_is_learned_of_a_segment_holds_for_conversions_as_far_as_the_model_says():
+    def pcvr_logit(slope):
+        scorer, log = PopularityScorer(), LogBuilder()
+        scorer.adjustment_slope = slope
+        log.ads(1, category="shoes")
+        log.add(events.Adjustments, version=1, segment_categories={"vip|shoes": (0.8, 0.1)})
+        log.request(context=events.Context(segment="vip"))
+        (decision,) = bodies(run(Bench(scorer).shard(), log.records), Decision)
+        pcvr = decision.ads[0].pcvr
+        return math.log(pcvr / (1 - pcvr))
+
+    assert pcvr_logit(0.5) - pcvr_logit(0.0) == pytest.approx(0.5 * 0.8)
 
 
 def test_clicks_teach_the_users_taste(bench, log):

@@ -22,6 +22,7 @@ from models.scorer.leanings import SHRINK
 from models.scorer.sequences import Dataset, Labels
 from models.scorer.transformer import Transformer
 from models.scorer.validation import all_scores, impression_logits, query_parts, segment_logits
+from models.scorer.weights import rates
 
 CONFIG = ModelConfig(
     9, d_model=16, window=3, rotary_length=16, head_width=8, categories=3, slots=2, segments=2, dropout=0.0
@@ -170,6 +171,35 @@ def test_the_scales_are_folded_into_the_network_and_the_graph():
     assert retrieval.shape == (10,)
     assert np.isfinite(first * common + second * users + bias).all()
     assert model.query_mix.tolist() == pytest.approx([first, second])
+
+
+@pytest.mark.parametrize("holds", [0.0, 0.6])
+def test_how_much_of_a_liking_holds_for_conversions_is_found_whatever_the_network_says_of_them(holds):
+    torch.manual_seed(0)
+    model = Transformer(CONFIG).eval()
+    model.segment_logits[:2, 1] = torch.tensor([1.0, -1.0])
+    draw = np.random.default_rng(6)
+    shown, segment = draw.integers(0, 10, 8000), draw.integers(0, 2, 8000)
+    likes = np.where(segment == 0, 1.0, -1.0)
+    click = draw.random(8000) < probability(likes)
+    converted = click & (draw.random(8000) < probability(-1 + holds * likes))
+    split = shown_to_one_user(
+        8000,
+        lambda n: Labels(
+            n, n + 1, shown, n + 1, n - 1, click, converted, n, np.ones(8000, np.float32), segment, n
+        ),
+    )
+    calibrate(model, build(shown[:0], steps_of(np.zeros(1, np.int64), shown[:0]), 10), split)
+    liking = float(model.segment_logits[0, 1])
+    assert float(model.adjustment_slope) * liking == pytest.approx(holds, abs=0.1)
+
+
+def test_a_model_of_before_adjusts_conversions_by_the_slope_it_has():
+    tensors = {name: value.numpy() for name, value in Transformer(CONFIG).state_dict().items()}
+    tensors |= {"conversion_slope": np.float32(0.2), "adjustment_slope": np.float32(0.4)}
+    assert rates(CONFIG, tensors).adjustment_slope == pytest.approx(0.4)
+    del tensors["adjustment_slope"]
+    assert rates(CONFIG, tensors).adjustment_slope == pytest.approx(0.2)
 
 
 def test_the_queries_of_retrieval_are_mixed_from_everyones_vector_and_the_users():
