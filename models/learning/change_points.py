@@ -9,8 +9,8 @@ given the u and x events in cell and group since it began, is weighed by the neg
     P(n | N) = G(a + u + n) / (G(a + u) n!) (b + x)^(a + u) N^n / (b + x + N)^(a + u + n),
 
 and each moment a new run may begin, with the probability 1 - exp(-dt / change_s). Counts fade with
-``memory_s``, so a long run follows slow drift. There are R runs at most: the one that is believed in
-least becomes one with the run before it, each cell by its own beliefs.
+``memory_s``, so a long run follows slow drift. There are R runs at most: the one in which all cells
+together believe least becomes one with its neighbour, in each cell by the cell's own beliefs.
 
 Legend: R runs from the oldest (the one that has always been) to the newest, N cells.
 """
@@ -31,6 +31,12 @@ _AHEAD = 1.0
 _NEW = 3
 """Newest runs that are not given up yet: they have not had the time to be believed in."""
 _NEVER = -1e30
+_SHRINK = 0.25
+"""Events of the cell that both shares are given beforehand where they are compared."""
+_RAREST = -30.0
+"""Least log share that is usual."""
+MOST = 5.0
+"""How far a log share is from the usual one at most."""
 
 
 class Runs(NamedTuple):
@@ -107,8 +113,9 @@ def observe(
     Returns
     -------
     F64
-        `[N]`: log of the share in the later runs over the usual one, weighed by the belief in each. Here
-        what a run is given beforehand is spread as usual: one that has seen nothing says nothing.
+        `[N]`, within ±MOST: log of the share in the later runs over the usual one, weighed by the belief in
+        each. Here both are given a few events beforehand, spread as usual: a run that has seen nothing
+        says nothing, and in the end neither does a cell that is never seen.
 
     """
     count = belief.shape[1]
@@ -129,11 +136,13 @@ def observe(
         always = math.log((_AHEAD + events[0, n]) / (ahead + exposure[0, n]))
         if math.isnan(usual[n]):
             usual[n] = always
-        usual[n] += math.exp(belief[0, n]) * (always - usual[n])
+        usual[n] = max(usual[n] + math.exp(belief[0, n]) * (always - usual[n]), _RAREST)
         share = math.exp(usual[n])
         for r in range(1, belief.shape[0]):
             likely = math.exp(belief[r, n])
-            shift[n] += likely * math.log((ahead + events[r, n] / share) / (ahead + exposure[r, n]))
+            expected = _SHRINK + ahead * share
+            told = (expected + events[r, n]) / (expected + exposure[r, n] * share)
+            shift[n] += likely * min(max(math.log(told), -MOST), MOST)
     return shift
 
 

@@ -15,8 +15,6 @@ _MISFIT = 0.1
 
 _LEAST_VARIANCE = 0.001
 """What views mean may change."""
-LEAST_CHANGE = 0.2
-"""Changes that are smaller than this are not judged by themselves: too little comes of them."""
 
 
 class Judged(NamedTuple):
@@ -46,30 +44,26 @@ class Elasticity:
     def expect(
         self, cell: str, before: float, change: float, after: tuple[float, float], now_ms: int
     ) -> None:
-        """Note a step that was made.
+        """Note a step that was made; steps in quick succession are judged as one, after the last."""
+        held = self.pending.get(cell)
+        if held is not None:
+            before, change = held.before, held.change + change
+        self.pending[cell] = Judged(before, change, *after, now_ms + round(self.after_s * 1000))
 
-        Large ones in quick succession are judged as one, after the last of them; small ones count towards
-        the one that is pending and do not delay it.
+    def refine(self, cell: str, change: float, step: float) -> None:
+        """Add a small change, and its step, to the one that is pending; that is not judged later for it."""
+        held = self.pending.get(cell)
+        if held is not None:
+            self.pending[cell] = held._replace(change=held.change + change, mean=held.mean + step)
+
+    def trust(self, cell: str, variance: float) -> float:
+        """Return how far a small step is to be made, 0 to 1, where the weight has this variance now.
+
+        It makes a large one more exact that is still pending. As far as clicks have done so since, which
+        is how much smaller they have made the variance, it is not made again.
         """
         held = self.pending.get(cell)
-        if abs(change) >= LEAST_CHANGE:
-            if held is not None:
-                before, change = held.before, held.change + change
-            self.pending[cell] = Judged(before, change, *after, now_ms + round(self.after_s * 1000))
-        elif held is not None:
-            mean = held.mean + self.mean * change
-            self.pending[cell] = held._replace(change=held.change + change, mean=mean)
-
-    def trust(self, cell: str, change: float, variance: float) -> float:
-        """Return how far a step is to be made, 0 to 1, where the weight has this variance now.
-
-        A small one makes a large one more exact that is still pending. As far as clicks have done so since,
-        which is how much smaller they have made the variance, it is not made again.
-        """
-        held = self.pending.get(cell)
-        if held is None or abs(change) >= LEAST_CHANGE:
-            return 1.0
-        return min(variance / held.variance, 1.0)
+        return 1.0 if held is None else min(variance / held.variance, 1.0)
 
     def due(self, now_ms: int) -> list[str]:
         """Return the cells that are to be judged now."""
@@ -77,7 +71,7 @@ class Elasticity:
 
     def drop(self, cell: str) -> None:
         """Judge no step of this cell: its weight is gone."""
-        del self.pending[cell]
+        self.pending.pop(cell, None)
 
     def judge(self, cell: str, mean: float, variance: float) -> None:
         """Learn from where a cell's weight has come to."""

@@ -7,7 +7,7 @@ category).
 
 The weight of a cell holds ``elasticity * d``, where d is how far the log of its share is from what is
 usual; its variance grows by a quarter of each step squared, and what the clicks then say corrects it as
-always. While no change is believed in d is 0, so chance adds no noise. What has been changed for
+always. As long as no change is believed in d is 0, so chance adds little noise. What has been changed for
 `USUAL_AFTER_S` becomes usual: by then clicks have told, and a model may have been trained anew.
 
 The elasticity (logits of a click per log share of views) is learned, see `elasticity`.
@@ -36,20 +36,25 @@ EVERY_MS = 2000
 USUAL_AFTER_S = 3600.0
 STEP_TOLERANCE = 0.02
 """Logits that a weight may be off before it moves."""
+LARGE = 0.2
+"""Change of d from which on it is judged by itself (`elasticity`): too little comes of smaller ones."""
 _SHARDS = 65_536
 _FORGOTTEN = 0.01
 _SNAPSHOT = "interest/1"
 
 
 class Steps(NamedTuple):
-    """Weights to be moved `[M]`: the cells, by how many logits, and the change of d since the last step."""
+    """Weights to be moved `[M]`: the cells, by how many logits, and how d has changed."""
 
     cells: list[str]
     step: F64
     change: F64
+    """Since the last step."""
+    since: F64
+    """Since the last time that this was `LARGE` or more."""
 
 
-NO_STEPS = Steps([], np.zeros(0), np.zeros(0))
+NO_STEPS = Steps([], np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 class InterestWatch:
@@ -70,7 +75,7 @@ class InterestWatch:
         self._segments: dict[str, int] = {}
         self._columns = _unknown(0)
         self._said: dict[str, int] = {}
-        self._now_ms: int | None = None
+        self._waiting: dict[str, int] = {}
         self._looked_ms: int | None = None
 
     def __len__(self) -> int:
@@ -82,36 +87,47 @@ class InterestWatch:
             return False
         if interest.shard in self._said or len(self._said) < _SHARDS:
             self._said[interest.shard] = interest.event_time
-        self._now_ms = max(interest.event_time, self._now_ms or interest.event_time)
-        if self._looked_ms is None:
-            self._looked_ms = interest.event_time
-        self._open([cell for cell in interest.views if cell not in self._place])
         known = {self._place[cell]: views for cell, views in interest.views.items() if cell in self._place}
-        self._columns["views"][list(known)] += list(known.values())
+        if known:
+            self._columns["views"][list(known)] += list(known.values())
+        for cell, views in interest.views.items():
+            if cell in self._waiting or (cell not in self._place and len(self._waiting) < self._capacity):
+                self._waiting[cell] = self._waiting.get(cell, 0) + views
         return True
 
-    def steps(self, elasticity: float) -> Steps:
+    def steps(self, elasticity: float, now_ms: int) -> Steps:
         """Return the weights that are to move by now; from here on they count as moved."""
-        if self._now_ms is None or self._looked_ms is None or self._now_ms - self._looked_ms < EVERY_MS:
+        if self._looked_ms is None:
+            self._looked_ms = now_ms
+        seconds = (now_ms - self._looked_ms) / 1000.0
+        if seconds * 1000.0 < EVERY_MS:
             return NO_STEPS
-        seconds = (self._now_ms - self._looked_ms) / 1000.0
-        self._looked_ms = self._now_ms
+        self._looked_ms = now_ms
+        self._open()
         self._look(seconds)
         of = self._columns
         of["held"] *= np.exp(-seconds / self._memory_s)
-        step = elasticity * of["shift"] - of["held"]
-        due = np.flatnonzero(np.abs(step) >= STEP_TOLERANCE)
+        step, since = elasticity * of["shift"] - of["held"], of["shift"] - of["noted"]
+        large = np.abs(since) >= LARGE
+        due = np.flatnonzero((np.abs(step) >= STEP_TOLERANCE) | large)
         change = of["shift"][due] - of["told"][due]
         of["held"][due] += step[due]
         of["told"][due] = of["shift"][due]
+        of["noted"][large] = of["shift"][large]
         names = list(self._place)
-        return Steps([names[at] for at in due.tolist()], step[due], change)
+        return Steps([names[at] for at in due.tolist()], step[due], change, since[due])
+
+    def forget(self, cells: Iterable[str]) -> None:
+        """Note that the weights of these cells are at their prior, and are to be moved again."""
+        places = [self._place[cell] for cell in cells if cell in self._place]
+        for name in ("held", "told", "noted"):
+            self._columns[name][places] = 0.0
 
     def rolled_back(self) -> None:
-        """Take for usual what is the case: the weights are at their prior again."""
+        """Take for usual what is believed now: all weights are at their prior."""
         of = self._columns
         of["usual"] += of["shift"]
-        for name in ("shift", "held", "told"):
+        for name in ("shift", "held", "told", "noted"):
             of[name][:] = 0.0
 
     def to_bytes(self) -> bytes:
@@ -120,7 +136,8 @@ class InterestWatch:
             "cells": list(self._place),
             "segments": list(self._segments),
             "said": self._said,
-            "times_ms": [self._now_ms, self._looked_ms],
+            "waiting": self._waiting,
+            "looked_ms": self._looked_ms,
         }
         return pack(_SNAPSHOT, self._columns, values)
 
@@ -130,7 +147,7 @@ class InterestWatch:
         self._place = {cell: place for place, cell in enumerate(values["cells"])}
         self._segments = {segment: number for number, segment in enumerate(values["segments"])}
         self._said = values["said"]
-        self._now_ms, self._looked_ms = values["times_ms"]
+        self._waiting, self._looked_ms = values["waiting"], values["looked_ms"]
 
     def _look(self, seconds: float) -> None:
         """Follow the shares through the views that were counted in so many seconds."""
@@ -143,17 +160,19 @@ class InterestWatch:
         of["usual"] += of["shift"] * -np.expm1(-seconds / USUAL_AFTER_S)
         of["views"][:] = 0.0
 
-    def _open(self, new: list[str]) -> None:
-        """Give new cells a place, as far as there is room."""
-        if len(self) + len(new) > self._capacity:
+    def _open(self) -> None:
+        """Give the new cells a place, as far as there is room."""
+        if len(self) + len(self._waiting) > self._capacity:
             self._make_room()
-            new = new[: self._capacity - len(self)]
+        new = list(self._waiting)[: self._capacity - len(self)]
+        fresh = _unknown(len(new))
+        fresh["segment"] = self._numbers(new)
+        fresh["views"] += [self._waiting[cell] for cell in new]
+        self._waiting = {}
         if not new:
             return
         for cell in new:
             self._place[cell] = len(self._place)
-        fresh = _unknown(len(new))
-        fresh["segment"] = self._numbers(new)
         self._columns = {
             name: np.concatenate([column, fresh[name]], axis=-1) for name, column in self._columns.items()
         }
@@ -183,4 +202,5 @@ def _unknown(cells: int) -> dict[str, NDArray[Any]]:
         "shift": np.zeros(cells),  # d of the module
         "held": np.zeros(cells),  # logits that the weight holds by steps
         "told": np.zeros(cells),  # d at the last step
+        "noted": np.zeros(cells),  # d when it had last changed much
     }

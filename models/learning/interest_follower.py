@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.domain.decision import Interest
 
 from .elasticity import Elasticity
-from .interest import InterestWatch
+from .interest import LARGE, InterestWatch
 from .protocol import Engine
 from .sample import SEGMENT_CATEGORY
 from .settings import LearnerSettings
@@ -47,22 +47,37 @@ class InterestFollower:
     def move(self, now_ms: int) -> int:
         """Judge earlier moves, make those that are due and return how many."""
         self._judge(now_ms)
-        cells, steps, changes = self._watch.steps(self.elasticity.mean)
+        cells, steps, changes, since = self._watch.steps(self.elasticity.mean, now_ms)
         if not cells:
             return 0
-        slots = self._slots(cells)
+        slots, large = self._slots(cells), np.abs(since) >= LARGE
         self._flush()  # before they are moved: a slot may have been another feature's
         before, variance = self._posterior(slots, now_ms)
-        parts = zip(cells, changes.tolist(), variance, strict=True)
-        trust = np.array([self.elasticity.trust(cell, change, v) for cell, change, v in parts])
-        self._engine.move(slots, SEGMENT_CATEGORY, steps * trust, now_ms)
-        after = zip(*self._posterior(slots, now_ms), strict=True)
-        for cell, held, change, left in zip(cells, before, changes.tolist(), after, strict=True):
-            self.elasticity.expect(cell, held, change, left, now_ms)
+        trust = [
+            1.0 if much else self.elasticity.trust(cell, v)
+            for cell, much, v in zip(cells, large.tolist(), variance, strict=True)
+        ]
+        self._engine.move(slots, SEGMENT_CATEGORY, steps * np.array(trust), now_ms)
+        after = list(zip(*self._posterior(slots, now_ms), strict=True))
+        moves = zip(cells, changes.tolist(), since.tolist(), steps.tolist(), strict=True)
+        for at, (cell, change, together, step) in enumerate(moves):
+            if not large[at]:
+                self.elasticity.refine(cell, change, step)
+            elif cell in self.elasticity.pending:
+                self.elasticity.expect(cell, before[at], change, after[at], now_ms)
+            else:
+                earlier = self.elasticity.mean * (together - change)
+                self.elasticity.expect(cell, before[at] - earlier, together, after[at], now_ms)
         return len(cells)
 
+    def forget(self, cells: Sequence[str]) -> None:
+        """Note that the weights of these cells made way for others."""
+        self._watch.forget(cells)
+        for cell in cells:
+            self.elasticity.drop(cell)
+
     def rolled_back(self) -> None:
-        """Judge no move that a roll-back has undone, and do not make it again."""
+        """Judge no move that a roll-back has undone; what was believed then counts as usual."""
         self.elasticity.pending.clear()
         self._watch.rolled_back()
 

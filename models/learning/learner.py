@@ -45,7 +45,7 @@ from .interest_follower import InterestFollower
 from .packing import pack, unpack
 from .patience import NOTHING_DUE, Patience
 from .position import PositionBias, examination_of, examination_shift
-from .sample import BIAS, Sampler, adjusted_logit, frozen_logit, refusal
+from .sample import BIAS, SEGMENT_CATEGORY, Sampler, adjusted_logit, frozen_logit, refusal
 from .settings import LearnerSettings
 from .slope import CalibrationSlope
 from .vocabulary import Vocabulary
@@ -330,6 +330,7 @@ class Learner:
             self._engine.forget(np.array([one.slot for one in evicted], np.int64))
             for one in evicted:
                 self._return_to_prior(one.group, one.name)
+            self._interests.forget([one.name for one in evicted if one.group == SEGMENT_CATEGORY])
         self.counts["refused_example"] += self._engine.learn(self._sampler.take())
 
     def _return_to_prior(self, group: int, name: str) -> None:

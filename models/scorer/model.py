@@ -75,6 +75,8 @@ class Model:
         network = Transformer(ModelConfig.from_dict(stored.manifest["config"]))
         names = set(network.state_dict())
         weights = {name: torch.from_numpy(stored.tensors[name]) for name in names & set(stored.tensors)}
+        if "conversion_slope" in weights:  # models of before had but one slope
+            weights.setdefault("adjustment_slope", weights["conversion_slope"])
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:

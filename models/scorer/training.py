@@ -167,7 +167,7 @@ class _Run:
         """Return the hash of data, network and options, which a checkpoint must share."""
         train = self.split.train
         described = hash_arrays(train.category_of, train.content, train.ads_content, train.campaign_of)
-        network = type(self.model).__name__, self.model.config
+        network = type(self.model).__name__, self.model.config, *self.model.state_dict()
         what = (SCHEMA, self.split.data_hash, described, network, self.options)
         return content_hash(repr(what).encode())
 

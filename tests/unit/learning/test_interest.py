@@ -10,13 +10,15 @@ from support.outcomes import MINUTE, outcome
 
 from models.domain.decision import Interest, Parts
 from models.domain.errors import SettingError
-from models.learning.change_points import RUNS
-from models.learning.elasticity import LEAST_CHANGE, Elasticity, Judged
-from models.learning.interest import InterestWatch
+from models.learning.change_points import MOST, RUNS
+from models.learning.elasticity import Elasticity, Judged
+from models.learning.interest import LARGE, InterestWatch
 from models.learning.learner import Learner
+from models.learning.sample import SEGMENT_CATEGORY
 from models.learning.settings import LearnerSettings
 
 CATEGORIES = ("a", "b", "c", "d")
+DAY = 86_400
 EVEN = {f"s|{category}": 5 for category in CATEGORIES}
 TURNED = {"s|a": 1, "s|b": 5, "s|c": 13, "s|d": 1}
 TURNED_OF_T = {f"t{cell[1:]}": views for cell, views in TURNED.items()}
@@ -36,8 +38,8 @@ def told(of: InterestWatch, seconds, views=EVEN, shards=("00000-000",)) -> dict[
     for s in seconds:
         for shard in shards:
             of.add(interest(s, views, shard))
-        cells, _, change = of.steps(1.0)
-        for cell, by in zip(cells, change.tolist(), strict=True):
+        moved = of.steps(1.0, s * 1000)
+        for cell, by in zip(moved.cells, moved.change.tolist(), strict=True):
             total[cell] = total.get(cell, 0.0) + by
     return total
 
@@ -127,9 +129,63 @@ def test_a_weight_that_fades_is_held_where_views_have_put_it():
     told(of, range(200))
     for s in range(200, 500):
         of.add(interest(s, TURNED))
-        cells, step, _ = of.steps(0.5)
-        weight = weight * np.exp(-1 / 600) + dict(zip(cells, step.tolist(), strict=True)).get("s|c", 0.0)
+        moved = of.steps(0.5, s * 1000)
+        by = dict(zip(moved.cells, moved.step.tolist(), strict=True)).get("s|c", 0.0)
+        weight = weight * np.exp(-1 / 600) + by
     assert weight == pytest.approx(0.5 * np.log(13 / 5), abs=0.1)
+
+
+def test_a_category_that_nobody_looks_at_for_days_stays_within_bounds_and_may_come_back():
+    of, silent = watch(), {cell: n for cell, n in EVEN.items() if cell != "s|d"}
+    told(of, range(600))
+    told(of, range(600, 10 * DAY, 600), {cell: 120 * n for cell, n in silent.items()})
+    assert np.isfinite(of._columns["usual"]).all()
+    assert np.abs(of._columns["held"]).max() < 0.1
+    back = told(of, range(10 * DAY, 10 * DAY + 60), EVEN)
+    assert 0.3 < back["s|d"] < MOST + 0.1
+
+
+def test_absurdly_many_views_move_nothing_beyond_all_bounds():
+    of = watch()
+    told(of, range(200))
+    told(of, range(200, 210), {**EVEN, "s|c": 10**9})
+    assert np.abs(of._columns["shift"]).max() <= MOST
+
+
+def test_a_record_from_the_far_future_does_not_stop_what_follows():
+    of = watch()
+    told(of, range(200))
+    of.add(interest(10**8, {"s|a": 1}, shard="other"))
+    assert told(of, range(200, 260), TURNED)["s|c"] > 0.5
+
+
+def test_a_change_that_is_believed_in_bit_by_bit_is_large_in_the_end():
+    of, largest = watch(), 0.0
+    told(of, range(0, 6000, 10), dict.fromkeys(EVEN, 1))
+    for s in range(6000, 9000, 10):
+        of.add(interest(s, {"s|c": 1} if s % 20 else {"s|c": 1, "s|a": 1}))
+        since = of.steps(1.0, s * 1000).since
+        largest = max(largest, float(np.abs(since).max(initial=0.0)))
+    assert largest >= LARGE
+
+
+def test_with_an_elasticity_of_0_changes_are_told_all_the_same():
+    of, seen = watch(), set()
+    told(of, range(200))
+    for s in range(200, 230):
+        of.add(interest(s, TURNED))
+        moved = of.steps(0.0, s * 1000)
+        assert not moved.step.any()
+        seen |= set(moved.cells)
+    assert {"s|a", "s|c", "s|d"} <= seen
+
+
+def test_a_weight_that_is_at_its_prior_again_is_moved_again():
+    of = watch()
+    told(of, range(200))
+    told(of, range(200, 260), TURNED)
+    of.forget(["s|c", "s|unknown"])
+    assert told(of, range(260, 263), TURNED)["s|c"] == pytest.approx(np.log(13 / 5), abs=0.1)
 
 
 def test_what_was_rolled_back_is_not_moved_again():
@@ -160,14 +216,14 @@ def test_cells_that_nobody_looks_at_any_more_make_room():
     of = watch(capacity=4, memory_s=10.0)
     told(of, range(5))
     told(of, range(5, 200), {"s|a": 5})
-    of.add(interest(200, {"s|new": 1}))
+    told(of, range(200, 203), {"s|a": 5, "s|new": 1})
     assert list(of._place) == ["s|a", "s|new"]
 
 
 def test_with_all_cells_in_use_a_new_one_is_left_out():
     of = watch(capacity=4)
     told(of, range(5))
-    of.add(interest(5, {"s|new": 1}))
+    told(of, range(5, 9), {**EVEN, "s|new": 1})
     assert list(of._place) == list(EVEN)
 
 
@@ -176,12 +232,12 @@ def test_a_restored_watch_goes_on_as_the_original_would(told_views):
     of, middle = watch(), len(told_views) // 2
     for s, views in enumerate(told_views[:middle]):
         of.add(interest(s, views))
-        of.steps(1.0)
+        of.steps(1.0, s * 1000)
     again = watch()
     again.restore(of.to_bytes())
     for s, views in enumerate(told_views[middle:], start=middle):
         assert of.add(interest(s, views)) == again.add(interest(s, views))
-        one, other = of.steps(1.0), again.steps(1.0)
+        one, other = of.steps(1.0, s * 1000), again.steps(1.0, s * 1000)
         assert one.cells == other.cells
         assert np.array_equal(one.step, other.step) and np.array_equal(one.change, other.change)
 
@@ -222,24 +278,18 @@ def test_steps_in_quick_succession_are_judged_as_one_after_the_last():
 def test_small_steps_count_towards_the_one_that_is_judged_and_do_not_delay_it():
     belief = Elasticity()
     belief.expect("s|a", 0.1, 0.5, (0.35, 0.1), now_ms=0)
-    belief.expect("s|a", 0.35, 0.1, (0.4, 0.1), now_ms=50_000)
+    belief.refine("s|a", 0.1, 0.05)
+    belief.refine("s|b", 0.1, 0.05)
     assert belief.due(60_000) == ["s|a"]
     assert belief.pending["s|a"][1:3] == pytest.approx((0.6, 0.4))
-
-
-def test_a_small_step_alone_is_not_judged():
-    belief = Elasticity()
-    belief.expect("s|a", 0.1, LEAST_CHANGE / 2, (0.15, 0.1), now_ms=0)
-    assert not belief.pending
 
 
 def test_what_clicks_have_told_since_a_step_is_not_told_again_by_views():
     belief = Elasticity()
     belief.expect("s|a", 0.0, 1.0, (0.5, 0.12), now_ms=0)
-    assert belief.trust("s|a", 0.1, variance=0.12) == 1.0
-    assert belief.trust("s|a", 0.1, variance=0.03) == pytest.approx(0.25)
-    assert belief.trust("s|a", LEAST_CHANGE, variance=0.03) == 1.0
-    assert belief.trust("s|b", 0.1, variance=0.03) == 1.0
+    assert belief.trust("s|a", variance=0.12) == 1.0
+    assert belief.trust("s|a", variance=0.03) == pytest.approx(0.25)
+    assert belief.trust("s|b", variance=0.03) == 1.0
 
 
 @pytest.fixture
@@ -298,6 +348,19 @@ def test_a_step_whose_weight_made_way_for_others_is_not_judged_by_one_of_theirs(
     believed = follower.elasticity.mean
     follower.move(MINUTE + 200_000)
     assert not follower.elasticity.pending and follower.elasticity.mean == believed
+
+
+def test_the_views_of_an_evicted_weight_count_anew():
+    learner = learner_of(features=64)
+    live(learner, range(200, 230), TURNED)
+    watched = learner._interests._watch
+    assert watched._columns["held"].any() and learner._interests.elasticity.pending
+    for n in range(100):
+        about = {"at_s": 230, "ad_id": f"a{n}", "campaign_id": f"c{n}"}
+        learner.learn([outcome("impression", **about), outcome("click", **about)])
+    assert learner._vocabulary.find(SEGMENT_CATEGORY, "s|c") < 0
+    assert not watched._columns["held"][list(watched._place).index("s|c")]
+    assert "s|c" not in learner._interests.elasticity.pending
 
 
 @pytest.mark.parametrize(("name", "bad"), [("weight", -1.0), ("change_s", 0.0), ("change_s", float("nan"))])
