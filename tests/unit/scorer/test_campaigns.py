@@ -11,6 +11,7 @@ from support.shown_ads import examples
 from models.domain.catalogue import Ad, Catalogue
 from models.domain.errors import ArtifactError
 from models.domain.ids import key64, label_key
+from models.scorer import artifact
 from models.scorer.campaigns import CampaignTable, no_campaigns, stored_campaigns
 from models.scorer.datasets import Buckets, from_log
 from models.scorer.fitting import fit_log
@@ -94,6 +95,15 @@ def test_a_model_comes_back_with_its_campaigns(folder):
     table = Model.load(folder).campaigns
     assert set(table.keys.tolist()) == {label_key(name) for name in CAMPAIGNS}
     assert stored_campaigns({}).tensors() == {}
+
+
+def test_a_model_of_before_that_knew_one_slope_is_read(folder, tmp_path):
+    stored = artifact.load(folder)
+    tensors = {name: value for name, value in stored.tensors.items() if name != "adjustment_slope"}
+    artifact.save(tmp_path, tensors, stored.manifest)
+    network = Model.load(tmp_path).network
+    assert network.adjustment_slope == network.conversion_slope
+    assert open_scorer(tmp_path).adjustment_slope == float(network.conversion_slope)
 
 
 @pytest.mark.parametrize(
