@@ -15,6 +15,7 @@ The elasticity (logits of a click per log share of views) is learned, see `elast
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -39,6 +40,8 @@ STEP_TOLERANCE = 0.02
 LARGE = 0.2
 """Change of d from which on it is judged by itself (`elasticity`): too little comes of smaller ones."""
 _SHARDS = 65_536
+_MOST_AHEAD = 262_144
+"""Counts of records that are ahead of the labels; beyond that the first of them no longer wait."""
 _FORGOTTEN = 0.01
 _SNAPSHOT = "interest/1"
 
@@ -75,8 +78,12 @@ class InterestWatch:
         self._segments: dict[str, int] = {}
         self._columns = _unknown(0)
         self._said: dict[str, int] = {}
-        self._waiting: dict[str, int] = {}
-        self._looked_ms: int | None = None
+        self._ahead: list[tuple[int, str, int, dict[str, int]]] = []
+        self._held_back = self._records = 0
+        self._new: dict[str, int] = {}
+        self._clock_ms: int | None = None
+        self._looked_ms = 0
+        self._stepped_ms: int | None = None
 
     def __len__(self) -> int:
         return len(self._place)
@@ -87,24 +94,25 @@ class InterestWatch:
             return False
         if interest.shard in self._said or len(self._said) < _SHARDS:
             self._said[interest.shard] = interest.event_time
-        known = {self._place[cell]: views for cell, views in interest.views.items() if cell in self._place}
-        if known:
-            self._columns["views"][list(known)] += list(known.values())
-        for cell, views in interest.views.items():
-            if cell in self._waiting or (cell not in self._place and len(self._waiting) < self._capacity):
-                self._waiting[cell] = self._waiting.get(cell, 0) + views
+        if not interest.views:
+            return True
+        self._records += 1
+        record = (interest.event_time, interest.shard, self._records, dict(interest.views))
+        heapq.heappush(self._ahead, record)
+        self._held_back += len(interest.views)
+        while self._held_back > _MOST_AHEAD:
+            self._take()
         return True
 
     def steps(self, elasticity: float, now_ms: int) -> Steps:
-        """Return the weights that are to move by now; from here on they count as moved."""
-        if self._looked_ms is None:
-            self._looked_ms = now_ms
-        seconds = (now_ms - self._looked_ms) / 1000.0
-        if seconds * 1000.0 < EVERY_MS:
-            return NO_STEPS
-        self._looked_ms = now_ms
-        self._open()
-        self._look(seconds)
+        """Return the weights that are to move by what was seen up to now; they count as moved from here on.
+
+        Records may be read ahead of the labels: each is taken in at its own time.
+        """
+        while self._ahead and self._ahead[0][0] <= now_ms:
+            self._take()
+        seconds = 0.0 if self._stepped_ms is None else max(now_ms - self._stepped_ms, 0) / 1000.0
+        self._stepped_ms = now_ms
         of = self._columns
         of["held"] *= np.exp(-seconds / self._memory_s)
         step, since = elasticity * of["shift"] - of["held"], of["shift"] - of["noted"]
@@ -136,8 +144,10 @@ class InterestWatch:
             "cells": list(self._place),
             "segments": list(self._segments),
             "said": self._said,
-            "waiting": self._waiting,
-            "looked_ms": self._looked_ms,
+            "ahead": sorted(self._ahead),
+            "records": self._records,
+            "new": self._new,
+            "times_ms": [self._clock_ms, self._looked_ms, self._stepped_ms],
         }
         return pack(_SNAPSHOT, self._columns, values)
 
@@ -147,7 +157,11 @@ class InterestWatch:
         self._place = {cell: place for place, cell in enumerate(values["cells"])}
         self._segments = {segment: number for number, segment in enumerate(values["segments"])}
         self._said = values["said"]
-        self._waiting, self._looked_ms = values["waiting"], values["looked_ms"]
+        self._ahead = [(time_ms, shard, n, views) for time_ms, shard, n, views in values["ahead"]]
+        self._held_back = sum(len(views) for *_, views in self._ahead)
+        self._records = values["records"]
+        self._new = values["new"]
+        self._clock_ms, self._looked_ms, self._stepped_ms = values["times_ms"]
 
     def _look(self, seconds: float) -> None:
         """Follow the shares through the views that were counted in so many seconds."""
@@ -160,15 +174,33 @@ class InterestWatch:
         of["usual"] += of["shift"] * -np.expm1(-seconds / USUAL_AFTER_S)
         of["views"][:] = 0.0
 
+    def _take(self) -> None:
+        """Take the first of the waiting records in."""
+        time_ms, _, _, seen = heapq.heappop(self._ahead)
+        self._held_back -= len(seen)
+        if self._clock_ms is None:
+            self._clock_ms = self._looked_ms = time_ms
+        self._clock_ms = max(self._clock_ms, time_ms)
+        if self._clock_ms - self._looked_ms >= EVERY_MS:
+            self._open()
+            self._look((self._clock_ms - self._looked_ms) / 1000.0)
+            self._looked_ms = self._clock_ms
+        known = {self._place[cell]: views for cell, views in seen.items() if cell in self._place}
+        if known:
+            self._columns["views"][list(known)] += list(known.values())
+        for cell, views in seen.items():
+            if cell in self._new or (cell not in self._place and len(self._new) < self._capacity):
+                self._new[cell] = self._new.get(cell, 0) + views
+
     def _open(self) -> None:
         """Give the new cells a place, as far as there is room."""
-        if len(self) + len(self._waiting) > self._capacity:
+        if len(self) + len(self._new) > self._capacity:
             self._make_room()
-        new = list(self._waiting)[: self._capacity - len(self)]
+        new = list(self._new)[: self._capacity - len(self)]
         fresh = _unknown(len(new))
         fresh["segment"] = self._numbers(new)
-        fresh["views"] += [self._waiting[cell] for cell in new]
-        self._waiting = {}
+        fresh["views"] += [self._new[cell] for cell in new]
+        self._new = {}
         if not new:
             return
         for cell in new:

@@ -169,6 +169,28 @@ def test_a_change_that_is_believed_in_bit_by_bit_is_large_in_the_end():
     assert largest >= LARGE
 
 
+def test_records_that_are_read_ahead_of_the_labels_move_weights_in_their_time():
+    ahead, along, both = watch(), watch(), ([], [])
+    for s in range(300):
+        ahead.add(interest(s, EVEN if s < 200 else TURNED))
+    for s in range(300):
+        along.add(interest(s, EVEN if s < 200 else TURNED))
+        for of, moves in zip((ahead, along), both, strict=True):
+            moved = of.steps(0.5, s * 1000)
+            moves.append((moved.cells, moved.step.tolist(), moved.change.tolist()))
+    assert both[0] == both[1]
+    assert not any(cells for cells, _, _ in both[0][:200])
+
+
+def test_no_more_than_so_many_counts_wait_for_the_labels(monkeypatch):
+    monkeypatch.setattr("models.learning.interest._MOST_AHEAD", 40)
+    of = watch()
+    for s in range(1000):
+        of.add(interest(s))
+    assert of._held_back == sum(len(views) for *_, views in of._ahead) == 40
+    assert of._ahead[0][0] == 990_000
+
+
 def test_with_an_elasticity_of_0_changes_are_told_all_the_same():
     of, seen = watch(), set()
     told(of, range(200))
