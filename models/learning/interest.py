@@ -57,9 +57,6 @@ class Steps(NamedTuple):
     """Since the last time that this was `LARGE` or more."""
 
 
-NO_STEPS = Steps([], np.zeros(0), np.zeros(0), np.zeros(0))
-
-
 class InterestWatch:
     """Counts views by cell and follows their shares; see the module.
 
