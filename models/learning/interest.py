@@ -108,6 +108,8 @@ class InterestWatch:
         """
         while self._ahead and self._ahead[0][0] <= now_ms:
             self._take()
+        if self._clock_ms is not None:
+            self._pass(now_ms)
         seconds = 0.0 if self._stepped_ms is None else max(now_ms - self._stepped_ms, 0) / 1000.0
         self._stepped_ms = now_ms
         of = self._columns
@@ -177,17 +179,22 @@ class InterestWatch:
         self._held_back -= len(seen)
         if self._clock_ms is None:
             self._clock_ms = self._looked_ms = time_ms
-        self._clock_ms = max(self._clock_ms, time_ms)
-        if self._clock_ms - self._looked_ms >= EVERY_MS:
-            self._open()
-            self._look((self._clock_ms - self._looked_ms) / 1000.0)
-            self._looked_ms = self._clock_ms
         known = {self._place[cell]: views for cell, views in seen.items() if cell in self._place}
         if known:
             self._columns["views"][list(known)] += list(known.values())
         for cell, views in seen.items():
             if cell in self._new or (cell not in self._place and len(self._new) < self._capacity):
                 self._new[cell] = self._new.get(cell, 0) + views
+        if not self._ahead or self._ahead[0][0] > time_ms:
+            self._pass(time_ms)
+
+    def _pass(self, time_ms: int) -> None:
+        """Let time pass, and look at what was counted where that is due."""
+        self._clock_ms = max(self._clock_ms or time_ms, time_ms)
+        if self._clock_ms - self._looked_ms >= EVERY_MS:
+            self._open()
+            self._look((self._clock_ms - self._looked_ms) / 1000.0)
+            self._looked_ms = self._clock_ms
 
     def _open(self) -> None:
         """Give the new cells a place, as far as there is room."""
