@@ -171,8 +171,7 @@ def score_candidates(
         found, is_new = _with_new_ads(compiled, askers.times, users, at, eligibility, terms.owes_new, found)
     click, conversion = askers.rank(scorer, users, compiled.index, found)
     segment_logits, category = scorer.segments.logits, compiled.model_category
-    slope = scorer.conversion_slope
-    add_segments(click, conversion, found, segment_logits, slope, at.model_row, category)
+    add_segments(click, conversion, found, segment_logits, scorer.conversion_slope, at.model_row, category)
     askers.lean(scorer, at.model_row, category, found, click, conversion)
     taste, taste_variance = askers.tastes(gathered(view.catalogue.category_keys, found))
     learned = compiled.weights.parts(found, at.weight_row)

@@ -114,8 +114,9 @@ def observe(
     -------
     F64
         `[N]`, within ±MOST: log of the share in the later runs over the usual one, weighed by the belief in
-        each. Here both are given a few events beforehand, spread as usual: a run that has seen nothing
-        says nothing, and in the end neither does a cell that is never seen.
+        each. Here both shares are given a quarter of an event beforehand, and a run what else it is given
+        is spread as usual: one that has seen nothing says nothing, and in the end neither does a cell
+        that is never seen.
 
     """
     count = belief.shape[1]

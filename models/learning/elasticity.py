@@ -42,11 +42,17 @@ class Elasticity:
     pending: dict[str, Judged] = field(default_factory=dict)
 
     def expect(
-        self, cell: str, before: float, change: float, after: tuple[float, float], now_ms: int
-    ) -> None:
-        """Note a step that was made; steps in quick succession are judged as one, after the last."""
+        self, cell: str, before: float, change: float, after: tuple[float, float], now_ms: int,
+        earlier: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Note a step that was made; steps in quick succession are judged as one, after the last.
+
+        ``earlier`` is what had changed by small steps that none was pending for; it is judged with this one.
+        """
         held = self.pending.get(cell)
-        if held is not None:
+        if held is None:
+            before, change = before - self.mean * earlier, change + earlier
+        else:
             before, change = held.before, held.change + change
         self.pending[cell] = Judged(before, change, *after, now_ms + round(self.after_s * 1000))
 

@@ -61,13 +61,10 @@ class InterestFollower:
         after = list(zip(*self._posterior(slots, now_ms), strict=True))
         moves = zip(cells, changes.tolist(), since.tolist(), steps.tolist(), strict=True)
         for at, (cell, change, together, step) in enumerate(moves):
-            if not large[at]:
-                self.elasticity.refine(cell, change, step)
-            elif cell in self.elasticity.pending:
-                self.elasticity.expect(cell, before[at], change, after[at], now_ms)
+            if large[at]:
+                self.elasticity.expect(cell, before[at], change, after[at], now_ms, together - change)
             else:
-                earlier = self.elasticity.mean * (together - change)
-                self.elasticity.expect(cell, before[at] - earlier, together, after[at], now_ms)
+                self.elasticity.refine(cell, change, step)
         return len(cells)
 
     def forget(self, cells: Sequence[str]) -> None:

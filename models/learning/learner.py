@@ -45,12 +45,15 @@ from .interest_follower import InterestFollower
 from .packing import pack, unpack
 from .patience import NOTHING_DUE, Patience
 from .position import PositionBias, examination_of, examination_shift
+from .protocol import GROUPS
 from .sample import BIAS, SEGMENT_CATEGORY, Sampler, adjusted_logit, frozen_logit, refusal
 from .settings import LearnerSettings
 from .slope import CalibrationSlope
 from .vocabulary import Vocabulary
 
 _SNAPSHOT = "learner/7"
+_FIELDS = ("", "ads", "campaigns", "segment_categories", "creatives")
+"""Fields of `Adjustments` that hold the weights of each of `GROUPS` by name."""
 _MOST_PENDING = 4096
 _CONVERSIONS_EVERY = 5
 _POSITION_TOLERANCE = 0.02
@@ -301,15 +304,14 @@ class Learner:
 
     def _changed_weights(self, time_ms: int) -> dict[str, Any]:
         changed = self._engine.changed(time_ms, self.settings.most_weights).rounded()
-        names = ("", "ads", "campaigns", "segment_categories", "creatives")
-        groups: dict[str, dict[str, Weight]] = {name: {} for name in names[1:]}
+        groups: dict[str, dict[str, Weight]] = {field: {} for field in _FIELDS if field}
         fields: dict[str, Any] = {**groups}
         for slot, mean, variance in zip(*changed, strict=True):
             group, name = self._vocabulary.key(slot)
             if group == BIAS:
                 fields["bias"] = (mean, variance)
             else:
-                groups[names[group]][name] = (mean, variance)
+                groups[_FIELDS[group]][name] = (mean, variance)
         for field, weights in self._returned.items():
             fields[field] = {**weights, **groups[field]}
         self._returned = {}
@@ -334,16 +336,9 @@ class Learner:
         self.counts["refused_example"] += self._engine.learn(self._sampler.take())
 
     def _return_to_prior(self, group: int, name: str) -> None:
-        priors = self.settings.priors
-        field, variance = (
-            ("", priors.bias),
-            ("ads", priors.ad),
-            ("campaigns", priors.campaign),
-            ("segment_categories", priors.segment_category),
-            ("creatives", priors.creative),
-        )[group]
-        if field:
-            self._returned.setdefault(field, {})[name] = (0.0, variance)
+        if _FIELDS[group]:
+            variance = getattr(self.settings.priors, GROUPS[group])
+            self._returned.setdefault(_FIELDS[group], {})[name] = (0.0, variance)
 
     def to_bytes(self) -> bytes:
         """Return the whole state but the drift detectors' (see `drift`), for a snapshot."""

@@ -306,6 +306,12 @@ def test_small_steps_count_towards_the_one_that_is_judged_and_do_not_delay_it():
     assert belief.pending["s|a"][1:3] == pytest.approx((0.6, 0.4))
 
 
+def test_small_steps_before_a_large_one_are_judged_with_it():
+    belief = Elasticity()
+    belief.expect("s|a", 0.3, 0.2, (0.4, 0.1), now_ms=0, earlier=0.4)
+    assert belief.pending["s|a"][:3] == pytest.approx((0.1, 0.6, 0.4))
+
+
 def test_what_clicks_have_told_since_a_step_is_not_told_again_by_views():
     belief = Elasticity()
     belief.expect("s|a", 0.0, 1.0, (0.5, 0.12), now_ms=0)
