@@ -12,6 +12,14 @@ and each moment a new run may begin, with the probability 1 - exp(-dt / change_s
 ``memory_s``, so a long run follows slow drift. There are R runs at most: the one in which all cells
 together believe least becomes one with its neighbour, in each cell by the cell's own beliefs.
 
+What changes one cell often changes many at once. So how likely a run is beforehand is learned from all cells
+(empirical Bayes, Robbins '56: a step of EM for the weights of a mixture),
+
+    p_r <- (W q_r + sum_n P(cell n is in run r)) / (W + N),
+
+with q_r what the hazard says and W `OWN` cells. When many cells show signs of a change, less of a sign is
+enough in the others; when none does, chance must be stronger to be taken for a change.
+
 Legend: R runs from the oldest (the one that has always been) to the newest, N cells.
 """
 
@@ -28,6 +36,9 @@ F64 = NDArray[np.float64]
 
 RUNS = 16
 _AHEAD = 1.0
+"""Events of each cell that a run is given beforehand."""
+OWN = 10.0
+"""Cells that the hazard weighs as much as, where it is asked how many cells are in a run."""
 _NEW = 3
 """Newest runs that are not given up yet: they have not had the time to be believed in."""
 _NEVER = -1e30
@@ -37,6 +48,15 @@ _RAREST = -30.0
 """Least log share that is usual."""
 MOST = 5.0
 """How far a log share is from the usual one at most."""
+
+
+class Law(NamedTuple):
+    """How likely each run is for a cell of which nothing is known, float64 `[R]`; each sums up to 1."""
+
+    learned: F64
+    """By what all cells show."""
+    hazard: F64
+    """By the hazard alone."""
 
 
 class Runs(NamedTuple):
@@ -50,6 +70,12 @@ class Runs(NamedTuple):
     """Log of the probability that the cell is in this run."""
 
 
+def fresh_law(runs: int = RUNS) -> Law:
+    """Return the law of a time in which nothing can have changed yet."""
+    oldest = (np.arange(runs) == 0).astype(np.float64)
+    return Law(oldest, oldest.copy())
+
+
 def fresh_runs(cells: int, runs: int = RUNS) -> Runs:
     """Return cells of which nothing is known: they are in the oldest run."""
     belief = np.full((runs, cells), _NEVER)
@@ -57,16 +83,23 @@ def fresh_runs(cells: int, runs: int = RUNS) -> Runs:
     return Runs(np.zeros((runs, cells)), np.zeros((runs, cells)), belief)
 
 
-def begin_run(runs: Runs, seconds: float, change_s: float) -> None:
+def begin_run(runs: Runs, law: Law, seconds: float, change_s: float) -> None:
     """Let a change have been possible for so long; the least of the runs makes way for the new one."""
     least = _least_believed(runs.belief)
-    _join(*runs, least, least - 1 if least > 1 else 2)
-    for column in runs:
+    into = least - 1 if least > 1 else 2
+    _join(*runs, least, into)
+    stays = -seconds / change_s
+    for share in law:
+        share[into] += share[least]
+        share *= math.exp(stays)
+    for column in (*runs, *law):
         column[least:-1] = column[least + 1 :]
         column[-1] = 0.0
-    stays = -seconds / change_s
+    begins = -math.expm1(stays)
     runs.belief[:-1] += stays
-    runs.belief[-1] = math.log(-math.expm1(stays))
+    runs.belief[-1] = math.log(begins)
+    for share in law:
+        share[-1] = begins
 
 
 def _least_believed(belief: F64) -> int:
@@ -85,17 +118,7 @@ def _join(events: F64, exposure: F64, belief: F64, run: int, into: int) -> None:
         belief[into, n] = top + math.log(gone + kept)
 
 
-@njit(cache=True)
-def observe(
-    events: F64,
-    exposure: F64,
-    belief: F64,
-    usual: F64,
-    new: F64,
-    total: F64,
-    cells: F64,
-    fade: float,
-) -> F64:
+def observe(runs: Runs, law: Law, usual: F64, new: F64, total: F64, cells: F64, fade: float) -> F64:
     """Take in the events of a moment, in place; return how far each cell's log share is from its usual one.
 
     Parameters
@@ -119,21 +142,59 @@ def observe(
         that is never seen.
 
     """
-    count = belief.shape[1]
-    shift = np.zeros(count)
-    for n in range(count):
+    weigh(*runs, new, total, cells, fade)
+    pool(runs.belief, *law)
+    return _shifts(*runs, usual, cells)
+
+
+@njit(cache=True)
+def weigh(events: F64, exposure: F64, belief: F64, new: F64, total: F64, cells: F64, fade: float) -> None:
+    """Weigh each cell's beliefs by the events of a moment, and count these; see `observe`."""
+    for n in range(belief.shape[1]):
         ahead = _AHEAD * cells[n]
-        top = -np.inf
         for r in range(belief.shape[0]):
             belief[r, n] += _log_predictive(new[n], total[n], _AHEAD + events[r, n], ahead + exposure[r, n])
-            top = max(top, belief[r, n])
-        mass = 0.0
-        for r in range(belief.shape[0]):
-            mass += math.exp(belief[r, n] - top)
-        for r in range(belief.shape[0]):
-            belief[r, n] = max(belief[r, n] - top - math.log(mass), _NEVER)
             events[r, n] = events[r, n] * fade + new[n]
             exposure[r, n] = exposure[r, n] * fade + total[n]
+        _normalise(belief, n)
+
+
+@njit(cache=True)
+def pool(belief: F64, learned: F64, hazard: F64) -> None:
+    """Learn from all cells how likely each run is, and believe in it so much more or less in each."""
+    runs, cells = belief.shape
+    step = np.zeros(runs)
+    for r in range(runs):
+        for n in range(cells):
+            step[r] += math.exp(belief[r, n])
+    for r in range(runs):
+        found = (OWN * hazard[r] + step[r]) / (OWN + cells)
+        step[r] = math.log(found / learned[r]) if found > 0.0 and learned[r] > 0.0 else 0.0
+        learned[r] = found
+    for n in range(cells):
+        for r in range(runs):
+            belief[r, n] += step[r]
+        _normalise(belief, n)
+
+
+@njit(cache=True)
+def _normalise(belief: F64, n: int) -> None:
+    """Let a cell's beliefs add up to one."""
+    top, mass = -np.inf, 0.0
+    for r in range(belief.shape[0]):
+        top = max(top, belief[r, n])
+    for r in range(belief.shape[0]):
+        mass += math.exp(belief[r, n] - top)
+    for r in range(belief.shape[0]):
+        belief[r, n] = max(belief[r, n] - top - math.log(mass), _NEVER)
+
+
+@njit(cache=True)
+def _shifts(events: F64, exposure: F64, belief: F64, usual: F64, cells: F64) -> F64:
+    """Let the usual log shares follow the oldest run; return how far off the later runs are."""
+    shift = np.zeros(belief.shape[1])
+    for n in range(belief.shape[1]):
+        ahead = _AHEAD * cells[n]
         always = math.log((_AHEAD + events[0, n]) / (ahead + exposure[0, n]))
         if math.isnan(usual[n]):
             usual[n] = always
@@ -144,6 +205,7 @@ def observe(
             expected = _SHRINK + ahead * share
             told = (expected + events[r, n]) / (expected + exposure[r, n] * share)
             shift[n] += likely * min(max(math.log(told), -MOST), MOST)
+        shift[n] = min(max(shift[n], -MOST), MOST)  # the beliefs add up to one but for rounding
     return shift
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from models.domain.decision import Interest
 
-from .change_points import Runs, begin_run, fresh_runs, observe
+from .change_points import Law, Runs, begin_run, fresh_law, fresh_runs, observe
 from .packing import pack, unpack
 
 F64 = NDArray[np.float64]
@@ -43,7 +43,7 @@ _SHARDS = 65_536
 _MOST_AHEAD = 262_144
 """Counts of records that are ahead of the labels; beyond that the first of them no longer wait."""
 _FORGOTTEN = 0.01
-_SNAPSHOT = "interest/1"
+_SNAPSHOT = "interest/2"
 
 
 class Steps(NamedTuple):
@@ -74,6 +74,7 @@ class InterestWatch:
         self._place: dict[str, int] = {}
         self._segments: dict[str, int] = {}
         self._columns = _unknown(0)
+        self._law = fresh_law()
         self._said: dict[str, int] = {}
         self._ahead: list[tuple[int, str, int, dict[str, int]]] = []
         self._held_back = self._records = 0
@@ -148,11 +149,12 @@ class InterestWatch:
             "new": self._new,
             "times_ms": [self._clock_ms, self._looked_ms, self._stepped_ms],
         }
-        return pack(_SNAPSHOT, self._columns, values)
+        return pack(_SNAPSHOT, {**self._columns, **self._law._asdict()}, values)
 
     def restore(self, data: bytes) -> None:
         """Take the state of `to_bytes`; raises ArtifactError for other bytes."""
         self._columns, values = unpack(_SNAPSHOT, data)
+        self._law = Law(*(self._columns.pop(name) for name in Law._fields))
         self._place = {cell: place for place, cell in enumerate(values["cells"])}
         self._segments = {segment: number for number, segment in enumerate(values["segments"])}
         self._said = values["said"]
@@ -166,10 +168,12 @@ class InterestWatch:
         """Follow the shares through the views that were counted in so many seconds."""
         of = self._columns
         runs = Runs(of["events"], of["exposure"], of["belief"])
-        begin_run(runs, seconds, self._change_s)
+        begin_run(runs, self._law, seconds, self._change_s)
         total, cells = (np.bincount(of["segment"], x)[of["segment"]] for x in (of["views"], None))
         fade = float(np.exp(-seconds / self._memory_s))
-        of["shift"] = observe(*runs, of["usual"], of["views"], total, cells.astype(np.float64), fade)
+        of["shift"] = observe(
+            runs, self._law, of["usual"], of["views"], total, cells.astype(np.float64), fade
+        )
         of["usual"] += of["shift"] * -np.expm1(-seconds / USUAL_AFTER_S)
         of["views"][:] = 0.0
 
@@ -197,13 +201,18 @@ class InterestWatch:
             self._looked_ms = self._clock_ms
 
     def _open(self) -> None:
-        """Give the new cells a place, as far as there is room."""
+        """Give the new cells a place, as far as there is room.
+
+        Their segment has been looked at for as long as its other cells were: that these were not looked at
+        tells how rare they were.
+        """
         if len(self) + len(self._new) > self._capacity:
             self._make_room()
         new = list(self._new)[: self._capacity - len(self)]
         fresh = _unknown(len(new))
         fresh["segment"] = self._numbers(new)
         fresh["views"] += [self._new[cell] for cell in new]
+        fresh["exposure"][0] = self._exposure()[fresh["segment"]]
         self._new = {}
         if not new:
             return
@@ -212,6 +221,12 @@ class InterestWatch:
         self._columns = {
             name: np.concatenate([column, fresh[name]], axis=-1) for name, column in self._columns.items()
         }
+
+    def _exposure(self) -> F64:
+        """Return the views of each segment, faded, 0 for a new one; all cells of one know the same."""
+        known = np.zeros(len(self._segments))
+        known[self._columns["segment"]] = self._columns["exposure"][0]
+        return known
 
     def _make_room(self) -> None:
         """Drop the cells that were not looked at for long."""

@@ -48,6 +48,19 @@ def test_views_that_are_spread_as_usual_move_nothing():
     assert told(watch(), range(300)) == {}
 
 
+def test_a_category_that_was_never_looked_at_and_comes_to_be_liked_has_changed():
+    of = watch()
+    told(of, range(120))
+    liked = told(of, range(120, 150), {**EVEN, "s|new": 5})
+    assert liked["s|new"] > 3.0
+
+
+def test_a_segment_that_was_never_seen_has_no_usual_interests_yet():
+    of = watch()
+    told(of, range(120))
+    assert told(of, range(120, 150), EVEN | TURNED_OF_T) == {}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_chance_alone_moves_next_to_nothing(seed):
     of, rng, total = watch(), np.random.default_rng(seed), {}
