@@ -65,6 +65,7 @@ class Offers(NamedTuple):
     pctr: F64
     pcvr: F64
     bid_micros: I64
+    mu: F64
     floor_micros: I64
     campaign: I32
     value: F64
@@ -125,11 +126,13 @@ def appraise(
             value = _value(ads.bid_type[a], bid, pctr, pcvr)
             offers.keys[b, k], offers.campaign[b, k] = ads.keys[a], ads.campaign[a]
             offers.bid_micros[b, k], offers.floor_micros[b, k] = bid, floor
+            offers.mu[b, k] = ads.mu[a]
             offers.pctr[b, k], offers.pcvr[b, k], offers.value[b, k] = pctr, pcvr, value
-            standing = _admission(value, bid, floor, reserve_micros, least_micros[b])
+            paced = 1.0 + ads.mu[a]
+            standing = _admission(value / paced, bid / paced, floor, reserve_micros, least_micros[b])
             offers.standing[b, k] = standing
             if standing in (OPEN, WORTHLESS):
-                rank = value * ads.quality[a] / (1.0 + ads.mu[a])
+                rank = value * ads.quality[a] / paced
                 offers.rank[b, k] = rank
                 offers.log_rank[b, k] = math.log(rank) if rank > 0.0 else -np.inf
             if ads.bid_type[a] != CPM:
@@ -145,6 +148,7 @@ def _no_offers(shape: tuple[int, int]) -> Offers:
         np.zeros(shape),
         np.zeros(shape),
         np.zeros(shape, np.int64),
+        np.zeros(shape),
         np.zeros(shape, np.int64),
         np.zeros(shape, np.int32),
         np.zeros(shape),
@@ -156,8 +160,8 @@ def _no_offers(shape: tuple[int, int]) -> Offers:
 
 
 @njit(cache=True)
-def _admission(value: float, bid: int, floor: int, reserve: int, least: int) -> int:
-    """Return the code of what keeps a candidate from being sold."""
+def _admission(value: float, bid: float, floor: int, reserve: int, least: int) -> int:
+    """Return the code of what keeps a candidate of a value and a bid, both paced, from being sold."""
     if value < reserve:
         return RESERVE
     if value < least:

@@ -110,7 +110,7 @@ def _slates(
                 close_rows(board, rows[one], column[one], slot, facets, rules, draws.randomized[one])
     prices = np.zeros(shape, np.int64)
     price_slots(
-        offers.bid_micros, offers.floor_micros, offers.campaign, offers.value, offers.rank, column,
+        offers.bid_micros, offers.mu, offers.floor_micros, offers.campaign, offers.value, offers.rank, column,
         draws.least_micros, prices,
     )  # fmt: skip
     numbers, figures, whole = _described(rows, logits, offers, column, propensity, shift, prices)

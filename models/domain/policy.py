@@ -84,7 +84,7 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``lateness_s`` and ``future_s`` bound how far an event's time may lie behind or ahead of the
     record's ingest time; beyond, it is counted and not windowed (late) or dead-lettered (future).
     ``personal_adjustments`` lets each user's taste per category be learned in their own state.
-    ``reserve_micros`` is the least expected revenue of a thousand impressions, before quality and pacing;
+    ``reserve_micros`` is the least expected revenue of a thousand impressions, paced, before quality;
     a placement named in ``placements`` may ask for more, and has slots of its own.
     ``diversity`` is the weight of MMR's penalty for what an ad has in common with one chosen already.
     ``new_ad_share`` is the share of decisions outside the randomised bucket that owe their last slot to a new

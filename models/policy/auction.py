@@ -4,18 +4,20 @@ An ad's **value** is the seller's expected revenue of a thousand impressions at 
 
     cpm: bid        cpc: 1000 * pctr * bid        cpa: 1000 * pctr * pcvr * bid,
 
-and ads rank by ``value * quality / (1 + mu)``, with mu the pacing multiplier of their campaign. The
-winner pays per billed event the least bid that would have kept their rank (generalised second price,
-Edelman, Ostrovsky, Schwarz '07), and at least what the reserve asks:
+A campaign with pacing multiplier mu takes part with ``bid / (1 + mu)`` (multiplicative pacing, Balseiro and
+Gur '19): ads rank by ``value * quality / (1 + mu)``, and the winner pays per billed event the least such bid
+that would have kept their rank (generalised second price, Edelman, Ostrovsky, Schwarz '07), and at least what
+the reserve asks:
 
-    price = max(rank_next * bid / rank_own, reserve * bid / value, floor), at most the bid,
+    price = max(rank_next / rank_own * bid / (1 + mu), reserve * bid / value, floor),
 
-in whole micros, rounded **up**, so no price lies below the reserve or the next rank because of rounding.
+at most ``bid / (1 + mu)``: so a click costs a campaign at most its bid over 1 + mu, which is what holding
+back is for. Prices are in whole micros, rounded **up**: rounding puts none below reserve or next rank.
 ``rank_next`` is the best rank value not above the own one among candidates of *other campaigns*: nobody
 bids against themselves. It is taken from the whole candidate list, so it does not depend on which of
 them diversity or exploration put into the slate. ``reserve`` is the least expected revenue per
-thousand impressions, before quality and pacing: the policy's or the placement's, whichever is larger;
-``floor`` is an ad's own least price per billed event.
+thousand impressions, before quality: the policy's or the placement's, whichever is larger; ``floor`` is an
+ad's own least price per billed event. Whose paced bid does not reach them is not sold.
 
 Every result is elementwise or summed row by row in a fixed order, so it does not depend on the batch.
 
@@ -71,8 +73,9 @@ def rank_value(bids: Bids, value: F64) -> F64:
 
 
 def admitted(bids: Bids, value: F64, reserve_micros: I64 | int) -> Flags:
-    """Return which candidates may be sold: their value reaches the reserve `[B, 1]`, their bid the floor."""
-    return (value >= reserve_micros) & (bids.bid_micros >= bids.floor_micros)
+    """Return which candidates may be sold: their bid, paced, reaches the reserve `[B, 1]` and the floor."""
+    paced = 1.0 + bids.mu
+    return (value / paced >= reserve_micros) & (bids.bid_micros / paced >= bids.floor_micros)
 
 
 def ecpm_micros(rank: F64) -> I64:
@@ -95,13 +98,16 @@ def gsp_prices(bids: Bids, value: F64, rank: F64, column: I64, reserve_micros: I
     """
     prices = np.zeros(column.shape, np.int64)
     reserve = np.full(len(column), reserve_micros, np.int64)
-    price_slots(bids.bid_micros, bids.floor_micros, bids.campaign, value, rank, column, reserve, prices)
+    price_slots(
+        bids.bid_micros, bids.mu, bids.floor_micros, bids.campaign, value, rank, column, reserve, prices
+    )
     return prices
 
 
 @njit(cache=True)
 def price_slots(
     bid: I64,
+    mu: F64,
     floor: I64,
     campaign: NDArray[np.int32],
     value: F64,
@@ -116,7 +122,9 @@ def price_slots(
             k = column[b, s]
             if k >= 0:
                 rival = _next_rank(rank[b], campaign[b], k)
-                prices[b, s] = _price(bid[b, k], floor[b, k], value[b, k], rank[b, k], rival, reserve[b])
+                paced = bid[b, k] / (1.0 + mu[b, k])
+                asked = reserve[b] * bid[b, k] / value[b, k] if value[b, k] > 0.0 else 0.0
+                prices[b, s] = _price(paced, rank[b, k], rival, max(asked, floor[b, k]))
 
 
 @njit(cache=True)
@@ -130,10 +138,6 @@ def _next_rank(rank: F64, campaign: NDArray[np.int32], k: int) -> float:
 
 
 @njit(cache=True)
-def _price(bid: int, floor: int, value: float, rank: float, rival: float, reserve: int) -> int:
-    price = float(floor)
-    if rank > 0.0:
-        price = max(price, rival * bid / rank)
-    if value > 0.0:
-        price = max(price, reserve * bid / value)
-    return bid if price >= bid else math.ceil(price)
+def _price(paced_bid: float, rank: float, rival: float, least: float) -> int:
+    price = max(least, rival * paced_bid / rank) if rank > 0.0 else least
+    return math.ceil(min(price, paced_bid))

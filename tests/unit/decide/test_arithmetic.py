@@ -145,7 +145,7 @@ def test_a_placement_may_ask_for_more_than_the_policy_in_each_decision_of_its_ow
     least = np.array([0, 10**6, 10**7, 10**8, 10**15])
     offers = appraise(rows, logits, ads, 0.25, 10**6, np.maximum(least, 10**6))
     for b, micros in enumerate(least.tolist()):
-        value, there = offers.value[b], rows[b] >= 0
+        value, there = offers.value[b] / (1.0 + ads.mu[rows[b]]), rows[b] >= 0
         assert ((offers.rank[b] > -np.inf) == (there & (value >= max(micros, 10**6)))).all()
         reasons = np.array([reason_of(code) for code in offers.standing[b].tolist()])
         assert ((reasons == "reserve") == (there & (value < 10**6))).all()
@@ -155,7 +155,8 @@ def test_a_placement_may_ask_for_more_than_the_policy_in_each_decision_of_its_ow
 def test_a_bid_below_the_ads_own_floor_and_a_bid_of_nothing_are_told_apart():
     rng, rows = np.random.default_rng(0), np.zeros((1, 2), np.int32)
     logits, ads = some_logits(rng, rows), some_ads(rng)
-    for bid, floor, reason in ((5, 6, "floor"), (0, 0, "worthless"), (6, 6, "")):
-        offered = ads._replace(bid_micros=np.full(ADS, bid), floor_micros=np.full(ADS, floor))
+    mu = np.ones(ADS)
+    for bid, floor, reason in ((11, 6, "floor"), (0, 0, "worthless"), (12, 6, "")):
+        offered = ads._replace(bid_micros=np.full(ADS, bid), floor_micros=np.full(ADS, floor), mu=mu)
         offers = appraised(rows, logits, offered)
         assert [reason_of(code) for code in offers.standing[0].tolist()] == [reason, reason]

@@ -109,6 +109,15 @@ def test_an_ad_below_the_reserve_is_not_admitted():
     assert (found.worth.value_micros, found.worth.reserve_micros) == (1000, 1500)
 
 
+def test_an_ad_that_pacing_holds_below_the_reserve_says_so():
+    log = market(ad(bid_micros=2000), *rivals(1), reserve_micros=1500)
+    log.add(events.Pacing, version=1, multipliers={"c-a": 1.0})
+    log.request()
+    found = fate(log, "a")
+    held_back = "worth 1000 micros per thousand impressions at 1/2.00 of its bid, the reserve is 1500"
+    assert (found.status, found.why[0].detail) == ("not_admitted", held_back)
+
+
 def test_an_ad_that_lost_its_slots_says_to_whom_and_by_how_much():
     log = market(ad(), *rivals(3), slots=2)
     log.request()

@@ -87,6 +87,19 @@ def test_an_ad_below_the_reserve_or_its_own_floor_is_not_sold():
     assert admitted(bids([100], floor=101), np.array([[100.0]]), 0).tolist() == [[False]]
 
 
+def test_a_campaign_that_holds_back_pays_as_if_it_bid_less():
+    column, prices, _, _ = auction(bids([2_000_000, 600_000], mu=[[1.0, 0.0]]), 0.1)
+    assert column.tolist() == [0, 1]
+    assert prices.tolist() == [600_000, 0]
+
+
+def test_a_campaign_that_holds_back_is_not_sold_where_so_small_a_bid_would_not_be():
+    value = np.array([[200.0]])
+    assert admitted(bids([100], mu=1.0), value, 100).tolist() == [[True]]
+    assert admitted(bids([100], mu=1.1), value, 100).tolist() == [[False]]
+    assert admitted(bids([100], mu=1.1, floor=48), value, 0).tolist() == [[False]]
+
+
 def test_a_fraction_of_a_micro_is_charged_as_a_whole_one():
     _, prices, _, _ = auction(bids([3, 1], CPM, quality=[[1.0, 0.5]]), 0.1)
     assert prices.tolist() == [1, 0]
@@ -135,13 +148,13 @@ def offers_of(drawn):
 
 
 @given(candidates, st.integers(0, 10**8))
-def test_a_price_lies_between_floor_and_bid_and_brings_the_reserve(drawn, reserve):
+def test_a_price_lies_between_floor_and_paced_bid_and_brings_the_reserve(drawn, reserve):
     offers, pctr = offers_of(drawn)
     column, prices, value, _ = auction(offers, pctr, reserve=reserve, slots=len(drawn))
     for k, price in zip(column, prices.tolist(), strict=True):
         if k >= 0:
             bid = offers.bid_micros[0, k]
-            assert offers.floor_micros[0, k] <= price <= bid
+            assert offers.floor_micros[0, k] <= price <= np.ceil(bid / (1.0 + offers.mu[0, k]))
             assert price * value[k] / bid >= reserve * (1 - 1e-9)
 
 
@@ -152,8 +165,8 @@ def test_bidding_the_price_instead_of_the_bid_keeps_the_rank(drawn):
     rivals_code = offers.campaign[0]
     for k, price in zip(column, prices.tolist(), strict=True):
         others = [r for j, r in enumerate(rank) if rivals_code[j] != rivals_code[k] and r <= rank[k]]
-        if others:
-            at_price = rank[k] / offers.bid_micros[0, k] * price
+        if k >= 0 and others:
+            at_price = rank[k] / offers.bid_micros[0, k] * price * (1.0 + offers.mu[0, k])
             assert at_price >= max(others) * (1 - 1e-9)
 
 
