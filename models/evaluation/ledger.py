@@ -35,6 +35,8 @@ FIELDS = (
 """Sums per second. ``impressions``, ``clicks``, ``conversions`` as they happened, ``expected_`` in truth;
 ``value_micros`` expected and ``revenue_micros`` counted, both at bids; ``new_`` (expected) of ads that came
 after the start and are younger than NEW_AD_S."""
+AD_FIELDS = ("impressions", "clicks", "pctr", "value_micros", "charged_micros")
+"""Expected sums per ad: impressions, clicks, true pctr over impressions, value at bids, charges at prices."""
 _REVENUE, _CHARGED, _PAID = (FIELDS.index(f"{name}_micros") for name in ("revenue", "charged", "paid"))
 _AT_BIDS = [FIELDS.index(f"{name}_micros") for name in ("value", "revenue", "new_value")]
 
@@ -54,8 +56,8 @@ class Ledger:
         self.at_bids: Spend = {}
         """What they would have been charged at their bids."""
         self._limited = Limited()
-        self.by_ad: F64 = np.zeros((0, 3))
-        """`[A, 3]` expected impressions, expected clicks, and sum of true pctr over expected impressions."""
+        self.by_ad: F64 = np.zeros((0, len(AD_FIELDS)))
+        """`[A, AD_FIELDS]` over the whole run, budgets left aside."""
         self.born_s: F64 = np.zeros(0)
         """`[A]` second of each ad's arrival."""
         self.reached_s: F64 = np.zeros(0)
@@ -66,7 +68,8 @@ class Ledger:
     def add(self, truth: Truth, decisions: Sequence[Decision], what: Shown, did: Answer) -> None:
         """Enter a batch of decisions and what users did about them."""
         second = truth.second(what.time_ms)
-        columns = _columns(truth, decisions, what, did)
+        price = _slot_values(decisions, what, "price_micros")
+        columns = _columns(truth, what, did, price)
         if truth.config.inventory.budget_share > 0:
             self._hold_to_budgets(truth, what, columns)
         _add_rows(self.by_second, second, columns)
@@ -77,7 +80,7 @@ class Ledger:
             [np.ones_like(predicted), predicted, what.pctr], axis=1
         )
         _add_rows(self.calibration, second, cells)
-        self._add_ads(truth, what)
+        self._add_ads(truth, what, price)
         for s in np.unique(second).tolist():
             if s not in self.new_inventory:
                 fresh = is_new(truth, slice(None), s) & truth.ads.active
@@ -98,13 +101,15 @@ class Ledger:
         row = user % len(self.by_user)
         self.by_user[np.unique(row)] += sums_by(row, *columns.T)
 
-    def _add_ads(self, truth: Truth, what: Shown) -> None:
+    def _add_ads(self, truth: Truth, what: Shown, price: F64) -> None:
         count, known = len(truth.ads), len(self.by_ad)
         if count > known:
-            self.by_ad = np.concatenate([self.by_ad, np.zeros((count - known, 3))])
+            self.by_ad = np.concatenate([self.by_ad, np.zeros((count - known, len(AD_FIELDS)))])
             self.reached_s = np.concatenate([self.reached_s, np.full(count - known, np.nan)])
             self.born_s = truth.ads.born_s
-        shares = (what.visible, what.visible * what.click_probability, what.visible * what.pctr)
+        value = truth.value_micros(what.ad, what.click_probability, what.pcvr)
+        charged = value * price / truth.ads.bid_micros[what.ad]
+        shares = [what.visible * of for of in (1.0, what.click_probability, what.pctr, value, charged)]
         ads, place = np.unique(what.ad, return_inverse=True)
         before = self.by_ad[ads, 0]
         for column, share in enumerate(shares):
@@ -175,11 +180,10 @@ def _slot_values(decisions: Sequence[Decision], what: Shown, name: str) -> F64:
     return np.array([slots[d][s] for d, s in places], dtype=np.float64)
 
 
-def _columns(truth: Truth, decisions: Sequence[Decision], what: Shown, did: Answer) -> F64:
+def _columns(truth: Truth, what: Shown, did: Answer, price: F64) -> F64:
     """Return `[N, FIELDS]`, one row per shown slot."""
     ads, seen = truth.ads, what.visible
     value = truth.value_micros(what.ad, what.click_probability, what.pcvr)
-    price = _slot_values(decisions, what, "price_micros")
     new = is_new(truth, what.ad, truth.second(what.time_ms))
     clicks = seen * what.click_probability
     kind, bid = ads.bid_type[what.ad], ads.bid_micros[what.ad]

@@ -13,7 +13,7 @@ from models.domain.errors import SettingError
 from models.domain.events import Hide, Impression
 from models.domain.policy import Cap, Policy
 from models.evaluation.draws import choice
-from models.evaluation.ledger import BINS, Ledger, calibration_bin
+from models.evaluation.ledger import AD_FIELDS, BINS, Ledger, calibration_bin
 from models.evaluation.logbook import Logbook
 from models.evaluation.logging_policy import LoggingPolicy, draw_slate, places_in
 from models.evaluation.loop import Delivered, Rules
@@ -198,6 +198,14 @@ def test_the_ledger_keeps_one_row_per_second_whatever_the_traffic():
     assert len(world.ledger.by_second) <= 6
     assert world.ledger.totals()["decisions"] == sum(world.ledger.series("decisions", 0, 6))
     assert world.ledger.by_ad[:, 0].sum() == pytest.approx(world.ledger.totals()["expected_impressions"])
+
+
+def test_the_books_by_ad_add_up_to_those_by_second():
+    ledger = run_policy(SMALL, BASELINES["oracle"], 6).ledger
+    by_ad = dict(zip(AD_FIELDS, ledger.by_ad.sum(axis=0).tolist(), strict=True))
+    assert by_ad["clicks"] == pytest.approx(ledger.totals()["expected_clicks"])
+    assert by_ad["value_micros"] == pytest.approx(ledger.totals()["value_micros"])
+    assert by_ad["charged_micros"] == pytest.approx(by_ad["value_micros"]), "a baseline charges its bids"
 
 
 def test_an_empty_ledger_answers_with_zeros_and_an_unknown_calibration():
