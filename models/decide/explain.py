@@ -113,18 +113,16 @@ def unsold(worth: Worth | None, reason: str, placement_id: str) -> Why:
     """Return which rule of the auction does not admit an ad; ``reason`` is one of CANDIDATE_REASONS."""
     assert worth is not None
     paced = 1.0 + worth.pacing
-    held_back = f" at 1/{paced:.2f} of its bid" if worth.pacing else ""
+    held_back = f" (held back to 1/{paced:.2f})" if worth.pacing else ""
     value = f"worth {round(worth.value_micros / paced)} micros per thousand impressions{held_back}, "
+    bid = f"a bid of {round(worth.bid_micros / paced)} micros{held_back}, "
     match reason:
         case "reserve":
             return Why(reason, f"{value}the reserve is {worth.reserve_micros}")
         case "placement_floor":
             return Why(reason, f"{value}the floor of placement {placement_id!r} is {worth.least_micros}")
         case "floor":
-            return Why(
-                reason,
-                f"a bid of {round(worth.bid_micros / paced)} micros, its own floor is {worth.floor_micros}",
-            )
+            return Why(reason, f"{bid}its own floor is {worth.floor_micros}")
         case _:
             return Why(reason, f"{value}so it competes for nothing")
 

@@ -88,17 +88,17 @@ def begin_run(runs: Runs, law: Law, seconds: float, change_s: float) -> None:
     least = _least_believed(runs.belief)
     into = least - 1 if least > 1 else 2
     _join(*runs, least, into)
-    stays = -seconds / change_s
     for share in law:
         share[into] += share[least]
-        share *= math.exp(stays)
     for column in (*runs, *law):
         column[least:-1] = column[least + 1 :]
         column[-1] = 0.0
+    stays = -seconds / change_s
     begins = -math.expm1(stays)
     runs.belief[:-1] += stays
     runs.belief[-1] = math.log(begins)
     for share in law:
+        share *= math.exp(stays)
         share[-1] = begins
 
 

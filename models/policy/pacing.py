@@ -8,9 +8,10 @@ with B the day's budget, T = 1440 minutes, and as target of a minute what is lef
 left of the traffic plan. A cost is what an impression will be billed in expectation, where its outcome
 foretells it, and else a charge: the same spend, but known earlier and with less chance in it. It raises mu
 when it arrives and the minute's end takes its target off, so a campaign that opens far too fast is slowed
-with its first reports. Decisions rank by ``bid / (1 + mu)``, so a campaign that runs ahead gives up its worst
-auctions first. The plan's weights start flat (or as they are given) and learn the shape of each completed
-day; it is one for all campaigns, so a new campaign's first day is planned as well as its tenth.
+with its first reports. Decisions rank and charge by ``bid / (1 + mu)``, so a campaign that runs ahead gives
+up its worst auctions first and pays less in the others. The plan's weights start flat (or as they are given)
+and learn the shape of each completed day; it is one for all campaigns, so a new campaign's first day is
+planned as well as its tenth.
 
 **The cap is hard for what is paid** (`accounts`): what is charged beyond a budget is waived and counted. To
 waive little, a campaign stops when what is left does not cover what is under way (`under_way`): impressions

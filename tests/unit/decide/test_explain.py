@@ -114,7 +114,7 @@ def test_an_ad_that_pacing_holds_below_the_reserve_says_so():
     log.add(events.Pacing, version=1, multipliers={"c-a": 1.0})
     log.request()
     found = fate(log, "a")
-    held_back = "worth 1000 micros per thousand impressions at 1/2.00 of its bid, the reserve is 1500"
+    held_back = "worth 1000 micros per thousand impressions (held back to 1/2.00), the reserve is 1500"
     assert (found.status, found.why[0].detail) == ("not_admitted", held_back)
 
 

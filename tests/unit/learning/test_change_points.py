@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import nbinom
 
-from models.learning.change_points import RUNS, begin_run, fresh_law, fresh_runs, observe, pool, weigh
+from models.learning.change_points import OWN, RUNS, begin_run, fresh_law, fresh_runs, observe, pool, weigh
 
 CHANGE_S = 100.0
 COUNTS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=40)
@@ -139,7 +139,7 @@ def test_pooling_is_a_step_of_em_for_the_weights_of_a_mixture():
     shown = np.array([[0.9, 0.05, 0.03, 0.02], [0.2, 0.1, 0.6, 0.1]])
     runs.belief[:] = np.log(shown).T
     pool(runs.belief, *law)
-    found = (10 * law.hazard + shown.sum(axis=0)) / 12
+    found = (OWN * law.hazard + shown.sum(axis=0)) / (OWN + 2)
     assert law.learned == pytest.approx(found)
     expected = (shown * found / law.hazard).T
     assert np.exp(runs.belief) == pytest.approx(expected / expected.sum(axis=0))
