@@ -43,7 +43,7 @@ from .event_clock import EventClock
 from .guard import Guard, GuardReport, reason_of
 from .interest_follower import InterestFollower
 from .packing import pack, unpack
-from .patience import NOTHING_DUE, Patience
+from .patience import NOTHING_DUE, Due, Patience
 from .position import PositionBias, examination_of, examination_shift
 from .protocol import GROUPS
 from .sample import BIAS, SEGMENT_CATEGORY, Sampler, adjusted_logit, frozen_logit, refusal
@@ -202,10 +202,21 @@ class Learner:
         """Learn the impressions whose clicks should be here by now."""
         now = self._clock.now_ms
         due = self._patience.due(now) if now is not None else NOTHING_DUE
+        if due.labels and not self._position_logits:
+            self._look_at_slots(due)
         alarms = [self._label(one, label) for one, label in due.labels]
         for click in due.clicks:
             self._correct(click)  # all at once they would look like a drift
         return [alarm for alarm in alarms if alarm is not None]
+
+    def _look_at_slots(self, due: Due) -> None:
+        """Find what slots are worth before first labels are learned: else ads pay for where they stood."""
+        first = PositionBias(self.settings.position_least_labels)
+        for one, label in due.labels:
+            first.learn(one.slot, adjusted_logit(one), label, one.event_time)
+        for click in due.clicks:
+            first.correct(click.slot, adjusted_logit(click))
+        self._position_logits, self._positions_again = first.logits(), True
 
     def _label(self, outcome: Outcome, label: float) -> DriftAlarm | None:
         """Learn a fresh label."""

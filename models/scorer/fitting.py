@@ -23,7 +23,8 @@ from .dwell import LEAST_STAYS, DwellHead, dwell_metrics, fit_dwell
 from .encoders import ads_content, default_encoder
 from .model import Model
 from .options import TrainOptions
-from .rates import label_rates
+from .rates import click_rates, conversion_rates
+from .refit import Refitted, refit_ads
 from .sequences import AdTable, Dataset, Interactions, LogExamples, item_keys
 from .training import VALIDATION_USERS, Clock, Listener, train
 from .transformer import Transformer, parameter_count
@@ -168,6 +169,8 @@ def _fit(
     metrics |= {f"validation_{k}": v for k, v in measured.items()}
     dwell, errors = fit_stays(trained.model, split.stays)
     metrics |= {f"validation_{k}": v for k, v in errors.items()}
+    refitted = refit_ads(trained.model, graph, leanings, split) if config.slots else None
+    scales |= {} if refitted is None else {"ads": [refitted.level]}
     training = {
         "data_hash": split.data_hash,
         "seed": options.seed,
@@ -181,16 +184,22 @@ def _fit(
     }
     return Model(
         trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments,
-        _campaign_table(split, config), dwell, leanings,
+        _campaign_table(split, config, refitted), dwell, leanings,
     )  # fmt: skip
 
 
-def _campaign_table(split: Split, config: ModelConfig) -> CampaignTable:
-    """Return what counting tells of the campaigns that ads of the vocabulary belong to."""
+def _campaign_table(split: Split, config: ModelConfig, refitted: Refitted | None) -> CampaignTable:
+    """Return what is known of the campaigns that ads of the vocabulary belong to."""
     if not config.slots or not split.train.campaign_of.any():
         return no_campaigns()
-    odds = label_rates(split.train, config.slots, config.segments).campaign_conversion_log_odds[1:]
-    return CampaignTable(split.campaigns[: len(odds)], odds.astype(np.float32))
+    conversion = conversion_rates(split.train).campaigns
+    if refitted is None:
+        click = click_rates(split.train, config.slots, config.segments).campaigns
+    else:
+        click = refitted.campaigns
+        conversion = conversion - refitted.heard.conversion * click
+    odds = (conversion[1:].astype(np.float32), click[1:].astype(np.float32))
+    return CampaignTable(split.campaigns[: len(odds[0])], *odds)
 
 
 def fit_stays(model: Transformer, stays: Stays | None) -> tuple[DwellHead | None, dict[str, float]]:

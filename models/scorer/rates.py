@@ -1,8 +1,12 @@
 """Rates of few events, shrunk: what an ad's clicks and conversions say beyond its campaign's and everyone's.
 
-Empirical Bayes with Gamma beliefs, level by level: a group with N events where E were expected has the
-ratio r = (N + k) / (E + k). The pseudo-count k is 1 / variance of the true ratios, which the data tells
-by the method of moments: N has variance E + E^2 / k. Legend: A ads (or rows of a table), I impressions.
+Clicks: random effects of slots, categories, segments in them, campaigns and ads, all at once (effects.py).
+
+Conversions, of which there are few: empirical Bayes with Gamma beliefs, level by level. A group with N events
+where E were expected has the ratio r = (N + k) / (E + k). The pseudo-count k is 1 / variance of the true
+ratios, which the data tells by the method of moments: N has variance E + E^2 / k.
+
+Legend: A ads (or rows of a table), I impressions.
 """
 
 from __future__ import annotations
@@ -11,14 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from .sequences import Dataset, Labels
+from .effects import LEAST_VARIANCE, MOST_VARIANCE, Factor, fit_effects
+from .sequences import Dataset
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-
-LEAST_VARIANCE, MOST_VARIANCE = 1e-3, 2.0
-"""Bounds of what the data may say of the variance of true ratios."""
 
 
 def spread(events: F64, expected: F64) -> float:
@@ -43,80 +46,77 @@ def shrunk_log_ratios(events: F64, expected: F64, levels: list[I64]) -> F64:
     return np.log(ratio)
 
 
-class LabelRates(NamedTuple):
-    """What counting tells of clicks and conversions; `[V + 1]` arrays have 0 in row 0, the unknown ad."""
+class ClickRates(NamedTuple):
+    """What counting tells of clicks; `[V + 1]` has 0 in row 0, the unknown ad."""
 
-    click: float
-    """Rate in the first slot."""
-    conversion: float
+    first_slot: float
+    """Rate, had all impressions been in the first slot."""
+    slots: F64
+    """`[S]` log odds in a slot, against the first one."""
+    ads: F64
+    """`[V + 1]` log odds beyond those of the slots and the category,"""
+    campaigns: F64
+    """`[N + 1]` and those by number of the campaign, for ads without a row; 0 for no campaign."""
+    segments: F64
+    """`[S + 1, C]` log odds of a segment in a category beyond all segments'; the last row, for none, is 0."""
+
+
+class ConversionRates(NamedTuple):
+    """What counting tells of conversions; `[V + 1]` has 0 in row 0, the unknown ad."""
+
+    of_click: float
     """Rate of a click, once every conversion has come."""
-    slot_log_ratio: F64
-    """`[S]` clicks in a slot, against the first one."""
-    click_log_ratio: F64
-    """`[V + 1]` clicks beyond those of the slots and the category."""
-    conversion_log_odds: F64
-    """`[V + 1]` conversions of clicks beyond the mean rate."""
-    campaign_conversion_log_odds: F64
-    """`[N + 1]` the same by number of the campaign, for ads without a row; 0 for no campaign."""
-    segment_log_odds: F64
-    """`[S + 1, C]` clicks of a segment in a category beyond all segments'; the last row, for none, is 0."""
+    ads: F64
+    """`[V + 1]` log odds beyond that,"""
+    campaigns: F64
+    """`[N + 1]` and those by number of the campaign, for ads without a row; 0 for no campaign."""
 
 
-def label_rates(dataset: Dataset, slots: int, segments: int = 0) -> LabelRates:
-    """Count clicks and conversions by slot, category, segment, campaign and ad."""
+def ads_in_campaigns(ad: I64, dataset: Dataset) -> Factor:
+    """Return the ads `[I]`, rows of the ad table, as groups within their campaigns, where these are known."""
+    if len(dataset.campaign_of):
+        return Factor(ad, dataset.campaign_of)
+    return Factor.flat(ad, len(dataset.category_of))
+
+
+def click_rates(dataset: Dataset, slots: int, segments: int = 0) -> ClickRates:
+    """Count clicks by slot, category, segment, campaign and ad."""
     labels, rows = dataset.labels, len(dataset.category_of)
-    click, slot = labels.click.astype(np.float64), np.minimum(labels.slot, slots - 1)
-    flat = np.full(len(labels), max(click.mean(), 1e-6))
-    of_slot = _log_ratios(slot, click, flat, slots)
-    expected = flat * np.exp(of_slot)[slot]
     categories = int(labels.category.max()) + 1
-    expected *= np.exp(_log_ratios(labels.category, click, expected, categories))[labels.category]
-    of_cell = _cell_ratios(labels, click, expected, segments)
-    expected *= np.exp(of_cell[labels.segment, labels.category])
-    due = click * labels.maturity
+    cells = (segments + 1) * categories
+    cell = labels.segment * categories + labels.category
+    place = (np.minimum(labels.slot, slots - 1) * cells + cell) * rows + labels.ad
+    places, place = np.unique(place, return_inverse=True)  # impressions that are alike are one row
+    shown = _f64(np.bincount(place, minlength=len(places)))
+    clicks = _f64(np.bincount(place, labels.click, len(places)))
+    slot, cell = np.divmod(places // rows, cells)
+    of_slots, of_cells = Factor.flat(slot, slots), Factor(cell, np.arange(cells) % categories)
+    of_ads = ads_in_campaigns(places % rows, dataset)
+    found = fit_effects(np.zeros(len(places)), clicks, shown, [of_slots, of_cells, of_ads])
+    by_slot, by_ad, by_campaign = found.whole(0, of_slots), found.whole(2, of_ads), found.coarse[2]
+    in_first = expit(found.level + by_slot[0] + found.whole(1, of_cells)[cell] + by_ad[of_ads.fine])
+    by_segment = found.fine[1].reshape(segments + 1, categories)
+    by_segment[segments], by_ad[0], by_campaign[0] = 0.0, 0.0, 0.0
+    rate = float(np.clip(np.average(in_first, weights=shown), 1e-6, 0.99))
+    return ClickRates(rate, by_slot - by_slot[0], by_ad, by_campaign, by_segment)
+
+
+def conversion_rates(dataset: Dataset) -> ConversionRates:
+    """Count conversions by campaign and ad."""
+    labels, rows, campaign_of = dataset.labels, len(dataset.category_of), dataset.campaign_of
+    due = labels.click * labels.maturity.astype(np.float64)
     rate = max(float(labels.conversion.sum()), 0.5) / max(float(due.sum()), 1.0)
-    levels = [dataset.campaign_of, np.arange(rows)] if len(dataset.campaign_of) else [np.arange(rows)]
-
-    def of_ads(events: F64, foreseen: F64, levels: list[I64] = levels) -> F64:
-        known = labels.ad > 0
-        seen, due = (np.bincount(labels.ad[known], x[known], rows) for x in (events, foreseen))
-        ratios = shrunk_log_ratios(_f64(seen), _f64(due), levels)
-        ratios[0] = 0
-        return ratios
-
-    converted = labels.conversion.astype(np.float64), rate * due
-    conversions, families = of_ads(*converted), np.zeros(int(dataset.campaign_of.max(initial=0)) + 1)
-    if len(families) > 1:
-        families[dataset.campaign_of] = of_ads(*converted, [dataset.campaign_of])
-        families[0] = 0
+    known = labels.ad > 0
+    seen = _f64(np.bincount(labels.ad[known], labels.conversion[known], rows))
+    foreseen = _f64(np.bincount(labels.ad[known], rate * due[known], rows))
+    of_campaign = [campaign_of] if len(campaign_of) else []
+    ads = shrunk_log_ratios(seen, foreseen, [*of_campaign, np.arange(rows)])
+    campaigns = np.zeros(int(campaign_of.max(initial=0)) + 1)
+    if len(campaigns) > 1:
+        campaigns[campaign_of] = shrunk_log_ratios(seen, foreseen, of_campaign)
+    ads[0], campaigns[0] = 0.0, 0.0
     rate = min(rate, 0.5)
-    return LabelRates(
-        click=min(float(flat[0] * np.exp(of_slot[0])), 0.99),
-        conversion=rate,
-        slot_log_ratio=of_slot - of_slot[0],
-        click_log_ratio=of_ads(click, expected),
-        conversion_log_odds=conversions / (1 - rate),
-        campaign_conversion_log_odds=families / (1 - rate),
-        segment_log_odds=of_cell / (1 - min(float(flat[0]), 0.5)),
-    )
-
-
-def _cell_ratios(labels: Labels, click: F64, expected: F64, segments: int) -> F64:
-    """Return the shrunk log ratios `[S + 1, C]` of segments' clicks by category."""
-    categories = int(labels.category.max()) + 1
-    ratios = np.zeros((segments + 1, categories))
-    known = np.flatnonzero(labels.segment < segments)
-    if len(known):
-        cell = labels.segment[known] * categories + labels.category[known]
-        found = _log_ratios(cell, click[known], expected[known], segments * categories)
-        ratios[:segments] = found.reshape(segments, categories)
-    return ratios
-
-
-def _log_ratios(group: I64, events: F64, expected: F64, groups: int) -> F64:
-    """Return the shrunk log ratio of each group `[G]`."""
-    seen, foreseen = (_f64(np.bincount(group, x, groups)) for x in (events, expected))
-    return shrunk_log_ratios(seen, foreseen, [np.arange(groups)])
+    return ConversionRates(rate, ads / (1 - rate), campaigns / (1 - rate))
 
 
 def _f64(counts: NDArray[Any]) -> F64:

@@ -1,7 +1,7 @@
 """What a model knows of segments: a logit per segment and category beside the network.
 
 The network reads what a user did; the segment comes with the request, and tells most of users of whom little
-else is known. The table is counted before training (`rates.label_rates`), shrunk: a random effect per cell,
+else is known. The table is counted before training (`rates.click_rates`), shrunk: a random effect per cell,
 as in GLMix (Zhang et al., KDD '16). The network then learns what is left.
 
 Legend: S segments, C rows of categories (`features.category_bucket`), A ads, B decisions, K candidates.

@@ -133,11 +133,12 @@ class TransformerScorer:
             content = np.ascontiguousarray(self._content(ads), np.float32)
         shown = (rows, category_rows(categories, self.config.categories), content)
         vectors, queries, halves = _tower_rows(self._towers, *shown)
-        halves[:, -2] += self._campaigns.of_new(ads, rows)
+        of_new = self._campaigns.of_new(ads, rows)
+        bias = self._towers.bias[rows] + of_new.click
+        halves[:, -2] += of_new.conversion
         conversion = halves[:, -2] + self._rates.typical_conversion
-        self._add_everyone(vectors, self._towers.bias[rows], queries, halves)
-        width = self.config.d_model
-        return AdRows(vectors[:, :width], self._towers.bias[rows], queries, halves, rows, conversion)
+        self._add_everyone(vectors, bias, queries, halves)
+        return AdRows(vectors[:, : self.config.d_model], bias, queries, halves, rows, conversion)
 
     def _add_everyone(self, vectors: F32, bias: F32, queries: F32, halves: F32) -> None:
         """Put what is added to everyone's logits into the halves `[R, M + 2]`; see `Transformer.head`."""

@@ -38,7 +38,7 @@ from .losses import (
 )
 from .optimizer import Optimizer
 from .options import TrainOptions
-from .rates import label_rates
+from .rates import click_rates, conversion_rates
 from .sequences import Dataset, hash_arrays
 from .transformer import Transformer
 from .validation import validation_gain
@@ -309,20 +309,21 @@ def build_model(
 def start_from_rates(model: Transformer, dataset: Dataset) -> None:
     """Begin where counting ends, so that the network learns what is left: who likes what.
 
-    Ads' biases are their click rates and stay as they are: shrunk, which the same clicks would undo. Ads'
-    own vectors and the second stage's say begin at 0: an ad is its category and content until proven.
+    Ads' biases are their click rates and stay as they are until all else is settled (refit.py): shrunk, which
+    the same clicks would undo. Ads' own vectors and the second stage's say begin at 0: an ad is its category
+    and content until proven.
     """
-    rates = label_rates(dataset, model.config.slots, model.config.segments)
+    clicks = click_rates(dataset, model.config.slots, model.config.segments)
+    conversions = conversion_rates(dataset)
     if model.config.segments:
-        odds = torch.from_numpy(rates.segment_log_odds)
-        model.segment_logits[:, : odds.shape[1]] = odds
-    model.log_popularity.copy_(torch.from_numpy(rates.click_log_ratio))
-    model.conversion_bias.copy_(torch.from_numpy(rates.conversion_log_odds))
+        model.segment_logits[:, : clicks.segments.shape[1]] = torch.from_numpy(clicks.segments)
+    model.log_popularity.copy_(torch.from_numpy(clicks.ads))
+    model.conversion_bias.copy_(torch.from_numpy(conversions.ads))
     model.bias_scale.requires_grad_(False)
     with torch.no_grad():
-        model.slot_logits.copy_(torch.from_numpy(rates.slot_log_ratio))
+        model.slot_logits.copy_(torch.from_numpy(clicks.slots))
         model.shortcut_scale.copy_(torch.tensor([1.0, 0.0]))
-        model.shortcut_offset.copy_(torch.tensor([rates.click, rates.conversion]).logit())
+        model.shortcut_offset.copy_(torch.tensor([clicks.first_slot, conversions.of_click]).logit())
         for name in ("head_out", "ad", "category_out", "content"):
             if hasattr(model, name):
                 model.get_parameter(f"{name}.weight").zero_()

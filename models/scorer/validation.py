@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import batches
@@ -20,6 +21,8 @@ from .leanings import LeaningTable, label_leanings
 from .metrics import auc, calibration_error, grouped_auc, logloss, ndcg, target_ranks
 from .sequences import F32, I64, Dataset, Labels
 from .transformer import Ads, Events, Transformer
+
+F64 = NDArray[np.float64]
 
 CHUNK = 256
 TOKENS = 8192
@@ -140,6 +143,24 @@ def impression_logits(model: Transformer, dataset: Dataset, labels: Labels) -> F
     return _of_impressions(shown_logits, 2, model, dataset, labels)
 
 
+def whole_logits(
+    model: Transformer,
+    dataset: Dataset,
+    labels: Labels,
+    graph: ItemGraph | None,
+    leanings: LeaningTable | None,
+) -> F64:
+    """Return `impression_logits` `[I, 2]` with what slots, graph and leanings add to those of clicks."""
+    logits = impression_logits(model, dataset, labels).astype(np.float64)
+    logits[:, 0] += slot_bias(model, labels)
+    if graph is not None:
+        logits[:, 0] += graph.click * shown_scores(graph, dataset, labels)
+    if leanings is not None and leanings.weight:
+        found = label_leanings(leanings.shares, dataset, labels, model.config.history_length, leanings.shrink)
+        logits[:, 0] += leanings.weight * found
+    return logits
+
+
 def query_parts(model: Transformer, dataset: Dataset, labels: Labels) -> F32:
     """Return `[I, 3]`: ``start . v``, ``(u - start) . v`` and the bias of shown ads: retrieval's parts."""
     return _of_impressions(shown_query_parts, 3, model, dataset, labels)
@@ -238,14 +259,7 @@ def label_metrics(
     if dataset is None or len(dataset.labels) == 0:
         return {}
     labels = dataset.labels.take(drawn_rows(len(dataset.labels), most))
-    logits = impression_logits(model, dataset, labels).astype(np.float64)
-    logits[:, 0] += slot_bias(model, labels)
-    if graph is not None:
-        logits[:, 0] += graph.click * shown_scores(graph, dataset, labels)
-    if leanings is not None and leanings.weight:
-        found = label_leanings(leanings.shares, dataset, labels, model.config.history_length, leanings.shrink)
-        logits[:, 0] += leanings.weight * found
-    p = 1 / (1 + np.exp(-logits))
+    p = 1 / (1 + np.exp(-whole_logits(model, dataset, labels, graph, leanings)))
     both = p[:, 0] * p[:, 1]
     metrics = {
         "impressions": float(len(labels)),

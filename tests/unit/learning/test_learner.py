@@ -307,6 +307,26 @@ def test_the_examination_of_slots_is_learned_from_every_label():
     assert table.position_logits[1] == pytest.approx(np.log(0.5), abs=0.15)
 
 
+def test_the_first_labels_do_not_make_ads_pay_for_the_slots_they_stood_in():
+    """They are learned all at once after the warm-up, before any record has told of slots."""
+    told = []
+    for ad, slot, every in (("first", 0, 8), ("second", 1, 16)):
+        for i in range(2000):
+            common = {"ad_id": ad, "campaign_id": ad, "segment": ad, "slot": slot, "decision_id": f"{ad}{i}"}
+            common |= {"decision_time": START + 10 * i, "parts": Parts(base=-np.log(7))}
+            told.append(outcome("impression", 10 * i, **common))
+            if i % every == 0:
+                told.append(outcome("click", **{**common, "event_time": START + 10 * i + 3000}))
+    learner, records = Learner(), []
+    for one in sorted(told, key=lambda one: one.event_time):
+        records += learner.learn([one]).adjustments
+        if records:
+            break
+    ads = records[0].ads
+    assert len(learner._patience) < 2000  # most that came before are learned
+    assert abs(ads["first"][0] - ads["second"][0]) < 0.12
+
+
 def test_the_offset_takes_the_users_own_part_and_leaves_the_learned_ones():
     told = Parts(base=-4.0, user_category=2.0, ad=3.0, bias=1.0)
     table = table_after(Learner().learn([*stream(3000, 0.1194, parts=told), *tail()]).adjustments)

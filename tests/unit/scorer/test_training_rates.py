@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.scorer.rates import label_rates, shrunk_log_ratios, spread
+from models.scorer.rates import click_rates, conversion_rates, shrunk_log_ratios, spread
 from models.scorer.sequences import Dataset, Labels
 
 
@@ -84,17 +84,17 @@ def impressions(count=40_000, seed=5):
 
 def test_counting_tells_slots_from_ads():
     dataset, appeal = impressions()
-    rates = label_rates(dataset, slots=5)
-    assert rates.slot_log_ratio[:3] == pytest.approx(np.log([1, 0.5, 0.25]), abs=0.1)
-    assert np.corrcoef(rates.click_log_ratio[1:], np.log(appeal[1:]))[0, 1] > 0.95
-    assert rates.click_log_ratio[0] == 0
+    rates = click_rates(dataset, slots=5)
+    assert rates.slots[:3] == pytest.approx(np.log([1, 0.5, 0.25]), abs=0.1)
+    assert np.corrcoef(rates.ads[1:], np.log(appeal[1:]))[0, 1] > 0.95
+    assert rates.ads[0] == 0
     clicks = dataset.labels.click[dataset.labels.slot == 0].mean()
-    assert rates.click == pytest.approx(clicks, rel=0.02)
+    assert rates.first_slot == pytest.approx(clicks, rel=0.02)
 
 
 def test_a_conversion_rate_counts_the_conversions_still_to_come():
     dataset, _ = impressions()
-    assert label_rates(dataset, slots=5).conversion == pytest.approx(0.3, rel=0.1)
+    assert conversion_rates(dataset).of_click == pytest.approx(0.3, rel=0.1)
 
 
 def test_counting_tells_what_a_segment_likes_beyond_everyone():
@@ -104,11 +104,11 @@ def test_counting_tells_what_a_segment_likes_beyond_everyone():
     likes = np.array([[1.0, 3.0, 0.5], [1.0, 0.5, 3.0], [1.0, 1.0, 1.0]])
     click = rng.random(count) < 0.05 * likes[segment, category]
     labels = replace(dataset.labels, segment=segment, category=category, click=click)
-    odds = label_rates(replace(dataset, labels=labels), slots=5, segments=2).segment_log_odds
+    odds = click_rates(replace(dataset, labels=labels), slots=5, segments=2).segments
     assert odds.shape == (3, 3) and not odds[2].any()
     assert odds[0, 1] > 0.4 > -0.4 > odds[0, 2] and odds[1, 2] > 0.4 > -0.4 > odds[1, 1]
 
 
 def test_a_log_without_segments_has_no_rates_of_them():
     dataset, _ = impressions()
-    assert label_rates(dataset, slots=5).segment_log_odds.shape == (1, 1)
+    assert click_rates(dataset, slots=5).segments.shape == (1, 1)
