@@ -49,7 +49,7 @@ class Exploration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     thompson_nu: Annotated[float, Meta(ge=0, le=4)] = 0.05
-    randomized_share: Fraction = 0.02
+    randomized_share: Fraction = 0.01
     temperature: Annotated[float, Meta(ge=0.001, le=1000)] = 0.5
     uniform_mix: Fraction = 0.05
     salt: Label = "impulse"

@@ -23,9 +23,9 @@ class Priors:
     """
 
     bias: float = 0.01
-    ad: float = 0.045
-    campaign: float = 0.03
-    segment_category: float = 0.09
+    ad: float = 0.03
+    campaign: float = 0.015
+    segment_category: float = 0.03
     creative: float = 0.1
     user_category: float = 0.12
     time_constant_s: float = 600.0

@@ -18,7 +18,7 @@ Legend: I impressions, P parts.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -102,12 +102,11 @@ def fit_scale(parts: ClickParts, offset: F64, click: Bools) -> Scale:
     return Scale(*fit_weights(parts, offset, click, BELIEFS).weights)
 
 
-def fit_shrink(parts: ClickParts, leanings: Mapping[float, F64], offset: F64, click: Bools) -> float:
-    """Return the likeliest shrink; ``leanings`` holds those of the parts, `[I]`, by shrink."""
+def fit_shrink(leanings: Mapping[float, F64], fit: Callable[[F64], Fit]) -> float:
+    """Return the likeliest shrink; ``leanings`` holds those of the impressions, `[I]`, by shrink."""
 
     def loss(shrink: float) -> float:
-        fit = fit_weights(parts._replace(leaning=leanings[shrink]), offset, click, BELIEFS)
-        return fit.loss + 0.5 * (math.log(shrink / SHRINK) / SHRINK_SD) ** 2
+        return fit(leanings[shrink]).loss + 0.5 * (math.log(shrink / SHRINK) / SHRINK_SD) ** 2
 
     return min(leanings, key=loss)
 
@@ -198,7 +197,11 @@ def _scale_clicks(model: Transformer, graph: ItemGraph, shares: F32, history: Da
     leanings = {shrink: label_leanings(shares, history, labels, length, shrink) for shrink in SHRINKS}
     parts = ClickParts(everyone, network - everyone, segment, score, leanings[SHRINK])
     offset = slot_bias(model, labels).astype(np.float64)
-    shrink = fit_shrink(parts, leanings, offset, labels.click)
+
+    def fit(leaning: F64) -> Fit:
+        return fit_weights(parts._replace(leaning=leaning), offset, labels.click, BELIEFS)
+
+    shrink = fit_shrink(leanings, fit)
     scale = fit_scale(parts._replace(leaning=leanings[shrink]), offset, labels.click)
     scale = scale._replace(own=max(scale.own, LEAST_OWN))
     rescale_clicks(model, scale.own, scale.level)

@@ -24,7 +24,7 @@ from .encoders import ads_content, default_encoder
 from .model import Model
 from .options import TrainOptions
 from .rates import click_rates, conversion_rates
-from .refit import Refitted, refit_ads
+from .refit import Refitted, refit
 from .sequences import AdTable, Dataset, Interactions, LogExamples, item_keys
 from .training import VALIDATION_USERS, Clock, Listener, train
 from .transformer import Transformer, parameter_count
@@ -169,8 +169,10 @@ def _fit(
     metrics |= {f"validation_{k}": v for k, v in measured.items()}
     dwell, errors = fit_stays(trained.model, split.stays)
     metrics |= {f"validation_{k}": v for k, v in errors.items()}
-    refitted = refit_ads(trained.model, graph, leanings, split) if config.slots else None
-    scales |= {} if refitted is None else {"ads": [refitted.level]}
+    refitted = refit(trained.model, graph, leanings, split) if config.slots else None
+    if refitted is not None:
+        leanings = refitted.leanings
+        scales["refit"] = [leanings.weight, leanings.shrink, refitted.level]
     training = {
         "data_hash": split.data_hash,
         "seed": options.seed,

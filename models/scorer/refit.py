@@ -1,29 +1,35 @@
-"""Ads' click rates anew, from all impressions, once all else in a model is settled.
+"""Views and ads anew, from all impressions, once the network is settled.
 
-Before training, ads are counted beside categories and segments alone (rates.py). Afterwards the network, the
-item graph and the users' views say more of whom an ad was shown to, and nothing need be held out any more:
-with all that as the offset, campaigns and ads get the random effects (effects.py) that fit the impressions of
-the whole log. Metrics are measured before, on what was held out then.
+Before training, ads are counted beside categories and segments alone (rates.py), and how much a user's views
+tell is weighed on the impressions held out (calibration.py), which are few. Afterwards nothing need be held
+out any more. With the calibrated network and the item graph as the offset, the whole log says what weight
+and shrink the leanings get; with those added, campaigns and ads get the random effects (effects.py) that fit
+it. What the network has learned by heart it would overrate on its own impressions: its scales stay. Metrics
+are measured before, on what was held out then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .calibration import LEAN_SD, SHRINKS, Belief, Fit, fit_shrink, fit_weights
 from .cooccurrence import ItemGraph
 from .datasets import Split
-from .effects import fit_effects
-from .leanings import LeaningTable
+from .effects import Factor, fit_effects
+from .leanings import LeaningTable, label_leanings
 from .rates import ads_in_campaigns
-from .sequences import Dataset
+from .sequences import F32, Dataset
 from .transformer import Transformer
 from .validation import drawn_rows, whole_logits
 
 F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 MOST = 1_000_000
 """Impressions that are read at most: those held out, and of the others so many, drawn by chance."""
@@ -41,6 +47,7 @@ class Heard(NamedTuple):
 class Refitted(NamedTuple):
     """What was found besides the ads' biases."""
 
+    leanings: LeaningTable
     level: float
     """Added to all click logits."""
     campaigns: F64
@@ -49,8 +56,8 @@ class Refitted(NamedTuple):
 
 
 @torch.no_grad()
-def refit_ads(model: Transformer, graph: ItemGraph, leanings: LeaningTable, split: Split) -> Refitted | None:
-    """Set the ads' biases to what fits all impressions.
+def refit(model: Transformer, graph: ItemGraph, leanings: LeaningTable, split: Split) -> Refitted | None:
+    """Return leanings that fit all impressions, and set the ads' biases to what fits them.
 
     What the model says of conversions stays as it is. None, and nothing changes, where no impressions were
     held out: nothing has told then how much of the network to believe.
@@ -58,21 +65,41 @@ def refit_ads(model: Transformer, graph: ItemGraph, leanings: LeaningTable, spli
     held_out, heard = split.holdout.labels_history, heard_of(model)
     if held_out is None or len(held_out.labels) == 0 or heard.click < LEAST_HEARD:
         return None
+    parts = _drawn((held_out, split.train))
+    logits = np.concatenate([whole_logits(model, part, part.labels, graph, None)[:, 0] for part in parts])
+    click, ad = (np.concatenate([getattr(part.labels, name) for part in parts]) for name in ("click", "ad"))
+    found = _refit_leanings(leanings, parts, logits, click, model.config.history_length)
+    logits += found.weight * _leanings(found.shares, parts, model.config.history_length, found.shrink)
+    level, campaigns = _refit_ads(model, heard, ads_in_campaigns(ad, split.train), logits, click)
+    return Refitted(found, level, campaigns, heard)
+
+
+def _refit_leanings(
+    leanings: LeaningTable, parts: Sequence[Dataset], logits: F64, click: Bools, length: int
+) -> LeaningTable:
+    by_shrink = {shrink: _leanings(leanings.shares, parts, length, shrink) for shrink in SHRINKS}
+
+    def fit(leaning: F64) -> Fit:
+        return fit_weights((leaning,), logits, click, (Belief(0.0, LEAN_SD),))
+
+    shrink = fit_shrink(by_shrink, fit)
+    return LeaningTable(leanings.shares, fit(by_shrink[shrink]).weights[0], shrink)
+
+
+def _refit_ads(model: Transformer, heard: Heard, ads: Factor, logits: F64, click: Bools) -> tuple[float, F64]:
+    """Set the ads' biases; return the level and what campaigns have in common, as `Refitted` has them."""
     believed = model.log_popularity.cpu().numpy().astype(np.float64)
-    offset, click, ad = _impressions(model, graph, leanings, (held_out, split.train))
-    ads = ads_in_campaigns(ad, split.train)
-    found = fit_effects(offset - heard.click * believed[ad], click, np.ones(len(ad)), [ads])
-    better = found.whole(0, ads) / heard.click
-    better[0] = believed[0]
+    offset = logits - heard.click * believed[ads.fine]
+    found = fit_effects(offset, click.astype(np.float64), np.ones(len(click)), [ads])
+    better, campaigns = found.whole(0, ads) / heard.click, found.coarse[0] / heard.click
+    better[0], campaigns[0] = believed[0], 0.0
     model.log_popularity.copy_(torch.from_numpy(better))
     model.conversion_bias -= torch.from_numpy(heard.conversion * (better - believed)).to(
         model.conversion_bias
     )
     model.everyone[1] += found.level
     model.shortcut_offset[1] -= model.conversion_slope * found.level
-    campaigns = found.coarse[0] / heard.click
-    campaigns[0] = 0.0
-    return Refitted(found.level, campaigns, heard)
+    return found.level, campaigns
 
 
 def heard_of(model: Transformer) -> Heard:
@@ -83,15 +110,16 @@ def heard_of(model: Transformer) -> Heard:
     return Heard(float(click), float(conversion))
 
 
-def _impressions(
-    model: Transformer, graph: ItemGraph, leanings: LeaningTable, data: tuple[Dataset, ...]
-) -> tuple[F64, F64, NDArray[np.int64]]:
-    """Return click logits, clicks and ads `[I]` of the impressions of data sets."""
-    found, left = [], MOST
+def _drawn(data: Sequence[Dataset]) -> list[Dataset]:
+    """Return the data sets with `MOST` of their impressions in all, those of the first one first."""
+    drawn, left = [], MOST
     for dataset in data:
-        labels = dataset.labels.take(drawn_rows(len(dataset.labels), left))
-        logits = whole_logits(model, dataset, labels, graph, leanings)[:, 0]
-        found.append((logits, labels.click.astype(np.float64), labels.ad))
-        left -= len(labels)
-    logits, click, ad = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return logits, click, ad
+        rows = drawn_rows(len(dataset.labels), left)
+        drawn.append(replace(dataset, labels=dataset.labels.take(rows)))
+        left -= len(rows)
+    return drawn
+
+
+def _leanings(shares: F32, parts: Sequence[Dataset], length: int, shrink: float) -> F64:
+    """Return the leanings `[I]` of all impressions."""
+    return np.concatenate([label_leanings(shares, part, part.labels, length, shrink) for part in parts])

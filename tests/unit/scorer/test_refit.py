@@ -11,7 +11,7 @@ from models.scorer.config import ModelConfig
 from models.scorer.cooccurrence import build, steps_of
 from models.scorer.datasets import Holdout, Split
 from models.scorer.leanings import no_leanings
-from models.scorer.refit import refit_ads
+from models.scorer.refit import refit
 from models.scorer.sequences import Dataset, Labels
 from models.scorer.transformer import Transformer
 from models.scorer.validation import impression_logits, slot_bias
@@ -75,7 +75,7 @@ def test_click_logits_move_to_where_the_whole_log_has_them():
     model = network()
     split = shown_at_random(model, TRUTH)
     before = logits(model, split)
-    level = refit_ads(model, empty_graph(), no_leanings(), split).level
+    level = refit(model, empty_graph(), no_leanings(), split).level
     moved = logits(model, split)[:, 0] - before[:, 0]
     assert moved[1:] == pytest.approx(TRUTH[1:], abs=0.25)
     assert moved[0] == pytest.approx(level, abs=1e-4)
@@ -83,7 +83,7 @@ def test_click_logits_move_to_where_the_whole_log_has_them():
 
 def test_what_the_ads_of_a_campaign_have_in_common_is_told_for_those_to_come():
     model = network()
-    found = refit_ads(model, empty_graph(), no_leanings(), shown_at_random(model, TRUTH))
+    found = refit(model, empty_graph(), no_leanings(), shown_at_random(model, TRUTH))
     nobody, good, bad = found.campaigns * found.heard.click
     assert nobody == 0
     assert good - bad == pytest.approx(1.1, abs=0.25)
@@ -93,7 +93,7 @@ def test_what_the_model_says_of_conversions_stays():
     model = network()
     split = shown_at_random(model, TRUTH)
     before = logits(model, split)[:, 1]
-    refit_ads(model, empty_graph(), no_leanings(), split)
+    refit(model, empty_graph(), no_leanings(), split)
     np.testing.assert_allclose(logits(model, split)[:, 1], before, atol=1e-5)
 
 
@@ -102,7 +102,7 @@ def test_without_impressions_held_out_nothing_changes():
     split = shown_at_random(model, TRUTH)
     before = logits(model, split)
     alone = replace(split, holdout=replace(split.holdout, labels_history=None))
-    assert refit_ads(model, empty_graph(), no_leanings(), alone) is None
+    assert refit(model, empty_graph(), no_leanings(), alone) is None
     np.testing.assert_array_equal(logits(model, split), before)
 
 
@@ -111,5 +111,5 @@ def test_a_network_that_hardly_hears_the_biases_keeps_them():
     split = shown_at_random(model, TRUTH)
     with torch.no_grad():
         model.shortcut_scale[0] = 0.01
-    assert refit_ads(model, empty_graph(), no_leanings(), split) is None
+    assert refit(model, empty_graph(), no_leanings(), split) is None
     assert not model.log_popularity.any()

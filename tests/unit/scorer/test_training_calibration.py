@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from models.scorer.calibration import (
+    BELIEFS,
     Belief,
     ClickParts,
     calibrate,
@@ -40,6 +41,11 @@ def clicks(logit, seed=0):
 def parts(count, **known):
     """The parts of click logits, those not told 0."""
     return ClickParts(**{name: known.get(name, np.zeros(count)) for name in ClickParts._fields})
+
+
+def fit_of(told, offset, click):
+    """How well leanings fit, all other parts being as told."""
+    return lambda leaning: fit_weights(told._replace(leaning=leaning), offset, click, BELIEFS)
 
 
 def test_logits_that_are_too_sure_are_flattened_around_their_mean():
@@ -87,14 +93,14 @@ def test_leanings_are_shrunk_as_clicks_say(true):
     leanings = {shrink: np.log((views + shrink) / (9 + shrink)) for shrink in (1.0, SHRINK, 16.0)}
     click, none = clicks(leanings[true] - 2), np.zeros(100_000)
     told = parts(100_000, everyone=np.full(100_000, -2.0))
-    assert fit_shrink(told, leanings, none, click) == true
+    assert fit_shrink(leanings, fit_of(told, none, click)) == true
 
 
 def test_where_leanings_tell_nothing_the_usual_shrink_stays():
     rng = np.random.default_rng(6)
     leanings = {shrink: rng.normal(0, 1 / shrink, 20_000) for shrink in (1.0, SHRINK, 16.0)}
     told, none = parts(20_000, everyone=np.full(20_000, -2.0)), np.zeros(20_000)
-    assert fit_shrink(told, leanings, none, clicks(np.full(20_000, -2.0))) == SHRINK
+    assert fit_shrink(leanings, fit_of(told, none, clicks(np.full(20_000, -2.0)))) == SHRINK
 
 
 def test_a_weight_that_is_none_leaves_the_others_what_they_are_without_it():
