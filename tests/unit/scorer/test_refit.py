@@ -1,4 +1,4 @@
-"""Ads' click rates anew, once the network is settled."""
+"""Views and ads anew, once the network is settled."""
 
 from dataclasses import replace
 
@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy.special import expit
 
+from models.domain.events import KINDS
 from models.scorer.config import ModelConfig
 from models.scorer.cooccurrence import build, steps_of
 from models.scorer.datasets import Holdout, Split
-from models.scorer.leanings import no_leanings
+from models.scorer.leanings import LeaningTable, label_leanings, no_leanings
 from models.scorer.refit import refit
 from models.scorer.sequences import Dataset, Labels
 from models.scorer.transformer import Transformer
@@ -87,6 +88,42 @@ def test_what_the_ads_of_a_campaign_have_in_common_is_told_for_those_to_come():
     nobody, good, bad = found.campaigns * found.heard.click
     assert nobody == 0
     assert good - bad == pytest.approx(1.1, abs=0.25)
+
+
+def test_how_much_views_tell_is_weighed_on_all_impressions():
+    model, draw, users, views = network(), np.random.default_rng(5), 400, 20
+    tastes = draw.dirichlet([1.0, 1.0], users)
+    category = (draw.random((users, views)) > tastes[:, :1]).astype(np.int64).ravel() + 1
+    user, of = draw.integers(0, users, COUNT), draw.integers(1, 3, COUNT)
+    zero, none = np.zeros(COUNT, np.int64), np.zeros(len(category), np.int64)
+    labels = Labels(
+        user,
+        zero + views,
+        zero,
+        of,
+        zero - 1,
+        zero > 0,
+        zero > 0,
+        zero,
+        np.ones(COUNT, np.float32),
+        zero,
+        zero,
+    )
+    kind = np.full(len(category), KINDS.index("view"))
+    whole = Dataset(
+        np.arange(users + 1) * views, none, category, kind, none, none, none, none > 0,
+        np.zeros(ADS + 1, np.int64), np.zeros((ADS + 1, 0), np.float32), labels,
+    )  # fmt: skip
+    shares = np.array([[0.0, 0.5, 0.5]], np.float32)
+    told = label_leanings(shares, whole, labels, CONFIG.history_length, 4.0)
+    logit = impression_logits(model, whole, labels)[:, 0] + slot_bias(model, labels) + 0.6 * told
+    labels = replace(labels, click=draw.random(COUNT) < expit(logit))
+    early, late = (replace(whole, labels=labels.take(rows)) for rows in np.split(np.arange(COUNT), 2))
+    split = Split(early, Holdout(late, zero[:0], zero[:0], False, late), np.arange(ADS, dtype=np.uint64), "")
+    found = refit(model, empty_graph(), LeaningTable(shares, 0.1, 16.0), split).leanings
+    assert found.shrink in (2.0, 4.0, 8.0)
+    better = found.weight * label_leanings(shares, whole, labels, CONFIG.history_length, found.shrink)
+    assert np.polyfit(better, 0.6 * told, 1)[0] == pytest.approx(1, abs=0.15)
 
 
 def test_what_the_model_says_of_conversions_stays():
