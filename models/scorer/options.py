@@ -35,7 +35,8 @@ class TrainOptions:
     ----------
     minutes
         CPU minutes of the whole run (GPU: of this process), reading and validation included; the
-        learning rate falls linearly to 0 at their end. Ignored where ``steps`` is given.
+        learning rate falls linearly to 0 at their end. Fitting views and ads to the whole log comes on top,
+        some 20 s per million impressions. Ignored where ``steps`` is given.
     steps
         Exact number of steps instead: the run is then reproducible to the last bit.
     learning_rate, weight_decay, ad_rate

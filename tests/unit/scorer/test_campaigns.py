@@ -122,6 +122,13 @@ def test_a_model_of_before_that_knew_one_slope_is_read(folder, tmp_path):
     assert open_scorer(tmp_path).adjustment_slope == float(network.conversion_slope)
 
 
+def test_a_model_of_before_that_knew_no_clicks_of_campaigns_adds_none():
+    one = np.ones(1, np.float32)
+    tensors = CampaignTable(np.array([label_key("c")], np.uint64), one, one).tensors()
+    before = stored_campaigns({name: value for name, value in tensors.items() if name != "campaign_click"})
+    assert before.conversion.tolist() == [1.0] and before.click.tolist() == [0.0]
+
+
 @pytest.mark.parametrize("wrong", ["conversion", "click"])
 @pytest.mark.parametrize(
     ("keys", "odds"), [([1], [0, 0]), ([1], [np.nan]), ([key64("a")], [np.inf]), ([1, 2], [0])]
