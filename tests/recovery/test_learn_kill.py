@@ -35,6 +35,8 @@ PRICE = 10_000
 CLICK_RATE = {"a0": 0.1, "a1": 0.4, "a2": 0.8}
 BUDGET_SHARE = {"c0": None, "c1": 2.0, "c2": 0.5}
 """Daily budget of a campaign over what its clicks cost in all; counted twice, c1 would be spent too."""
+SOME = 20
+"""Records after which a learner is in the midst of its part, in whatever order it reads the partitions."""
 OTHER_ORDER = 0.25
 """Logits that another order of the outcomes may move a weight of some 0.6: ads share bias and segment."""
 
@@ -145,7 +147,7 @@ def test_killed_again_and_again_it_ends_with_the_weights_and_budgets_of_one_that
     parts = [STORY[:300], STORY[300:600], STORY[600:]]
     for part in parts[:2]:
         learner = run.processes.impulse("learn")
-        goal = run.said() + 60
+        goal = run.said() + SOME
         run.tell(part)
         learner.wait_until(lambda goal=goal: run.said() >= goal)
         learner.end(signal.SIGKILL)
