@@ -202,7 +202,7 @@ class Learner:
         """Learn the impressions whose clicks should be here by now."""
         now = self._clock.now_ms
         due = self._patience.due(now) if now is not None else NOTHING_DUE
-        if due.labels and not self._position_logits:
+        if not self._position_logits and len(due.labels) >= self.settings.position_least_labels:
             self._look_at_slots(due)
         alarms = [self._label(one, label) for one, label in due.labels]
         for click in due.clicks:
