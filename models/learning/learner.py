@@ -51,7 +51,7 @@ from .settings import LearnerSettings
 from .slope import CalibrationSlope
 from .vocabulary import Vocabulary
 
-_SNAPSHOT = "learner/8"
+_SNAPSHOT = "learner/9"
 _FIELDS = ("", "ads", "campaigns", "segment_categories", "creatives")
 """Fields of `Adjustments` that hold the weights of each of `GROUPS` by name."""
 _MOST_PENDING = 4096

@@ -4,14 +4,14 @@ Learned at once, negatives run ahead of their clicks and the learner chases its 
 attribution window ends, they trail a minute behind and it overshoots at every change. Delayed as clicks are,
 the negatives of a cohort come when its clicks come, so both balance at every moment, whatever the rate and
 the traffic do. (After the mean delay, all at once, they balanced in steady traffic only: where traffic
-jumped, clicks came three seconds ahead of the first negatives, and weights swung, one of them to +10.) Delays
-are taken for exponential; the draw is a hash of the decision and the slot.
+jumped, clicks came three seconds ahead of the first negatives, and weights swung, one of them to +10.) The
+law is learned (`click_delays`); the draw is a hash of the decision and the slot.
 
 Clicks need no look-up: each is a correction of +1, before or after its 0.
 
 A start is no such balance: the first clicks come before any negative, and the first delays that can be seen
 are short. So for the first `WARM_UP` mean delays nothing is learned; then what has come is learned at once,
-each impression with the label that is known by then.
+by the law that is known by then, each impression with the label that is.
 
 The delay counts from the decision, not from when its impression came: partitions of outcomes are read one
 ahead of the other, and an impression of one that lags must not wait for the clock to pass those that came
@@ -20,9 +20,8 @@ before it while its clicks are learned.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,12 +29,10 @@ import msgspec
 from models.domain.decision import Outcome
 from models.domain.ids import key64
 
-_LONGEST_MS = 60_000.0
-_FIRST_GUESS_MS = 3_000.0
-_FIRST_WEIGHT = 10.0
-_MEMORY = 1000.0
-_CERTAIN = 50.0
-_GUESSED = 100.0
+from .click_delays import ClickDelays
+
+_GUESSED = 300.0
+"""Clicks that what is known of delays weighs at most during the warm-up: much of it is a guess."""
 _KEYS = 2.0**64
 
 
@@ -60,18 +57,16 @@ def _shown(outcome: Outcome) -> tuple[str, int]:
 
 
 def _draw(impression: Outcome) -> float:
-    """Return a draw from the exponential law of mean 1."""
-    key = key64(f"{impression.decision_id}/{impression.slot}")
-    return -math.log((key + 1) / _KEYS)
+    """Return a draw from 0..1."""
+    return 1.0 - key64(f"{impression.decision_id}/{impression.slot}") / _KEYS
 
 
 class Patience:
     """Impressions that wait for their clicks, at most ``capacity`` of them."""
 
     def __init__(self, capacity: int = 100_000) -> None:
-        self.mean_delay_ms = _FIRST_GUESS_MS
+        self.delays = ClickDelays()
         self._capacity = capacity
-        self._clicks = _FIRST_WEIGHT
         self._first_ms: int | None = None
         """Time of the first decision heard of: a click's delay cannot have been longer than since then."""
         self._warm = False
@@ -86,22 +81,16 @@ class Patience:
     def wait(self, impression: Outcome) -> None:
         """Let an impression wait for its click."""
         self._hear(impression.decision_time)
-        due_ms = impression.decision_time + self.mean_delay_ms * _draw(impression)
-        heappush(self._waiting, (due_ms, self._came, impression))
+        heappush(self._waiting, (self._due_ms(impression), self._came, impression))
         self._came += 1
 
     def note_click(self, click: Outcome) -> None:
-        """Take the delay of one click after its decision into the mean.
+        """Take the delay of one click after its decision into their law."""
+        longest = max(click.event_time - self._hear(click.decision_time), 1)
+        self.delays.learn(click.event_time - click.decision_time, longest)
 
-        In the first minute only short delays can have been seen, and negatives learned too early would
-        drag every weight down. So each delay counts with what an exponential law of the present mean adds
-        to a mean of delays cut off at a: E[d] = E[d | d < a] + a / (exp(a / mean) - 1), an EM step.
-        """
-        cut = max(click.event_time - self._hear(click.decision_time), 1)
-        delay = min(max(float(click.event_time - click.decision_time), 0.0), _LONGEST_MS)
-        missed = cut / math.expm1(min(cut / self.mean_delay_ms, _CERTAIN)) if self.mean_delay_ms > 0 else 0.0
-        self._clicks = min(self._clicks + 1.0, _MEMORY)
-        self.mean_delay_ms += (min(delay + missed, _LONGEST_MS) - self.mean_delay_ms) / self._clicks
+    def _due_ms(self, impression: Outcome) -> float:
+        return impression.decision_time + self.delays.quantile(_draw(impression))
 
     def _hear(self, decision_ms: int) -> int:
         """Return the time of the first decision heard of, which may be this one."""
@@ -129,9 +118,12 @@ class Patience:
 
     def _is_warm(self, now_ms: int) -> bool:
         if not self._warm and self._first_ms is not None:
-            long_enough = now_ms >= self._first_ms + WARM_UP * self.mean_delay_ms
+            long_enough = now_ms >= self._first_ms + WARM_UP * self.delays.mean_ms
             self._warm = long_enough or len(self._waiting) > self._capacity
-            self._clicks = min(self._clicks, _GUESSED)  # what was made up for gives way to what is seen
+            self.delays.trust_at_most(_GUESSED)
+            if self._warm:  # by what is known of delays now
+                self._waiting = [(self._due_ms(one), came, one) for _, came, one in self._waiting]
+                heapify(self._waiting)
         return self._warm
 
     def values(self) -> list[Any]:
@@ -139,11 +131,12 @@ class Patience:
         waiting = sorted(self._waiting, key=lambda one: one[:2])
         outcomes = msgspec.msgpack.encode([[one[2] for one in waiting], list(self._early.values())])
         due_ms = [one[0] for one in waiting]
-        return [self.mean_delay_ms, self._clicks, self._first_ms, self._warm, due_ms, outcomes]
+        return [self.delays.values(), self._first_ms, self._warm, due_ms, outcomes]
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        self.mean_delay_ms, self._clicks, self._first_ms, self._warm, due_ms, packed = values
+        delays, self._first_ms, self._warm, due_ms, packed = values
+        self.delays.restore(delays)
         waiting, early = msgspec.msgpack.decode(packed, type=tuple[list[Outcome], list[Outcome]])
         self._early = {_shown(click): click for click in early}
         self._came = len(waiting)

@@ -149,7 +149,7 @@ def test_where_traffic_and_rate_jump_the_weights_go_straight_to_the_new_rate(pri
 def test_patience_follows_the_mean_delay_of_clicks():
     learner = Learner()
     learner.learn(stream(12_000))
-    assert learner._patience.mean_delay_ms == pytest.approx(1000, abs=70)
+    assert learner._patience.delays.mean_ms == pytest.approx(1000, abs=70)
 
 
 def test_records_come_at_most_once_per_second_of_event_time_with_rising_versions():
