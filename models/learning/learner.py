@@ -42,6 +42,7 @@ from .engines import make_engine
 from .event_clock import EventClock
 from .guard import Guard, GuardReport, reason_of
 from .interest_follower import InterestFollower
+from .level import Level
 from .packing import pack, unpack
 from .patience import NOTHING_DUE, Due, Patience
 from .position import PositionBias, examination_of, examination_shift
@@ -85,7 +86,8 @@ class Learner:
         self._position_logits: tuple[float, ...] = ()
         self._positions_again = False
         self._conversions = Conversions(self.settings.delay)
-        self._slope = CalibrationSlope()
+        self._slope, self._level = CalibrationSlope(), Level()
+        self._bias = (0.0, self.settings.priors.bias)
         self._guard = self._fresh_guard()
         self._drift = DriftWatch(self.settings.drift_delta)
         self._patience = Patience()
@@ -225,7 +227,9 @@ class Learner:
         frozen, adjusted = self._predictions(outcome)
         if outcome.adjustments_version >= self._reset_version:
             self._guard.add(frozen, adjusted, label > 0.0, frozen_weight(outcome))
-            self._slope.learn(adjusted_logit(outcome), self._examination(outcome), label, outcome.event_time)
+            logit, at = adjusted_logit(outcome), (self._examination(outcome), label, outcome.event_time)
+            self._slope.learn(logit, *at)
+            self._level.learn(outcome.adjustments_version, logit + outcome.parts.calibration, *at)
         return self._watch(outcome, label - sigmoid(frozen))
 
     def _answered(self, outcome: Outcome) -> DriftAlarm | None:
@@ -243,7 +247,10 @@ class Learner:
         self._position.correct(outcome.slot, adjusted_logit(outcome))
         if outcome.adjustments_version >= self._reset_version:
             self._guard.correct(*self._predictions(outcome), frozen_weight(outcome))
-            self._slope.correct(adjusted_logit(outcome), self._examination(outcome))
+            logit, examination = adjusted_logit(outcome), self._examination(outcome)
+            self._slope.correct(logit, examination)
+            told = logit + outcome.parts.calibration
+            self._level.correct(outcome.adjustments_version, told, examination)
 
     def _watch(self, outcome: Outcome, residual: float) -> DriftAlarm | None:
         return self._drift.add(outcome.segment, outcome.category, residual, outcome.event_time)
@@ -290,6 +297,7 @@ class Learner:
         if not fields:
             return None
         self.version = version
+        self._level.tell(version, self._level.mean if "bias" in fields else self._level.told)
         return self._adjustments(time_ms, **fields)
 
     def _roll_back(self, time_ms: int, version: int) -> Adjustments:
@@ -300,7 +308,8 @@ class Learner:
         self._interests.rolled_back()
         self._returned = {}
         self._conversions.rolled_back(version)
-        self._guard, self._slope = self._fresh_guard(), CalibrationSlope()
+        self._guard, self._slope, self._level = self._fresh_guard(), CalibrationSlope(), Level()
+        self._bias = (0.0, self.settings.priors.bias)
         self._reset_version = self.version = version
         return self._adjustments(time_ms, reset=True, reason=reason)
 
@@ -320,12 +329,14 @@ class Learner:
         for slot, mean, variance in zip(*changed, strict=True):
             group, name = self._vocabulary.key(slot)
             if group == BIAS:
-                fields["bias"] = (mean, variance)
+                self._bias = fields["bias"] = (mean, variance)
             else:
                 groups[_FIELDS[group]][name] = (mean, variance)
         for field, weights in self._returned.items():
             fields[field] = {**weights, **groups[field]}
         self._returned = {}
+        if "bias" in fields or self._level.due():
+            fields["bias"] = (round(self._bias[0] + self._level.mean, 5), self._bias[1])
         return fields
 
     def _changed_positions(self) -> tuple[float, ...] | None:
@@ -363,6 +374,7 @@ class Learner:
             "conversions": self._conversions.values(),
             "guard": self._guard.values(),
             "slope": self._slope.values(),
+            "level": [self._level.values(), self._bias],
             "counts": dict(sorted((+self.counts).items())),
             "patience": self._patience.values(),
             "rates": self._rates,
@@ -392,6 +404,9 @@ class Learner:
         learner._conversions.restore(values["conversions"])
         learner._guard = replace(learner._guard, **values["guard"])
         learner._slope.restore(values["slope"])
+        level, bias = values["level"]
+        learner._level.restore(level)
+        learner._bias = (bias[0], bias[1])
         learner._interests.restore(values["interests"])
         learner._patience.restore(values["patience"])
         learner.counts.update(values["counts"])

@@ -23,12 +23,12 @@ class Priors:
     """
 
     bias: float = 0.01
-    ad: float = 0.03
+    ad: float = 0.06
     campaign: float = 0.015
-    segment_category: float = 0.03
+    segment_category: float = 0.015
     creative: float = 0.1
-    user_category: float = 0.12
-    time_constant_s: float = 600.0
+    user_category: float = 0.06
+    time_constant_s: float = 1200.0
     user_time_constant_s: float = 3600.0
 
     def __post_init__(self) -> None:

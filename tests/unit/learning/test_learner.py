@@ -15,6 +15,7 @@ from models.domain.errors import ArtifactError, SettingError
 from models.learning.engines import ENGINES
 from models.learning.learner import Learner
 from models.learning.priors import Priors
+from models.learning.sample import BIAS
 from models.learning.settings import LearnerSettings
 from models.learning.weights import WeightTable
 
@@ -514,3 +515,18 @@ def test_a_setting_that_cannot_work_stops_the_start(bad):
 
 def test_every_setting_has_a_default_that_passes():
     assert dataclasses.replace(LearnerSettings()) == LearnerSettings()
+
+
+def test_what_decisions_predictions_are_off_by_goes_out_with_the_bias():
+    learner = Learner()
+    learner.learn(stream(2_000))
+    since = {"adjustments_version": learner.version, "parts": Parts(base=-3.0)}
+    later = [
+        msgspec.structs.replace(o, event_time=o.event_time + 60_000, decision_time=o.decision_time + 60_000)
+        for o in stream(4_000, ad="b", **since)
+    ]
+    told = table_after(learner.learn(later).adjustments)
+    bias = learner._vocabulary.find(BIAS, "")
+    weight = float(learner._engine.posterior(np.array([bias]), later[-1].event_time)[0][0])
+    assert learner._level.mean > 0.02, "they were too low"
+    assert told.bias[0] == pytest.approx(weight + learner._level.mean, abs=0.02)
