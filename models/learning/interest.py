@@ -32,7 +32,7 @@ I64 = NDArray[np.int64]
 
 CAPACITY = 65_536
 """Cells held at most; those that were not looked at for long make room."""
-EVERY_MS = 2000
+EVERY_MS = 1000
 """Least event time between two looks at what was counted."""
 USUAL_AFTER_S = 3600.0
 STEP_TOLERANCE = 0.02

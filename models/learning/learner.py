@@ -35,6 +35,7 @@ from models.domain.decision import Interest, Outcome
 from models.domain.events import Adjustments, Weight
 
 from .bayes import sigmoid
+from .calibration import Calibration
 from .conversions import Conversions
 from .counterfactual import frozen_weight
 from .drift import DriftAlarm, DriftWatch
@@ -42,14 +43,13 @@ from .engines import make_engine
 from .event_clock import EventClock
 from .guard import Guard, GuardReport, reason_of
 from .interest_follower import InterestFollower
-from .level import Level
 from .packing import pack, unpack
 from .patience import NOTHING_DUE, Due, Patience
 from .position import PositionBias, examination_of, examination_shift
+from .preferences import Preferences
 from .protocol import GROUPS
 from .sample import BIAS, SEGMENT_CATEGORY, Sampler, adjusted_logit, frozen_logit, refusal
 from .settings import LearnerSettings
-from .slope import CalibrationSlope
 from .vocabulary import Vocabulary
 
 _SNAPSHOT = "learner/9"
@@ -59,7 +59,6 @@ _MOST_PENDING = 4096
 _CONVERSIONS_EVERY = 5
 _POSITION_TOLERANCE = 0.02
 _LEAST_PREFERENCE = 1e-4
-_RATE = 0.001
 
 
 class Learned(NamedTuple):
@@ -86,8 +85,8 @@ class Learner:
         self._position_logits: tuple[float, ...] = ()
         self._positions_again = False
         self._conversions = Conversions(self.settings.delay)
-        self._slope, self._level = CalibrationSlope(), Level()
-        self._bias = (0.0, self.settings.priors.bias)
+        self._calibration = Calibration(self.settings.priors.bias)
+        self._preferences = Preferences(self.settings)
         self._guard = self._fresh_guard()
         self._drift = DriftWatch(self.settings.drift_delta)
         self._patience = Patience()
@@ -95,8 +94,6 @@ class Learner:
         self._reset_version = 0
         self._ticks = 0
         self._last_tick: int | None = None
-        self._mean_grade = 0.5
-        self._rates = {"swipe": 0.0, "hide": 0.0}
         self._returned: dict[str, dict[str, Weight]] = {}
         self._taught: dict[str, Callable[[Outcome], DriftAlarm | None]] = {
             "impression": self._impression,
@@ -152,7 +149,7 @@ class Learner:
         self.version = max(self.version, first_version - 1)
         self._engine.announce_again()
         self._conversions.announce_again()
-        self._slope.announce_again()
+        self._calibration.announce_again()
         self._positions_again = True
 
     def _fresh_guard(self) -> Guard:
@@ -162,7 +159,7 @@ class Learner:
     def _impression(self, outcome: Outcome) -> None:
         if self.settings.negatives == "impression":
             self._patience.wait(outcome)
-        self._centre(outcome)
+        self._prefer(outcome, self._preferences.shown())
 
     def _click(self, outcome: Outcome) -> DriftAlarm | None:
         if not self._conversions.click(outcome):
@@ -175,30 +172,18 @@ class Learner:
         return self._label(outcome, 0.0) if self.settings.negatives == "no_click" else None
 
     def _dwell(self, outcome: Outcome) -> None:
-        dwell = max(outcome.dwell_ms, 0)
-        grade = dwell / (dwell + self.settings.dwell_half_ms)
-        self._prefer(outcome, self.settings.dwell_weight * (grade - self._mean_grade))
-        self._mean_grade += 0.01 * (grade - self._mean_grade)
+        self._prefer(outcome, self._preferences.stayed(outcome))
 
     def _negative(self, outcome: Outcome) -> None:
-        self._rates[outcome.kind] += _RATE
-        self._prefer(outcome, -self._weight(outcome.kind))
+        self._prefer(outcome, self._preferences.refused(outcome))
 
     def _conversion(self, outcome: Outcome) -> None:
         if not self._conversions.conversion(outcome):
             self.counts["view_through_conversion"] += 1
 
-    def _centre(self, outcome: Outcome) -> None:
-        for kind in self._rates:
-            self._rates[kind] *= 1.0 - _RATE
-        self._prefer(outcome, sum(self._weight(kind) * rate for kind, rate in self._rates.items()))
-
     def _prefer(self, outcome: Outcome, change: float) -> None:
         if abs(change) > _LEAST_PREFERENCE:
             self._sampler.prefer(outcome, self._offset(outcome), change)
-
-    def _weight(self, kind: str) -> float:
-        return self.settings.hide_weight if kind == "hide" else self.settings.swipe_weight
 
     def _unanswered(self) -> list[DriftAlarm]:
         """Learn the impressions whose clicks should be here by now."""
@@ -227,9 +212,7 @@ class Learner:
         frozen, adjusted = self._predictions(outcome)
         if outcome.adjustments_version >= self._reset_version:
             self._guard.add(frozen, adjusted, label > 0.0, frozen_weight(outcome))
-            logit, at = adjusted_logit(outcome), (self._examination(outcome), label, outcome.event_time)
-            self._slope.learn(logit, *at)
-            self._level.learn(outcome.adjustments_version, logit + outcome.parts.calibration, *at)
+            self._calibration.learn(outcome, self._examination(outcome), label)
         return self._watch(outcome, label - sigmoid(frozen))
 
     def _answered(self, outcome: Outcome) -> DriftAlarm | None:
@@ -247,10 +230,7 @@ class Learner:
         self._position.correct(outcome.slot, adjusted_logit(outcome))
         if outcome.adjustments_version >= self._reset_version:
             self._guard.correct(*self._predictions(outcome), frozen_weight(outcome))
-            logit, examination = adjusted_logit(outcome), self._examination(outcome)
-            self._slope.correct(logit, examination)
-            told = logit + outcome.parts.calibration
-            self._level.correct(outcome.adjustments_version, told, examination)
+            self._calibration.correct(outcome, self._examination(outcome))
 
     def _watch(self, outcome: Outcome, residual: float) -> DriftAlarm | None:
         return self._drift.add(outcome.segment, outcome.category, residual, outcome.event_time)
@@ -292,12 +272,12 @@ class Learner:
         if self._ticks % _CONVERSIONS_EVERY == 0:
             fields["conversions"] = self._conversions.changed(time_ms, version)
             fields["position_logits"] = self._changed_positions()
-            fields["calibration"] = self._slope.changed()
+            fields["calibration"] = self._calibration.line()
         fields = {name: value for name, value in fields.items() if value}
         if not fields:
             return None
         self.version = version
-        self._level.tell(version, self._level.mean if "bias" in fields else self._level.told)
+        self._calibration.told(version, "bias" in fields)
         return self._adjustments(time_ms, **fields)
 
     def _roll_back(self, time_ms: int, version: int) -> Adjustments:
@@ -308,8 +288,7 @@ class Learner:
         self._interests.rolled_back()
         self._returned = {}
         self._conversions.rolled_back(version)
-        self._guard, self._slope, self._level = self._fresh_guard(), CalibrationSlope(), Level()
-        self._bias = (0.0, self.settings.priors.bias)
+        self._guard, self._calibration = self._fresh_guard(), Calibration(self.settings.priors.bias)
         self._reset_version = self.version = version
         return self._adjustments(time_ms, reset=True, reason=reason)
 
@@ -329,14 +308,13 @@ class Learner:
         for slot, mean, variance in zip(*changed, strict=True):
             group, name = self._vocabulary.key(slot)
             if group == BIAS:
-                self._bias = fields["bias"] = (mean, variance)
+                fields["bias"] = (mean, variance)
             else:
                 groups[_FIELDS[group]][name] = (mean, variance)
         for field, weights in self._returned.items():
             fields[field] = {**weights, **groups[field]}
         self._returned = {}
-        if "bias" in fields or self._level.due():
-            fields["bias"] = (round(self._bias[0] + self._level.mean, 5), self._bias[1])
+        fields["bias"] = self._calibration.bias(fields.get("bias"))
         return fields
 
     def _changed_positions(self) -> tuple[float, ...] | None:
@@ -373,14 +351,13 @@ class Learner:
             "position_logits": self._position_logits,
             "conversions": self._conversions.values(),
             "guard": self._guard.values(),
-            "slope": self._slope.values(),
-            "level": [self._level.values(), self._bias],
+            "calibration": self._calibration.values(),
             "counts": dict(sorted((+self.counts).items())),
             "patience": self._patience.values(),
-            "rates": self._rates,
+            "preferences": self._preferences.values(),
             "interests": self._interests.values(),
             "returned": self._returned,
-            "scalars": [self.version, self._reset_version, self._ticks, self._last_tick, self._mean_grade],
+            "scalars": [self.version, self._reset_version, self._ticks, self._last_tick],
         }
         return pack(_SNAPSHOT, {}, values)
 
@@ -403,18 +380,13 @@ class Learner:
         learner._position_logits = tuple(values["position_logits"])
         learner._conversions.restore(values["conversions"])
         learner._guard = replace(learner._guard, **values["guard"])
-        learner._slope.restore(values["slope"])
-        level, bias = values["level"]
-        learner._level.restore(level)
-        learner._bias = (bias[0], bias[1])
+        learner._calibration.restore(values["calibration"])
         learner._interests.restore(values["interests"])
         learner._patience.restore(values["patience"])
         learner.counts.update(values["counts"])
-        learner._rates = values["rates"]
+        learner._preferences.restore(values["preferences"])
         learner._returned = _weights_of(values["returned"])
-        version, reset_version, ticks, last_tick, mean_grade = values["scalars"]
-        learner.version, learner._reset_version, learner._ticks = version, reset_version, ticks
-        learner._last_tick, learner._mean_grade = last_tick, mean_grade
+        learner.version, learner._reset_version, learner._ticks, learner._last_tick = values["scalars"]
         return learner
 
 

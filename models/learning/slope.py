@@ -7,9 +7,9 @@ adjusted logit of a shown ad and e the examination of its slot,
     P(click) = e \sigma(c + s (z - c)),
 
 where s (Cox's calibration slope, Biometrika '58) has the prior N(1, SD^2), is learned by assumed-density
-filtering like the weights (`bayes`), and returns to its prior with the time constant TIME_CONSTANT_S. There
-is no level beside it, that is the bias's: c is the mean of all z weighed by p (1 - p), p = \sigma(z), about
-which a small change of slope leaves the mean prediction as it is.
+filtering like the weights (`bayes`), and returns to its prior with the time constant TIME_CONSTANT_S. It
+moves no level, that is the bias's and `level`'s: c is the mean of all z weighed by p (1 - p), p = \sigma(z),
+about which a small change of slope leaves the mean prediction as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TIME_CONSTANT_S = 3600.0
 LEAST, MOST = 0.5, 1.5
 _STEP, _LEAST_LABELS = 0.005, 500
 
-Calibration = tuple[float, float]
+Line = tuple[float, float]
 """Slope and centre."""
 
 
@@ -34,7 +34,7 @@ class CalibrationSlope:
         self._mean, self._variance = 1.0, SD**2
         self._labels, self._weight, self._sum = 0.0, 0.0, 0.0
         self._time_ms: int | None = None
-        self._told: Calibration = (1.0, 0.0)
+        self._told: Line = (1.0, 0.0)
         self._again = False
 
     def learn(self, logit: float, examination: float, label: float, time_ms: int) -> None:
@@ -56,7 +56,7 @@ class CalibrationSlope:
         """Let `changed` return slope and centre once more though they did not move."""
         self._again = True
 
-    def changed(self) -> Calibration | None:
+    def changed(self) -> Line | None:
         """Return slope and centre where predictions would move by it since they were last returned."""
         again, self._again = self._again, False
         if self._labels < _LEAST_LABELS or self._weight <= 0.0:

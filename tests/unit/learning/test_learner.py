@@ -528,5 +528,5 @@ def test_what_decisions_predictions_are_off_by_goes_out_with_the_bias():
     told = table_after(learner.learn(later).adjustments)
     bias = learner._vocabulary.find(BIAS, "")
     weight = float(learner._engine.posterior(np.array([bias]), later[-1].event_time)[0][0])
-    assert learner._level.mean > 0.02, "they were too low"
-    assert told.bias[0] == pytest.approx(weight + learner._level.mean, abs=0.02)
+    assert learner._calibration.level.mean > 0.02, "they were too low"
+    assert told.bias[0] == pytest.approx(weight + learner._calibration.level.mean, abs=0.02)
