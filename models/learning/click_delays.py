@@ -1,4 +1,4 @@
-"""How long after its decision a click comes: the law of the delays, read off clicks as they arrive.
+"""How long after its impression a click comes: the law of the delays, read off clicks as they arrive.
 
 The law is a histogram over bins that grow by a factor, so it takes any shape; it fades with the number of
 clicks. A stream has a beginning: a click that comes c after the first decision heard of can have waited no

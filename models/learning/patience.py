@@ -13,9 +13,11 @@ A start is no such balance: the first clicks come before any negative, and the f
 are short. So for the first `WARM_UP` mean delays nothing is learned; then what has come is learned at once,
 by the law that is known by then, each impression with the label that is.
 
-The delay counts from the decision, not from when its impression came: partitions of outcomes are read one
-ahead of the other, and an impression of one that lags must not wait for the clock to pass those that came
-before it while its clicks are learned.
+The delay counts from the event time of the impression, not from when that was heard of: partitions of
+outcomes are read one ahead of the other, and an impression of one that lags must not wait for the clock to
+pass those that came before it while its clicks are learned. A click tells the time of its decision alone; how
+long after it the impressions of a slot come is known on average. Counted from the decision, the clicks of
+later slots would lag behind their negatives, and a start take those slots for less looked at than they are.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ _KEYS = 2.0**64
 
 WARM_UP = 3.0
 """Mean delays after the first decision heard of; of an exponential law 5 % are longer."""
+_GAP_MEMORY = 0.01
+"""Weight of one impression in the mean time that those of a slot take."""
 
 
 class Due(NamedTuple):
@@ -70,6 +74,8 @@ class Patience:
         self._first_ms: int | None = None
         """Time of the first decision heard of: a click's delay cannot have been longer than since then."""
         self._warm = False
+        self._gap_ms: dict[int, float] = {}
+        """Mean time from decision to impression, by slot."""
         self._early: dict[tuple[str, int], Outcome] = {}
         self._came = 0
         self._waiting: list[tuple[float, int, Outcome]] = []
@@ -81,16 +87,20 @@ class Patience:
     def wait(self, impression: Outcome) -> None:
         """Let an impression wait for its click."""
         self._hear(impression.decision_time)
+        gap = float(impression.event_time - impression.decision_time)
+        usual = self._gap_ms.setdefault(impression.slot, gap)
+        self._gap_ms[impression.slot] = usual + _GAP_MEMORY * (gap - usual)
         heappush(self._waiting, (self._due_ms(impression), self._came, impression))
         self._came += 1
 
     def note_click(self, click: Outcome) -> None:
-        """Take the delay of one click after its decision into their law."""
-        longest = max(click.event_time - self._hear(click.decision_time), 1)
-        self.delays.learn(click.event_time - click.decision_time, longest)
+        """Take the delay of one click after its impression into their law."""
+        since_ms = click.event_time - self._gap_ms.get(click.slot, 0.0)
+        longest = max(since_ms - self._hear(click.decision_time), 1.0)
+        self.delays.learn(since_ms - click.decision_time, longest)
 
     def _due_ms(self, impression: Outcome) -> float:
-        return impression.decision_time + self.delays.quantile(_draw(impression))
+        return impression.event_time + self.delays.quantile(_draw(impression))
 
     def _hear(self, decision_ms: int) -> int:
         """Return the time of the first decision heard of, which may be this one."""
@@ -131,12 +141,14 @@ class Patience:
         waiting = sorted(self._waiting, key=lambda one: one[:2])
         outcomes = msgspec.msgpack.encode([[one[2] for one in waiting], list(self._early.values())])
         due_ms = [one[0] for one in waiting]
-        return [self.delays.values(), self._first_ms, self._warm, due_ms, outcomes]
+        gaps = list(self._gap_ms.items())
+        return [self.delays.values(), self._first_ms, self._warm, gaps, due_ms, outcomes]
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        delays, self._first_ms, self._warm, due_ms, packed = values
+        delays, self._first_ms, self._warm, gaps, due_ms, packed = values
         self.delays.restore(delays)
+        self._gap_ms = dict(gaps)
         waiting, early = msgspec.msgpack.decode(packed, type=tuple[list[Outcome], list[Outcome]])
         self._early = {_shown(click): click for click in early}
         self._came = len(waiting)

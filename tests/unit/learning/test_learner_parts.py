@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -185,6 +186,32 @@ def test_at_the_end_of_the_warm_up_as_large_a_share_of_clicks_has_come_as_of_neg
             break
     assert at < 15_000
     assert learned == pytest.approx((came <= at).sum(), rel=0.05)
+
+
+def test_slots_that_come_into_view_later_are_not_taken_for_less_clicked_at_the_start():
+    """Slot 1 is seen two seconds after slot 0; its clicks come later after the decision, and as often."""
+    rng, patience = np.random.default_rng(0), Patience()
+    told = []
+    for n, at in enumerate(np.sort(rng.uniform(0, 30_000, 30_000)).tolist()):
+        slot = n % 2
+        seen = round(at) + 200 + 2_000 * slot
+        name = {"decision_id": f"d{n}", "slot": slot, "decision_time": START + round(at)}
+        told.append((seen, n, outcome("impression", at=seen, **name)))
+        came = seen + round(rng.exponential(3_000))
+        told.append((came, n, outcome("click", at=came, **name)))
+    clicks, labels = Counter(), Counter()
+    for at, _, one in sorted(told, key=lambda t: t[:2]):
+        if one.kind == "impression":
+            patience.wait(one)
+        else:
+            patience.note_click(one)
+            clicks[one.slot] += 1
+        labels.update(shown.slot for shown, _ in patience.due(START + at).labels)
+        if labels:
+            break
+    assert clicks[1] < 0.9 * clicks[0]
+    for slot in (0, 1):
+        assert clicks[slot] / labels[slot] == pytest.approx(1.0, abs=0.08)
 
 
 def test_the_guard_waits_for_enough_labels():
