@@ -94,7 +94,8 @@ def the_reset(loop: Loop) -> events.Adjustments:
 def test_the_poison_turns_the_learner_against_the_best_ads(loop):
     led = [d for d in loop.decided if d.adjustments_version < the_reset(loop).version][-1000:]
     assert np.mean([d.ads[0].ad_id in POISON for d in led]) < 0.3
-    assert np.mean([RATES[d.ads[0].ad_id] for d in led]) < 0.8 * np.mean(list(RATES.values()))
+    by_chance = np.mean(list(RATES.values()))
+    assert np.mean([RATES[d.ads[0].ad_id] for d in led]) < 0.9 * by_chance
 
 
 def test_the_adjusted_model_loses_by_its_choices_alone_and_a_record_rolls_it_back_and_says_why(loop):
