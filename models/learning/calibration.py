@@ -18,6 +18,7 @@ class Calibration:
     def __init__(self, prior: float) -> None:
         self._slope, self.level = CalibrationSlope(), Level()
         self._bias: Weight = (0.0, prior)
+        self._again = False
 
     def learn(self, outcome: Outcome, examination: float, label: float) -> None:
         """Learn a label of an ad that was shown in a slot of this examination."""
@@ -38,7 +39,8 @@ class Calibration:
 
     def bias(self, weight: Weight | None) -> Weight | None:
         """Return the bias to tell, with the level in it; ``weight`` is the engine's where that has moved."""
-        if weight is None and not self.level.due():
+        again, self._again = self._again, False
+        if weight is None and not again and not self.level.due():
             return None
         self._bias = weight or self._bias
         return round(self._bias[0] + self.level.mean, 5), self._bias[1]
@@ -48,8 +50,9 @@ class Calibration:
         self.level.tell(version, self.level.mean if bias else self.level.told)
 
     def announce_again(self) -> None:
-        """Let `line` return slope and centre once more though they did not move."""
+        """Let `line` and `bias` return once more what was told though it did not move."""
         self._slope.announce_again()
+        self._again = self.level.told != 0.0
 
     def values(self) -> list[Any]:
         """Return the state as plain values."""

@@ -8,7 +8,7 @@ shown, without the level in it, and e the examination of its slot, the level l i
 
     P(click) = e \sigma(z + l),
 
-l ~ N(0, SD^2) beforehand, by assumed-density filtering like the slope beside it (`slope`). It goes out with
+l ~ N(0, SD^2) beforehand, by assumed-density filtering like the slope beside it (`belief`). It goes out with
 the weight of the bias. The prior is narrow, so that a shift of interests does not bend it. Decisions made by
 anything but what was told of late say nothing: a learner that catches up with a log of hours learns from
 predictions that lack all it knows by then.
@@ -16,10 +16,9 @@ predictions that lack all it knows by then.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from .bayes import sigmoid
+from .belief import Belief
 
 SD = 0.02
 TIME_CONSTANT_S = 600.0
@@ -30,12 +29,16 @@ REMEMBERED = 128
 
 
 class Level:
-    """Learns the level from labels in the order of the stream; ``mean`` is what is believed."""
+    """Learns the level from labels in the order of the stream."""
 
     def __init__(self) -> None:
-        self.mean, self._variance = 0.0, SD**2
-        self._time_ms: int | None = None
+        self._belief = Belief(0.0, SD, TIME_CONSTANT_S, (-MOST, MOST))
         self._told: dict[int, float] = {}
+
+    @property
+    def mean(self) -> float:
+        """The level that is believed."""
+        return self._belief.mean
 
     @property
     def told(self) -> float:
@@ -55,37 +58,20 @@ class Level:
     def learn(self, version: int, logit: float, examination: float, label: float, time_ms: int) -> None:
         """Learn one label of an ad that was shown by this logit, in a slot of this examination."""
         if (held := self._told.get(version)) is not None:
-            self._fade(time_ms)
-            p, steep = self._at(logit - held, examination)
-            self._variance = 1.0 / (1.0 / self._variance + p * steep * steep / (1.0 - p))
-            self._move((label - p) * steep / (1.0 - p))
+            self._belief.fade(time_ms)
+            self._belief.learn(logit - held + self.mean, examination, 1.0, label)
 
     def correct(self, version: int, logit: float, examination: float) -> None:
         """Turn a label 0 that was learned into 1."""
         if (held := self._told.get(version)) is not None:
-            p, steep = self._at(logit - held, examination)
-            self._move(steep / (1.0 - p))
-
-    def _at(self, logit: float, examination: float) -> tuple[float, float]:
-        """Return P(click) and the slope of its logarithm in the level."""
-        seen = sigmoid(logit + self.mean)
-        return min(examination * seen, 1.0 - 1e-9), 1.0 - seen
-
-    def _fade(self, time_ms: int) -> None:
-        last = time_ms if self._time_ms is None else self._time_ms
-        self._time_ms = max(time_ms, last)
-        fade = math.exp(-(self._time_ms - last) / 1000.0 / TIME_CONSTANT_S)
-        self.mean *= fade
-        self._variance = SD**2 + (self._variance - SD**2) * fade**2
-
-    def _move(self, gradient: float) -> None:
-        self.mean = min(max(self.mean + self._variance * gradient, -MOST), MOST)
+            self._belief.correct(logit - held + self.mean, examination, 1.0)
 
     def values(self) -> list[Any]:
         """Return the state as plain values."""
-        return [self.mean, self._variance, self._time_ms, list(self._told.items())]
+        return [self._belief.values(), list(self._told.items())]
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        self.mean, self._variance, self._time_ms, told = values
+        belief, told = values
+        self._belief.restore(belief)
         self._told = dict(told)

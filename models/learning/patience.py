@@ -31,7 +31,7 @@ import msgspec
 from models.domain.decision import Outcome
 from models.domain.ids import key64
 
-from .click_delays import ClickDelays
+from .click_delays import LONGEST_MS, ClickDelays
 
 _GUESSED = 300.0
 """Clicks that what is known of delays weighs at most during the warm-up: much of it is a guess."""
@@ -87,7 +87,7 @@ class Patience:
     def wait(self, impression: Outcome) -> None:
         """Let an impression wait for its click."""
         self._hear(impression.decision_time)
-        gap = float(impression.event_time - impression.decision_time)
+        gap = min(max(float(impression.event_time - impression.decision_time), 0.0), LONGEST_MS)
         usual = self._gap_ms.setdefault(impression.slot, gap)
         self._gap_ms[impression.slot] = usual + _GAP_MEMORY * (gap - usual)
         heappush(self._waiting, (self._due_ms(impression), self._came, impression))

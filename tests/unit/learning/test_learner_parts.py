@@ -214,6 +214,17 @@ def test_slots_that_come_into_view_later_are_not_taken_for_less_clicked_at_the_s
         assert clicks[slot] / labels[slot] == pytest.approx(1.0, abs=0.08)
 
 
+def test_one_impression_that_came_a_month_late_moves_its_slots_usual_time_by_a_bounded_step():
+    patience = Patience()
+    for n in range(50):
+        patience.wait(outcome(at=500, decision_id=f"d{n}", decision_time=START))
+    patience.wait(outcome(at=30 * 86_400_000, decision_id="late", decision_time=START))
+    for n in range(2_000):
+        seen, click = 1_000 * n, {"decision_id": f"c{n}", "decision_time": START + 1_000 * n}
+        patience.note_click(outcome("click", at=seen + 2_500, **click))
+    assert 1_000 < patience.delays.mean_ms < 2_200, "two seconds, less what the late one has moved"
+
+
 def test_the_guard_waits_for_enough_labels():
     guard = Guard(least_labels=100)
     for _ in range(99):

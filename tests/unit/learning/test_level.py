@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.learning.calibration import Calibration
 from models.learning.level import MOST, REMEMBERED, Level
 
 EXAMINATIONS = np.array([1.0, 0.8, 0.5])
@@ -94,3 +95,15 @@ def test_it_survives_as_plain_values():
     for one in (level, again):
         one.learn(10, -1.0, 0.7, 1.0, 70_000)
     assert again.mean == level.mean and again.told == level.told
+
+
+def test_a_restart_tells_the_bias_once_more_where_there_is_a_level_in_it():
+    calibration = Calibration(prior=0.01)
+    calibration.announce_again()
+    assert calibration.bias(None) is None, "nothing was told"
+    calibration.level = fed(-0.1)
+    calibration.told(1_000, bias=True)
+    assert calibration.bias(None) is None, "nothing has moved"
+    calibration.announce_again()
+    assert calibration.bias(None) == (pytest.approx(calibration.level.mean, abs=1e-5), 0.01)
+    assert calibration.bias(None) is None
