@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Files of tests side by side; a file stays in one process, for what its tests share.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# A process that dies ends the run: the files of one that is put in its place are waited for in vain.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help

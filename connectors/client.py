@@ -84,7 +84,8 @@ class KafkaConfig:
         """Return the settings of a consumer with explicit offsets.
 
         An offset that the broker no longer has is an error (``auto.offset.reset=error``); long polls are
-        kept short because the embedded broker never wakes one.
+        kept short because the embedded broker never wakes one. No group is ever joined: a session's length
+        is how long a consumer that closes waits for a broker that is away.
         """
         return {
             "group.id": group_id,
@@ -93,6 +94,7 @@ class KafkaConfig:
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 10,
             "fetch.error.backoff.ms": 100,
+            "session.timeout.ms": 6000,
             "reconnect.backoff.max.ms": 1000,
         } | {**self.common(), **self.extra}
 

@@ -183,6 +183,8 @@ class PartitionReader:
         )
         self._served: set[int] = set()
         self._committed_at = time.monotonic()
+        self._ends_when_lost: dict[int, int] = {}
+        self._emptied = True
         self._trusts_stamps = not settings.stamped
 
     def _client_settings(self) -> dict[str, Any]:
@@ -255,8 +257,11 @@ class PartitionReader:
         }
 
     def _end(self, partition: int) -> int:
+        return max(self._last_heard_end(partition), self._places[partition].end)
+
+    def _last_heard_end(self, partition: int) -> int:
         _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-        return max(int(high), self._places[partition].end)
+        return int(high)
 
     def close(self, partition: int) -> bool:
         """Stop reading a partition; with the last one close the consumer and return True."""
@@ -271,6 +276,8 @@ class PartitionReader:
         self.stats.polls += 1
         if (first := self._consumer.poll(self._settings.poll_s)) is not None:
             self._keep([first, *self._consumer.consume(self._settings.batch_size - 1, 0)])
+        else:
+            self._emptied = True
         if time.monotonic() - self._committed_at >= self._settings.commit_every_s:
             self._commit(self._places)
 
@@ -286,12 +293,20 @@ class PartitionReader:
 
     def _note_good(self, message: Any) -> None:
         """Look at one record of each batch for what concerns all of them."""
-        if self.stats.broker_down:
+        if self.stats.broker_down and self._was_just_fetched():
             self.stats.broker_down = False
             logger.info("kafka at %s is back", self._config.bootstrap_servers)
         if not self._trusts_stamps and message.timestamp()[0] == TIMESTAMP_CREATE_TIME:
             self._trusts_stamps = True  # once is enough
             logger.warning(_PRODUCERS_TIME, self._topic)
+
+    def _was_just_fetched(self) -> bool:
+        """Say whether the broker has answered since it was lost: records fetched before may still come."""
+        return self._emptied or any(
+            self._last_heard_end(partition) > end
+            for partition, end in self._ends_when_lost.items()
+            if partition in self._places
+        )
 
     def _wanted(self, place: _Place, offset: int) -> bool:
         return not self._settings.until_end or offset < place.end
@@ -313,8 +328,9 @@ class PartitionReader:
 
     def _on_client_error(self, error: KafkaError) -> None:
         self.stats.client_errors += 1
-        down = error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT)
-        self.stats.broker_down = self.stats.broker_down or down
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self.stats.broker_down, self._emptied = True, False
+            self._ends_when_lost = {partition: self._last_heard_end(partition) for partition in self._places}
         logger.warning("kafka at %s: %s", self._config.bootstrap_servers, self._config.redact(error.str()))
 
     def _commit(self, places: Mapping[int, _Place]) -> None:

@@ -228,5 +228,5 @@ class _SinkPart(StatefulSinkPartition[Sequence[Output], None]):
         self._writer.flush()
 
     def close(self) -> None:
-        """Wait until all that was written is acknowledged."""
-        self._writer.flush()
+        """Wait until all that was written is acknowledged, unless an error has passed already."""
+        self._writer.close()

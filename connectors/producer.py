@@ -20,7 +20,11 @@ ANY_PARTITION = -1
 
 
 class OutputWriter:
-    """Writes outputs to the topics of their streams; `flush` returns when all are acknowledged."""
+    """Writes outputs to the topics of their streams; `flush` returns when all are acknowledged.
+
+    What could not be delivered is raised by every call from then on, but by `close` only if nothing has
+    raised it before.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class OutputWriter:
     ) -> None:
         self._config, self._topics, self._timeout_s = config, dict(topics), delivery_timeout_s
         self._failed: list[str] = []
+        self._raised = False
         settings: dict[str, Any] = config.producer(linger_ms, delivery_timeout_s)
         settings |= {"on_delivery": self._on_delivery, "error_cb": self._on_client_error}
         self._producer = opened(Producer, config, settings, logger=logger)
@@ -69,7 +74,7 @@ class OutputWriter:
                 self._producer.poll(0.05)
                 self._raise_failed()
             except KafkaException as error:
-                raise LogError(f"{topic}: {self._config.redact(str(error))}") from error
+                raise self._error(f"{topic}: {self._config.redact(str(error))}") from error
 
     def flush(self) -> None:
         """Wait until every output is acknowledged.
@@ -83,7 +88,19 @@ class OutputWriter:
         waiting = self._producer.flush(self._timeout_s + 5)
         self._raise_failed()
         if waiting:
-            raise LogError(f"kafka: {waiting} outputs not acknowledged within {self._timeout_s} s")
+            raise self._error(f"kafka: {waiting} outputs not acknowledged within {self._timeout_s} s")
+
+    def close(self) -> None:
+        """Flush, unless an error was raised that ends the flow: Bytewax aborts where clean-up raises, too.
+
+        Raises
+        ------
+        LogError
+            when an output was not acknowledged and nobody has been told.
+
+        """
+        if not self._raised:
+            self.flush()
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -96,10 +113,14 @@ class OutputWriter:
 
     def _raise_failed(self) -> None:
         if self._failed:
-            raise LogError(
+            raise self._error(
                 f"{len(self._failed)} outputs not delivered, the first to {self._failed[0]}. Fix: see that "
                 "the topics exist (`impulse topics`) and the broker is up; then start again"
             )
+
+    def _error(self, message: str) -> LogError:
+        self._raised = True
+        return LogError(message)
 
 
 def _headers(output: Output) -> list[tuple[str, str | bytes | None]]:

@@ -24,6 +24,7 @@ from connectors.kafka import KafkaLogSource, KafkaSink
 from connectors.log_files import read_log
 from connectors.producer import OutputWriter
 from connectors.recorder import record
+from flows.cli import purposeful
 from models.domain.catalogue import Ad
 from models.domain.errors import BadRecord, ImpulseError, LogError, SettingError
 from models.domain.events import AdUpsert, AdWithdraw
@@ -265,6 +266,19 @@ def test_a_delivery_that_fails_is_an_error_at_the_flush(config, embedded_topic):
         writer.flush()
 
 
+def test_a_flow_whose_outputs_are_not_delivered_ends_with_the_reason(config, embedded_topic):
+    """Bytewax closes all parts of a sink while the error of one passes: a second error aborts the process."""
+    source, target = embedded_topic(4), embedded_topic(1)
+    produce(config, source, numbered(100))
+    flow = Dataflow("test")
+    stream = op.input("in", flow, KafkaLogSource(config, source, settings=UNTIL_END))
+    nowhere = op.map("nowhere", stream, lambda r: (str(r.partition), [Output("d", b"k", r.value, 0, 0, 77)]))
+    op.output("out", nowhere, KafkaSink(config, {"d": target}, delivery_timeout_s=2))
+    with pytest.raises(RuntimeError, match="StatefulSink") as caught:
+        run_main(flow)
+    assert "outputs not delivered" in str(purposeful(caught.value))
+
+
 def test_an_output_that_is_too_large_is_an_error(config, embedded_topic):
     with pytest.raises(LogError, match="too large"):
         OutputWriter(config, {"decisions": embedded_topic(1)}).write(
@@ -396,12 +410,24 @@ def test_an_offset_out_of_range_while_reading_is_loud(reader):
         reader._keep([ErrorMessage(KafkaError._AUTO_OFFSET_RESET, offset=3)])
 
 
-def test_a_broker_that_is_away_is_logged_and_counted_and_reading_goes_on(reader, caplog):
+def test_a_broker_that_is_away_is_logged_and_counted_and_reading_goes_on(config, embedded_topic, caplog):
+    topic = embedded_topic(1)
+    reader = PartitionReader(config, topic, {0: None}, ReadSettings())
     reader._keep([ErrorMessage(KafkaError._ALL_BROKERS_DOWN)])
     assert reader.stats.broker_down and reader.stats.client_errors == 1
     assert "kafka at 127.0.0.1" in caplog.text
-    assert len(drain(reader)) == 5
+    produce(config, topic, numbered(1))
+    while not reader.take(0):
+        pass
     assert not reader.stats.broker_down
+
+
+def test_a_record_that_was_fetched_before_the_broker_was_lost_does_not_say_that_it_is_back(reader):
+    fetched = reader._consumer.poll(10)
+    reader._keep([ErrorMessage(KafkaError._ALL_BROKERS_DOWN)])
+    reader._keep([fetched])
+    assert reader.stats.broker_down
+    assert len(reader.take(0)) == 1
 
 
 @pytest.mark.parametrize(("stamped", "warnings"), [(True, 1), (False, 0)])
