@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -60,12 +61,12 @@ KEY = "learner"
 class LearnOptions(NamedTuple):
     """What the flow can be told.
 
-    ``engine`` names the learner's engine, ``plan`` is the day's traffic as `PacingSettings` takes it,
-    ``ads_of`` opens the catalogue artifacts that the log names.
+    ``engine`` names the learner's engine, ``pacing`` says how budgets are paced, ``ads_of`` opens the
+    catalogue artifacts that the log names.
     """
 
     engine: str = "impulse"
-    plan: tuple[float, ...] = ()
+    pacing: PacingSettings = PacingSettings()
     ads_of: AdsOf = no_artifacts
 
 
@@ -83,7 +84,10 @@ def flow(settings: Settings | None = None, stop: threading.Event | None = None) 
     sink = KafkaSink(config, topics.by_stream(), linger_ms=settings.linger_ms)
     partitions = list_partitions(config, topics.events)
     store = ArtifactStore(settings.artifacts)
-    options = LearnOptions(settings.learner_engine, settings.pacing_plan, partial(stored_ads, store))
+    pacing = PacingSettings(
+        plan=settings.pacing_plan, first_mu=settings.pacing_first_mu, delay_s=settings.pacing_delay_s
+    )
+    options = LearnOptions(settings.learner_engine, pacing, partial(stored_ads, store))
     metrics = LearnMetrics()
     lags = {"outcomes": outcomes.lag, "interests": interests.lag, "events": log.lag}
     serve_metrics(settings, (metrics, LagMetrics(lags)))
@@ -176,7 +180,7 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
     ) -> None:
         self._partitions = partitions
         settings = LearnerSettings(engine=options.engine, first_version=first_version)
-        pacing = PacingSettings(first_version=first_version, plan=options.plan)
+        pacing = replace(options.pacing, first_version=first_version)
         self._repeats, self._clock = Repeats(), EventClock()
         self._offers = SeenIds(REMEMBERED)
         if state is None:

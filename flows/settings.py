@@ -130,7 +130,16 @@ class Settings(BaseSettings):
     )
     learner_engine: str = Field("impulse", pattern="^(impulse|river_lr|river_adpredictor)$")
     pacing_plan: tuple[float, ...] = Field(
-        (), description="known traffic of a day's 24 hours or 96 quarters (UTC); none: learned from flat"
+        (), description="known traffic of a day's 24 hours or 96 quarters (UTC); none: foretold, then learned"
+    )
+    pacing_first_mu: float | None = Field(
+        None,
+        ge=0,
+        le=99,
+        description="a campaign with a budget begins at its bid over 1 + this; none: by `pacing_delay_s`",
+    )
+    pacing_delay_s: float = Field(
+        60.0, ge=1, le=86_400, description="how long after a decision its outcomes may reach the pacer"
     )
     recovery: Path | None = Field(
         None, description="folder of Bytewax's recovery store, one per process; none: no recovery"

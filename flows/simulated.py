@@ -30,11 +30,13 @@ from models.evaluation.world import World
 from models.evaluation.world_config import WorldConfig
 from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
-from models.policy.pacing import Pacer
+from models.policy.pacing import Pacer, PacingSettings
 from models.scorer.options import TrainOptions
 
 LEARNING = ("impulse", "river_lr", "river_adpredictor")
 POLICIES = ("random", "popularity", "static", *LEARNING, "vw", "oracle")
+SHOWN_WITHIN_S = 5.0
+"""How long after a decision its impressions come at the latest, without the delay of reports."""
 GREEDY = Policy(exploration=Exploration(thompson_nu=0.0, randomized_share=0.0), personal_adjustments=False)
 
 
@@ -122,9 +124,10 @@ def _core(name: str, models: Models) -> Callable[[World], CorePolicy]:
         bounds = one_shard_for_all(world.config)
         service = Service.of(load_settings(model=model, artifacts=models.artifacts, bounds=bounds))
         delay_s = world.config.reactions.report_delay_s
+        pacer = Pacer(PacingSettings(delay_s=delay_s + SHOWN_WITHIN_S))
         if name == "static":
-            return CorePolicy(service.new_shard, policy=GREEDY, pacer=Pacer(), report_delay_s=delay_s)
+            return CorePolicy(service.new_shard, policy=GREEDY, pacer=pacer, report_delay_s=delay_s)
         learner = Learner(LearnerSettings(engine=name))
-        return CorePolicy(service.new_shard, learner=learner, pacer=Pacer(), report_delay_s=delay_s)
+        return CorePolicy(service.new_shard, learner=learner, pacer=pacer, report_delay_s=delay_s)
 
     return make

@@ -37,6 +37,10 @@ class Account(msgspec.Struct):
     """What this minute's outcomes cost or foretell."""
     under_way: UnderWay = msgspec.field(default_factory=UnderWay)
     mu: float = 0.0
+    starts: bool = False
+    """It has a budget and has not spent fast enough yet to say what multiplier holds it."""
+    start_ms: int = 0
+    """When the first of its ads may be shown, while it starts."""
     day_budget: int | None = None
     """Budget of the current day; None when the campaign is not paced."""
     exhausted: bool = False
@@ -95,7 +99,7 @@ class Account(msgspec.Struct):
         """Take what the day of ``now_ms`` should spend; a campaign that is not paced is not slowed either."""
         self.day_budget = self.budget_of_day(now_ms)
         if self.day_budget is None:
-            self.mu = 0.0
+            self.mu, self.starts = 0.0, False
 
     def budget_of_day(self, now_ms: int) -> int | None:
         """Return what the campaign should spend in the day of ``now_ms``."""
@@ -104,6 +108,10 @@ class Account(msgspec.Struct):
         days = max(-(-self.end_ms // DAY_MS) - now_ms // DAY_MS, 1)
         share = max(self.lifetime - self.spent + self.spent_day, 0) // days
         return share if self.daily is None else min(self.daily, share)
+
+    def target(self, share_of_rest: float) -> float:
+        """Return what a minute should cost that brings this share of what is left of the day's traffic."""
+        return max(self.still_to_spend() + self.minute_cost, 0.0) * share_of_rest
 
     def still_to_spend(self) -> float:
         """Return what of the day's budget is neither spent nor owed."""

@@ -9,9 +9,12 @@ left of the traffic plan. A cost is what an impression will be billed in expecta
 foretells it, and else a charge: the same spend, but known earlier and with less chance in it. It raises mu
 when it arrives and the minute's end takes its target off, so a campaign that opens far too fast is slowed
 with its first reports. Decisions rank and charge by ``bid / (1 + mu)``, so a campaign that runs ahead gives
-up its worst auctions first and pays less in the others. The plan's weights start flat (or as they are given)
-and learn the shape of each completed day; it is one for all campaigns, so a new campaign's first day is
-planned as well as its tenth.
+up its worst auctions first and pays less in the others. The plan's weights are given, or foretold on
+the first day and learned from each completed one; it is one for all campaigns, so a new campaign's first
+day is planned as well as its tenth.
+
+**A campaign that gets a budget starts slowly** (`slow_start`): at a small part of its bid, and faster every
+minute until a minute costs as much as it should.
 
 **The cap is hard for what is paid** (`accounts`): what is charged beyond a budget is waived and counted. To
 waive little, a campaign stops when what is left does not cover what is under way (`under_way`): impressions
@@ -43,6 +46,7 @@ from models.domain.events import Pacing
 
 from .accounts import DAY_MS, Account
 from .ends import Ends
+from .slow_start import FAR_OFF, first_multiplier, first_starts, lowered, start_step_ms, taken_back
 from .traffic import MINUTES, TrafficPlan
 from .under_way import Bill
 
@@ -60,6 +64,8 @@ class PacingSettings:
     eta: float = 0.12
     """Step of the dual descent; .04 to .2 all work, the larger the tighter the budget."""
     mu_max: float = 100.0
+    first_mu: float | None = None
+    """Multiplier that a campaign with a budget begins with; 0: at its full bid; None: by ``delay_s``."""
     delay_s: float = 60.0
     """How long after a decision its outcomes may reach the pacer."""
     deviations: float = 3.0
@@ -106,11 +112,13 @@ class Pacer:
     def follow(self, ads: Iterable[Ad]) -> None:
         """Take over the budgets of these ads' campaigns; of each campaign the last ad wins."""
         ads, ends = tuple(ads), self._state.ends
-        held = ends.follow(ads)
+        held, starts = ends.follow(ads), first_starts(ads)
         for campaign_id, ad in {ad.campaign_id: ad for ad in ads}.items():
             ends.trim(campaign_id)
             budgets = (ad.daily_budget_micros, ad.lifetime_budget_micros, ends.latest(campaign_id))
-            self._put_in_force(self._open(campaign_id), *budgets)
+            account = self._open(campaign_id)
+            self._put_in_force(account, *budgets)
+            account.start_ms = min(account.start_ms, starts[campaign_id])
         self._end_anew(held)
 
     def withdraw(self, ad_ids: Iterable[str]) -> None:
@@ -162,6 +170,8 @@ class Pacer:
         if state.minute <= time_ms // MINUTE_MS:
             account.minute_cost += cost
         self._move(account, cost)
+        if cost and account.starts:
+            self._end_start(account)
         if charge_micros or cost:
             self._judge(account)
 
@@ -179,10 +189,12 @@ class Pacer:
             return
         for passed in range(max(state.minute, minute - MINUTES), minute):
             self._step(passed)
+            state.plan.close_minute(passed)
             if (passed + 1) % MINUTES == 0:
                 state.plan.close_day()
                 self._start_day(time_ms // DAY_MS - before // DAY_MS)
         state.minute = minute
+        self._raise_starts(before)
 
     def emit(self) -> Pacing | None:
         """Return what changed since the last record, at most once per ``emit_every_ms``; None if nothing.
@@ -279,7 +291,13 @@ class Pacer:
         if (daily, lifetime, end_ms) == (account.daily, account.lifetime, account.end_ms):
             return
         account.daily, account.lifetime, account.end_ms = daily, lifetime, end_ms
+        was_free = account.day_budget is None
         account.plan_day(max(state.clock_ms, 0))
+        if was_free and account.day_budget:
+            first = self.settings.first_mu
+            account.mu = first_multiplier(self.settings.delay_s) if first is None else first
+            account.starts = account.mu > 0.0
+            account.start_ms = FAR_OFF
         state.announce |= self._moved(account)
         self._reopen(account)
         if state.announce:
@@ -343,21 +361,40 @@ class Pacer:
         """Close one minute for every campaign."""
         share = self._state.plan.share_of_rest(minute % MINUTES)
         for account in self._state.accounts.values():
-            self._descend(account, share)
+            self._close_minute(account, share)
 
-    def _descend(self, account: Account, share: float) -> None:
-        cost, account.minute_cost = account.minute_cost, 0.0
+    def _close_minute(self, account: Account, share: float) -> None:
+        target, account.minute_cost = account.target(share), 0.0
         if account.exhausted:
             self._reopen(account)
-        else:
-            self._move(account, -max(account.still_to_spend() + cost, 0.0) * share)
+        elif not account.starts:
+            self._move(account, -target)
+
+    def _raise_starts(self, before_ms: int) -> None:
+        """Raise the bids of campaigns that start, for the steps that have passed since ``before_ms``."""
+        now = self._state.clock_ms
+        step_ms = start_step_ms(self.settings.delay_s)
+        if steps := now // step_ms - before_ms // step_ms:
+            for account in self._state.accounts.values():
+                if account.starts and account.start_ms <= now and not account.exhausted:
+                    self._put(account, lowered(account.mu, steps))
+                    account.starts = account.mu > 0.0
+
+    def _end_start(self, account: Account) -> None:
+        """Go over to the descent once a minute has cost what it should."""
+        share = self._state.plan.share_of_rest(self._state.minute % MINUTES)
+        if account.minute_cost >= account.target(share):
+            self._put(account, taken_back(account.mu))
+            account.starts = False
 
     def _move(self, account: Account, gradient_micros: float) -> None:
         """Step along a part of the gradient; a campaign that is not paced stays where it is."""
         if not account.day_budget:
             return
-        step = self.settings.eta * gradient_micros * MINUTES / account.day_budget
-        account.mu = min(max(account.mu + step, 0.0), self.settings.mu_max)
+        self._put(account, account.mu + self.settings.eta * gradient_micros * MINUTES / account.day_budget)
+
+    def _put(self, account: Account, mu: float) -> None:
+        account.mu = min(max(mu, 0.0), self.settings.mu_max)
         self._state.announce |= self._moved(account)
 
     def _moved(self, account: Account) -> bool:

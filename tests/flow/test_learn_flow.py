@@ -22,6 +22,7 @@ from models.domain.decision import Decision, Parts
 from models.domain.errors import ArtifactError
 from models.domain.events import Adjustments, Notice, Pacing
 from models.domain.log import LogRecord
+from models.policy.pacing import PacingSettings
 
 PARTITIONS = (0, 1, 2)
 
@@ -183,14 +184,19 @@ def test_outcomes_written_again_after_a_crash_count_once_also_across_a_resume(to
     assert merged(run(repeated, ads)) == whole
 
 
-def pacing_of(told: OutcomeLog, ads: RawLog, **catalogues: tuple[Ad, ...]) -> list[Pacing]:
+AT_ONCE = PacingSettings(first_mu=0.0)
+
+
+def pacing_of(
+    told: OutcomeLog, ads: RawLog, pacing: PacingSettings = AT_ONCE, **catalogues: tuple[Ad, ...]
+) -> list[Pacing]:
     def ads_of(artifact: str) -> tuple[Ad, ...]:
         if artifact not in catalogues:
             raise ArtifactError(f"no {artifact}")
         return catalogues[artifact]
 
     sink = MemorySink()
-    options = LearnOptions(ads_of=ads_of)
+    options = LearnOptions(pacing=pacing, ads_of=ads_of)
     run_flow(learn(MemoryLog(told.records, 64), *others(ads), sink, PARTITIONS, options))
     return [record for record in control(sink) if isinstance(record, Pacing)]
 
@@ -210,6 +216,14 @@ def test_budgets_follow_a_catalogue_that_comes_as_an_artifact(told):
     paces = pacing_of(told, log, first=(ad_of("c-bad", 2_000_000),))
     assert any(pace.multipliers.get("c-bad", 0) > 0 for pace in paces)
     assert not any("c-good" in pace.multipliers for pace in paces)
+
+
+@pytest.mark.parametrize("first_mu", [0.0, 3.0])
+def test_a_campaign_starts_at_the_part_of_its_bid_that_the_settings_say(told, first_mu):
+    log = RawLog()
+    log.event("catalogue", artifact="first", event_time=MINUTE)
+    paces = pacing_of(told, log, PacingSettings(first_mu=first_mu), first=(ad_of("c-bad", 10**12),))
+    assert any(0.0 < pace.multipliers["c-bad"] <= first_mu for pace in paces) == (first_mu > 0.0)
 
 
 def test_a_catalogue_that_cannot_be_opened_or_holds_a_bad_ad_leaves_budgets_as_they_are(told, ads):

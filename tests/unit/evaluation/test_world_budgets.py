@@ -28,7 +28,7 @@ from models.evaluation.world_config import (
     parse_world,
 )
 from models.learning.learner import Learner
-from models.policy.pacing import Pacer
+from models.policy.pacing import Pacer, PacingSettings
 
 
 def world_with(**inventory: object) -> WorldConfig:
@@ -285,7 +285,8 @@ def night():
     made: list[CorePolicy] = []
 
     def make(world: World) -> CorePolicy:
-        made.append(learning(world))
+        pacer = Pacer(PacingSettings(first_mu=0.0))  # slow starts would outlast these seconds
+        made.append(CorePolicy(new_shard, learner=Learner(), pacer=pacer))
         return made[0]
 
     return run_policy(late, make, 30).ledger, made[0]

@@ -4,6 +4,7 @@ A second-price auction: the campaign bids ``value / (1 + mu)``, wins above the c
 owes that price in expectation; it is charged on clicks, which are reported ``delay_s`` later.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -13,6 +14,26 @@ from models.domain.catalogue import Ad
 from models.policy.accounts import DAY_MS
 from models.policy.pacing import Pacer, PacingSettings
 from models.policy.under_way import CLICKS, Bill
+
+Traffic = Callable[[np.ndarray], np.ndarray]
+"""Traffic at a time of the day in [0, 1), over its mean."""
+
+
+def one_wave(begins: float = 0.7) -> Traffic:
+    """Traffic that swings by .6 around its mean; ``begins``: where in the wave the day begins."""
+    return lambda time: 1.0 + 0.6 * np.sin(2 * np.pi * (time + begins))
+
+
+def three_waves(begins: float = 0.0) -> Traffic:
+    """Traffic with the first three waves, in its logarithm, of the Open Bandit data's impressions."""
+    waves = ((1, 0.65, -2.4), (2, 0.60, -0.8), (3, 0.22, 0.9))
+
+    def traffic(time: np.ndarray) -> np.ndarray:
+        angle = 2 * np.pi * (time + begins)
+        shape = np.exp(sum(height * np.cos(k * angle + at) for k, height, at in waves))
+        return shape / shape.mean()
+
+    return traffic
 
 
 @dataclass(frozen=True)
@@ -24,10 +45,10 @@ class Market:
     clicks: np.ndarray
 
     @classmethod
-    def open(cls, days: int, per_minute: float, seed: int, swing: float = 0.6) -> "Market":
+    def open(cls, days: int, per_minute: float, seed: int, traffic: Traffic | None = None) -> "Market":
         rng = np.random.default_rng(seed)
         minutes = np.arange(days * 1440)
-        shape = 1.0 + swing * np.sin(2 * np.pi * (minutes % 1440 / 1440 - 0.3))
+        shape = (traffic or one_wave())(minutes % 1440 / 1440)
         counts = rng.poisson(per_minute * shape)
         times = np.sort(np.repeat(minutes, counts) * 60_000 + rng.integers(0, 60_000, counts.sum()))
         n = len(times)
@@ -70,11 +91,14 @@ def run(
     ``foretold``, which is off by as much as predictions are; 0: outcomes tell of charges alone.
     """
     pacer = Pacer(settings)
-    pacer.follow([Ad(ad_id="a", campaign_id="c", daily_budget_micros=budget)])
+    ad = Ad(ad_id="a", campaign_id="c", daily_budget_micros=budget, start_time=first_day * DAY_MS)
+    pacer.follow([ad])
     days = int(market.times[-1] // DAY_MS) + 1
     result = Result(np.zeros(days), np.zeros(days), np.zeros(days))
     reports: list[tuple[int, int, int, float]] = []
-    mu, stopped = 0.0, frozenset[int]()
+    first = pacer.emit()
+    mu = 0.0 if first is None else first.multipliers.get("c", 0.0)
+    stopped = frozenset[int]()
     columns = (market.times, market.value, market.price, market.pctr, market.clicks)
     for time, value, price, pctr, click in zip(*(c.tolist() for c in columns), strict=True):
         day = time // DAY_MS

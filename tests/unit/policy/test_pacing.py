@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
-from auction_market import Market, run
+from auction_market import Market, one_wave, run, three_waves
 from campaigns import BUDGET, CENT, campaign, pacer_of, spend_per_minute
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models.domain.errors import ArtifactError, BadRecord
 from models.policy.accounts import DAY_MS, KEPT_DAYS
 from models.policy.pacing import MINUTE_MS, Pacer, PacingSettings
+from models.policy.slow_start import start_step_ms
 
 
 def test_a_campaign_that_runs_ahead_is_slowed_down():
@@ -330,18 +331,74 @@ def test_a_new_campaigns_first_day_comes_close_to_hindsight_where_the_traffic_is
     assert share_of_hindsight(market, capacity, day=2, first_day=2) >= 0.97
 
 
-@pytest.mark.parametrize(("capacity", "least"), [(4, 0.955), (10, 0.94), (50, 0.90)])
-def test_the_platforms_first_day_loses_little_more_than_an_unknown_traffic_must(market, capacity, least):
-    """Even spend at the best multiplier of every quarter of an hour, the ceiling of a flat plan, gets .968,
-    .968 and .964."""
-    assert share_of_hindsight(market, capacity, day=0) >= least
+@pytest.mark.parametrize(("traffic", "least"), [(one_wave, 0.975), (three_waves, 0.95)])
+def test_the_platforms_first_day_loses_little_though_its_traffic_is_unknown(traffic, least):
+    """In the mean over where in the traffic's waves it begins; a flat plan gets .961 and .945."""
+    markets = [Market.open(days=1, per_minute=40, seed=1, traffic=traffic(n / 4)) for n in range(4)]
+    assert np.mean([share_of_hindsight(market, 4, day=0) for market in markets]) >= least
 
 
 def test_a_plan_that_is_given_makes_the_first_day_as_good_as_the_second(market):
     hours = np.bincount((market.times // 3_600_000) % 24, minlength=24).tolist()
     known = share_of_hindsight(market, 10, day=0, plan=tuple(hours))
-    assert known >= 0.97
-    assert known > share_of_hindsight(market, 10, day=0) + 0.01
+    assert known >= 0.975
+    assert known > share_of_hindsight(market, 10, day=0)
+
+
+def multipliers_of_a_start(costs, delay_s=60.0):
+    """The multiplier at first and after each doubling time, in which so much of a minute is spent."""
+    pacer = pacer_of(first_mu=15.0, delay_s=delay_s, eta=0.0)
+    found = [pacer.emit().multipliers["c"]]
+    doubling_ms = 4 * start_step_ms(delay_s)
+    for n, cost in enumerate(costs):
+        pacer.observe("c", round(cost * CENT), n * doubling_ms, impressions=1)
+        pacer.advance((n + 1) * doubling_ms)
+        found.append(pacer.account("c").mu)
+    return found
+
+
+@pytest.mark.parametrize("delay_s", [5.0, 60.0, 180.0])
+def test_a_campaign_starts_at_a_sixteenth_of_its_bid_and_doubles_it_as_fast_as_it_sees_the_cost(delay_s):
+    found = multipliers_of_a_start([0.01] * 6, delay_s)
+    assert found == pytest.approx([15.0, 7.0, 3.0, 1.0, 0.0, 0.0, 0.0], abs=1e-9)
+
+
+def test_a_start_that_costs_enough_takes_one_doubling_back_and_is_over():
+    found = multipliers_of_a_start([0.1, 0.2, 1.6, 0.1, 0.1])
+    assert found == pytest.approx([15.0, 7.0, 3.0, 7.0, 7.0, 7.0]), "no descent without a step (eta 0)"
+
+
+def test_a_campaign_that_gets_its_first_budget_later_starts_slowly_too():
+    pacer = pacer_of(campaign(daily=None), first_mu=15.0)
+    spend_per_minute(pacer, 3, 100 * CENT)
+    pacer.follow([campaign()])
+    assert pacer.emit().multipliers == {"c": 15.0}
+    pacer.follow([campaign(daily=2 * BUDGET)])
+    assert pacer.emit() is None, "a budget that changes starts nothing anew"
+
+
+def test_a_campaign_whose_ads_come_later_starts_when_the_first_of_them_does():
+    ads = [campaign(start=120 * MINUTE_MS), campaign(start=60 * MINUTE_MS, ad_id="first")]
+    pacer = pacer_of(*ads, first_mu=15.0)
+    pacer.advance(0)
+    pacer.advance(60 * MINUTE_MS - 1)
+    assert pacer.account("c").mu == 15.0
+    pacer.advance(62 * MINUTE_MS)
+    assert 0.0 < pacer.account("c").mu < 10.0
+    pacer.follow([campaign("d", start=180 * MINUTE_MS)])
+    pacer.follow([campaign("d", ad_id="second")])
+    pacer.advance(64 * MINUTE_MS)
+    assert 0.0 < pacer.account("d").mu < 10.0
+
+
+@pytest.mark.parametrize("capacity", [200, 1440])
+def test_a_budget_of_a_few_minutes_is_neither_spent_at_once_nor_exceeded(capacity):
+    """At full bid this campaign would have spent its day in 7 minutes, or in one."""
+    market = Market.open(days=1, per_minute=40, seed=1)
+    budget = int(market.free_spend_per_day() / capacity)
+    result = run(market, budget, PacingSettings())
+    assert result.charged[0] <= 1.02 * budget
+    assert result.value[0] >= 0.85 * market.hindsight(0, result.expected_spend[0])
 
 
 def test_a_campaign_that_opens_far_too_fast_is_slowed_within_its_first_minute():
@@ -360,7 +417,7 @@ def test_a_reporting_delay_of_a_minute_does_not_overspend_the_budget(market, cap
 
 def test_without_pacing_the_same_budget_buys_much_less(market):
     budget = int(market.free_spend_per_day() / 10)
-    paced, unpaced = (run(market, budget, PacingSettings(eta=eta)) for eta in (0.08, 0.0))
+    paced, unpaced = (run(market, budget, PacingSettings(eta=eta, first_mu=0.0)) for eta in (0.08, 0.0))
     assert unpaced.value[2] / unpaced.expected_spend[2] < 0.8 * paced.value[2] / paced.expected_spend[2]
 
 

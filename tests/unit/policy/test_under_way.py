@@ -75,7 +75,7 @@ def test_a_charge_that_was_foretold_does_not_count_twice():
 
 
 def conversions_pacer(budget: int) -> Pacer:
-    pacer = Pacer(PacingSettings(deviations=0.0, eta=0.0))
+    pacer = Pacer(PacingSettings(deviations=0.0, eta=0.0, first_mu=0.0))
     pacer.follow([Ad(ad_id="a", campaign_id="c", bid_type="cpa", daily_budget_micros=budget)])
     return pacer
 
