@@ -13,8 +13,8 @@ up its worst auctions first and pays less in the others. The plan's weights are 
 the first day and learned from each completed one; it is one for all campaigns, so a new campaign's first
 day is planned as well as its tenth.
 
-**A campaign that gets a budget starts slowly** (`slow_start`): at a small part of its bid, and faster every
-minute until a minute costs as much as it should.
+**A campaign that gets a budget starts slowly** (`slow_start`): at a small part of its bid, which grows until
+a minute costs as much as it should.
 
 **The cap is hard for what is paid** (`accounts`): what is charged beyond a budget is waived and counted. To
 waive little, a campaign stops when what is left does not cover what is under way (`under_way`): impressions
@@ -294,10 +294,7 @@ class Pacer:
         was_free = account.day_budget is None
         account.plan_day(max(state.clock_ms, 0))
         if was_free and account.day_budget:
-            first = self.settings.first_mu
-            account.mu = first_multiplier(self.settings.delay_s) if first is None else first
-            account.starts = account.mu > 0.0
-            account.start_ms = FAR_OFF
+            self._start(account)
         state.announce |= self._moved(account)
         self._reopen(account)
         if state.announce:
@@ -369,6 +366,12 @@ class Pacer:
             self._reopen(account)
         elif not account.starts:
             self._move(account, -target)
+
+    def _start(self, account: Account) -> None:
+        """Hold a campaign back that got its first budget; `follow` says from when on its bids rise."""
+        first = self.settings.first_mu
+        self._put(account, first_multiplier(self.settings.delay_s) if first is None else first)
+        account.starts, account.start_ms = account.mu > 0.0, FAR_OFF
 
     def _raise_starts(self, before_ms: int) -> None:
         """Raise the bids of campaigns that start, for the steps that have passed since ``before_ms``."""

@@ -363,6 +363,11 @@ def test_a_campaign_starts_at_a_sixteenth_of_its_bid_and_doubles_it_as_fast_as_i
     assert found == pytest.approx([15.0, 7.0, 3.0, 1.0, 0.0, 0.0, 0.0], abs=1e-9)
 
 
+def test_reports_a_day_late_hold_no_start_back_further_than_any_campaign_is():
+    pacer = pacer_of(first_mu=None, delay_s=86_400.0)
+    assert pacer.emit().multipliers == {"c": PacingSettings().mu_max}
+
+
 def test_a_start_that_costs_enough_takes_one_doubling_back_and_is_over():
     found = multipliers_of_a_start([0.1, 0.2, 1.6, 0.1, 0.1])
     assert found == pytest.approx([15.0, 7.0, 3.0, 7.0, 7.0, 7.0]), "no descent without a step (eta 0)"
