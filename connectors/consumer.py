@@ -335,6 +335,8 @@ class PartitionReader:
 
     def _commit(self, places: Mapping[int, _Place]) -> None:
         self._committed_at = time.monotonic()
+        if self.stats.broker_down:
+            return  # whoever closes would wait for it
         offsets = [TopicPartition(self._topic, n, place.next_offset) for n, place in places.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)

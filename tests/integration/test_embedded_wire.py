@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import bytewax.operators as op
@@ -420,6 +421,20 @@ def test_a_broker_that_is_away_is_logged_and_counted_and_reading_goes_on(config,
     while not reader.take(0):
         pass
     assert not reader.stats.broker_down
+
+
+def test_a_reader_that_has_lost_its_broker_closes_without_telling_it_where_it_stands(config, embedded_topic):
+    """A commit under way makes the close wait for a broker that is away."""
+    topic = embedded_topic(1)
+    produce(config, topic, numbered(3))
+    reader = PartitionReader(config, topic, {0: None}, replace(UNTIL_END, group_id="lost"))
+    assert len(drain(reader)) == 3
+    reader._keep([ErrorMessage(KafkaError._ALL_BROKERS_DOWN)])
+    reader.close(0)
+    watcher = Consumer(config.consumer("lost"))
+    (place,) = watcher.committed([TopicPartition(topic, 0)], 15)
+    watcher.close()
+    assert place.offset < 0
 
 
 def test_a_record_that_was_fetched_before_the_broker_was_lost_does_not_say_that_it_is_back(reader):
