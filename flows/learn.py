@@ -45,7 +45,8 @@ from models.learning.drift import DriftAlarm
 from models.learning.event_clock import EventClock
 from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
-from models.policy.pacing import Pacer, PacingSettings
+from models.policy.pacing import Pacer
+from models.policy.pacing_settings import PacingSettings
 from models.state.repeats import Repeats
 from models.state.seen import SeenIds
 

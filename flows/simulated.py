@@ -30,7 +30,8 @@ from models.evaluation.world import World
 from models.evaluation.world_config import WorldConfig
 from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
-from models.policy.pacing import Pacer, PacingSettings
+from models.policy.pacing import Pacer
+from models.policy.pacing_settings import PacingSettings
 from models.scorer.options import TrainOptions
 
 LEARNING = ("impulse", "river_lr", "river_adpredictor")

@@ -11,6 +11,7 @@ import math
 
 import msgspec
 
+from .slow_start import FAR_OFF
 from .under_way import UnderWay
 from .validation import MAX_WINDOW_S
 
@@ -108,6 +109,10 @@ class Account(msgspec.Struct):
         days = max(-(-self.end_ms // DAY_MS) - now_ms // DAY_MS, 1)
         share = max(self.lifetime - self.spent + self.spent_day, 0) // days
         return share if self.daily is None else min(self.daily, share)
+
+    def start(self, mu: float) -> None:
+        """Hold a campaign back that got its first budget, until it is said from when on its bids rise."""
+        self.mu, self.starts, self.start_ms = mu, mu > 0.0, FAR_OFF
 
     def target(self, share_of_rest: float) -> float:
         """Return what a minute should cost that brings this share of what is left of the day's traffic."""

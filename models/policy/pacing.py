@@ -36,7 +36,6 @@ The pacer is a pure state machine: equal sequences of calls give equal records, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -46,7 +45,8 @@ from models.domain.events import Pacing
 
 from .accounts import DAY_MS, Account
 from .ends import Ends
-from .slow_start import FAR_OFF, first_multiplier, first_starts, lowered, start_step_ms, taken_back
+from .pacing_settings import DEFAULTS, PacingSettings
+from .slow_start import first_starts, lowered, start_step_ms, taken_back
 from .traffic import MINUTES, TrafficPlan
 from .under_way import Bill
 
@@ -57,29 +57,6 @@ _NEVER = -1.0
 """An announced multiplier that every other one differs from."""
 
 
-@dataclass(frozen=True)
-class PacingSettings:
-    """How the pacer steers; the defaults hold for capacities of 2 to 50 times the budget."""
-
-    eta: float = 0.12
-    """Step of the dual descent; .04 to .2 all work, the larger the tighter the budget."""
-    mu_max: float = 100.0
-    first_mu: float | None = None
-    """Multiplier that a campaign with a budget begins with; 0: at its full bid; None: by ``delay_s``."""
-    delay_s: float = 60.0
-    """How long after a decision its outcomes may reach the pacer."""
-    deviations: float = 3.0
-    """Width of the margin for chance in the spend under way."""
-    emit_every_ms: int = 1_000
-    tolerance: float = 0.01
-    """Relative change of 1 + mu below which a multiplier is not broadcast again."""
-    max_campaigns: int = 1_000_000
-    plan: tuple[float, ...] = ()
-    """Known weights of a day's hours or quarters (24 or 96) to begin with; none: flat."""
-    first_version: int = 1
-    """Version of the first record; above every version in the log when a pacer starts without a snapshot."""
-
-
 class _State(msgspec.Struct):
     version: int = 0
     clock_ms: int = -1
@@ -87,6 +64,8 @@ class _State(msgspec.Struct):
     emitted_ms: int | None = None
     announce: bool = False
     accounts: dict[str, Account] = {}
+    starting: bool = False
+    """Some account may be at its start."""
     ends: Ends = msgspec.field(default_factory=Ends)
     plan: TrafficPlan = msgspec.field(default_factory=TrafficPlan)
     snapshot_version: int = SNAPSHOT_VERSION
@@ -95,8 +74,9 @@ class _State(msgspec.Struct):
 class Pacer:
     """The one writer of all campaigns' multipliers; see the module."""
 
-    def __init__(self, settings: PacingSettings = PacingSettings()) -> None:
+    def __init__(self, settings: PacingSettings = DEFAULTS) -> None:
         self.settings = settings
+        self._start_step_ms = start_step_ms(settings.delay_s)
         plan = TrafficPlan.of(settings.plan)
         self._state = _State(version=settings.first_version - 1, plan=plan)
 
@@ -250,7 +230,7 @@ class Pacer:
         return msgspec.msgpack.encode(self._state)
 
     @classmethod
-    def restore(cls, data: bytes, settings: PacingSettings = PacingSettings()) -> Pacer:
+    def restore(cls, data: bytes, settings: PacingSettings = DEFAULTS) -> Pacer:
         """Return a pacer that continues from a snapshot.
 
         Raises
@@ -294,7 +274,8 @@ class Pacer:
         was_free = account.day_budget is None
         account.plan_day(max(state.clock_ms, 0))
         if was_free and account.day_budget:
-            self._start(account)
+            account.start(self.settings.start_mu)
+            state.starting = True
         state.announce |= self._moved(account)
         self._reopen(account)
         if state.announce:
@@ -367,21 +348,18 @@ class Pacer:
         elif not account.starts:
             self._move(account, -target)
 
-    def _start(self, account: Account) -> None:
-        """Hold a campaign back that got its first budget; `follow` says from when on its bids rise."""
-        first = self.settings.first_mu
-        self._put(account, first_multiplier(self.settings.delay_s) if first is None else first)
-        account.starts, account.start_ms = account.mu > 0.0, FAR_OFF
-
     def _raise_starts(self, before_ms: int) -> None:
         """Raise the bids of campaigns that start, for the steps that have passed since ``before_ms``."""
         now = self._state.clock_ms
-        step_ms = start_step_ms(self.settings.delay_s)
-        if steps := now // step_ms - before_ms // step_ms:
-            for account in self._state.accounts.values():
-                if account.starts and account.start_ms <= now and not account.exhausted:
-                    self._put(account, lowered(account.mu, steps))
-                    account.starts = account.mu > 0.0
+        steps = now // self._start_step_ms - before_ms // self._start_step_ms
+        if not (steps and self._state.starting):
+            return
+        starting = [account for account in self._state.accounts.values() if account.starts]
+        for account in starting:
+            if account.start_ms <= now and not account.exhausted:
+                self._put(account, lowered(account.mu, steps))
+                account.starts = account.mu > 0.0
+        self._state.starting = bool(starting)
 
     def _end_start(self, account: Account) -> None:
         """Go over to the descent once a minute has cost what it should."""

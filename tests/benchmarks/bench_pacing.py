@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "policy"))
 from auction_market import Market, Result, one_wave, run, three_waves
 from numpy.typing import NDArray
 
-from models.policy.pacing import PacingSettings
+from models.policy.pacing_settings import PacingSettings
 
 CAPACITIES = (2, 4, 10, 50)
 FAST = (200, 1440)

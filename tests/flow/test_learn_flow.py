@@ -22,7 +22,7 @@ from models.domain.decision import Decision, Parts
 from models.domain.errors import ArtifactError
 from models.domain.events import Adjustments, Notice, Pacing
 from models.domain.log import LogRecord
-from models.policy.pacing import PacingSettings
+from models.policy.pacing_settings import PacingSettings
 
 PARTITIONS = (0, 1, 2)
 

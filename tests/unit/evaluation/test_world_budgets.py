@@ -28,7 +28,8 @@ from models.evaluation.world_config import (
     parse_world,
 )
 from models.learning.learner import Learner
-from models.policy.pacing import Pacer, PacingSettings
+from models.policy.pacing import Pacer
+from models.policy.pacing_settings import PacingSettings
 
 
 def world_with(**inventory: object) -> WorldConfig:

@@ -12,7 +12,8 @@ import numpy as np
 
 from models.domain.catalogue import Ad
 from models.policy.accounts import DAY_MS
-from models.policy.pacing import Pacer, PacingSettings
+from models.policy.pacing import Pacer
+from models.policy.pacing_settings import PacingSettings
 from models.policy.under_way import CLICKS, Bill
 
 Traffic = Callable[[np.ndarray], np.ndarray]

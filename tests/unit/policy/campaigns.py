@@ -1,7 +1,8 @@
 """Campaigns with budgets, a pacer that follows them, and steady spend."""
 
 from models.domain.catalogue import Ad
-from models.policy.pacing import MINUTE_MS, Pacer, PacingSettings
+from models.policy.pacing import MINUTE_MS, Pacer
+from models.policy.pacing_settings import PacingSettings
 
 CENT = 10_000
 BUDGET = 1440 * CENT

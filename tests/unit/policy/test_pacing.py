@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from models.domain.errors import ArtifactError, BadRecord
 from models.policy.accounts import DAY_MS, KEPT_DAYS
-from models.policy.pacing import MINUTE_MS, Pacer, PacingSettings
+from models.policy.pacing import MINUTE_MS, Pacer
+from models.policy.pacing_settings import PacingSettings
 from models.policy.slow_start import start_step_ms
 
 

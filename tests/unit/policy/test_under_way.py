@@ -4,7 +4,8 @@ import pytest
 
 from models.domain.catalogue import Ad
 from models.policy.accounts import DAY_MS
-from models.policy.pacing import Pacer, PacingSettings
+from models.policy.pacing import Pacer
+from models.policy.pacing_settings import PacingSettings
 from models.policy.under_way import CLICKS, CONVERSIONS, Bill, UnderWay
 
 DELAY_MS = 60_000.0
