@@ -8,6 +8,7 @@ counted, and reading goes on where it stopped when it is back.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ logger = logging.getLogger("impulse.kafka")
 
 METADATA_TIMEOUT_S = 15.0
 """How long a broker may take to say which partitions and offsets it has."""
+CLOSE_TIMEOUT_S = 10.0
+"""How long a broker may take to let a consumer go."""
 
 _TRANSIENT = frozenset(
     {
@@ -269,8 +272,16 @@ class PartitionReader:
         self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
         self._commit({partition: place})
         if not self._places:
-            self._consumer.close()
+            self._close_consumer()
         return not self._places
+
+    def _close_consumer(self) -> None:
+        """Close, or give up: librdkafka waits for ever for a broker that goes with a commit under way."""
+        closing = threading.Thread(target=self._consumer.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_TIMEOUT_S)
+        if closing.is_alive():
+            logger.warning("kafka at %s: no answer, closing without", self._config.bootstrap_servers)
 
     def _poll(self) -> None:
         self.stats.polls += 1
