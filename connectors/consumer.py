@@ -30,8 +30,8 @@ logger = logging.getLogger("impulse.kafka")
 
 METADATA_TIMEOUT_S = 15.0
 """How long a broker may take to say which partitions and offsets it has."""
-CLOSE_TIMEOUT_S = 10.0
-"""How long a broker may take to let a consumer go."""
+CLOSE_TIMEOUT_S = 3.0
+"""How long a broker may take to let a consumer go; three of them before a supervisor loses patience."""
 
 _TRANSIENT = frozenset(
     {

@@ -228,5 +228,5 @@ class _SinkPart(StatefulSinkPartition[Sequence[Output], None]):
         self._writer.flush()
 
     def close(self) -> None:
-        """Wait until all that was written is acknowledged, unless an error has passed already."""
+        """Wait until all that was written is acknowledged; the last snapshot has raised what was not."""
         self._writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,13 +18,14 @@ logger = logging.getLogger("impulse.kafka")
 
 ANY_PARTITION = -1
 """librdkafka's name for: let the partitioner choose by key."""
+FLUSH_TURN_S = 0.5
+"""How long one wait for acknowledgements takes at most: no signal is heard in it."""
 
 
 class OutputWriter:
     """Writes outputs to the topics of their streams; `flush` returns when all are acknowledged.
 
-    What could not be delivered is raised by every call from then on, but by `close` only if nothing has
-    raised it before.
+    What could not be delivered is raised by every call from then on, but by `close`.
     """
 
     def __init__(
@@ -35,7 +37,6 @@ class OutputWriter:
     ) -> None:
         self._config, self._topics, self._timeout_s = config, dict(topics), delivery_timeout_s
         self._failed: list[str] = []
-        self._raised = False
         settings: dict[str, Any] = config.producer(linger_ms, delivery_timeout_s)
         settings |= {"on_delivery": self._on_delivery, "error_cb": self._on_client_error}
         self._producer = opened(Producer, config, settings, logger=logger)
@@ -74,7 +75,7 @@ class OutputWriter:
                 self._producer.poll(0.05)
                 self._raise_failed()
             except KafkaException as error:
-                raise self._error(f"{topic}: {self._config.redact(str(error))}") from error
+                raise LogError(f"{topic}: {self._config.redact(str(error))}") from error
 
     def flush(self) -> None:
         """Wait until every output is acknowledged.
@@ -85,22 +86,22 @@ class OutputWriter:
             when one of them was not.
 
         """
-        waiting = self._producer.flush(self._timeout_s + 5)
+        waiting, deadline = self._producer.flush(FLUSH_TURN_S), time.monotonic() + self._timeout_s + 5
+        while waiting and time.monotonic() < deadline:
+            waiting = self._producer.flush(FLUSH_TURN_S)
         self._raise_failed()
         if waiting:
-            raise self._error(f"kafka: {waiting} outputs not acknowledged within {self._timeout_s} s")
+            raise LogError(f"kafka: {waiting} outputs not acknowledged within {self._timeout_s} s")
 
     def close(self) -> None:
-        """Flush, unless an error was raised that ends the flow: Bytewax aborts where clean-up raises, too.
+        """Wait as `flush` does, and log what was not acknowledged; `flush` before, where that must not be.
 
-        Raises
-        ------
-        LogError
-            when an output was not acknowledged and nobody has been told.
-
+        A flow is closed while an error passes, too: Bytewax aborts the process where a second one is raised.
         """
-        if not self._raised:
+        try:
             self.flush()
+        except LogError as error:
+            logger.error("%s", error)
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -113,14 +114,10 @@ class OutputWriter:
 
     def _raise_failed(self) -> None:
         if self._failed:
-            raise self._error(
+            raise LogError(
                 f"{len(self._failed)} outputs not delivered, the first to {self._failed[0]}. Fix: see that "
                 "the topics exist (`impulse topics`) and the broker is up; then start again"
             )
-
-    def _error(self, message: str) -> LogError:
-        self._raised = True
-        return LogError(message)
 
 
 def _headers(output: Output) -> list[tuple[str, str | bytes | None]]:

@@ -281,6 +281,28 @@ def test_a_flow_whose_outputs_are_not_delivered_ends_with_the_reason(config, emb
     assert isinstance(known, LogError) and target in str(known)
 
 
+def test_a_flow_that_fails_ends_with_its_own_error_also_where_its_outputs_are_not_delivered(
+    config, embedded_topic, caplog
+):
+    source, target = embedded_topic(1), embedded_topic(1)
+    produce(config, source, numbered(2))
+
+    def into_nowhere(record: LogRecord) -> tuple[str, list[Output]]:
+        if record.offset == 1:
+            raise ValueError("a fault of the flow's own")
+        return str(record.partition), [Output("d", b"k", record.value, 0, 0, 77)]
+
+    flow = Dataflow("test")
+    one_by_one = ReadSettings(batch_size=1, until_end=True)
+    stream = op.input("in", flow, KafkaLogSource(config, source, settings=one_by_one))
+    sink = KafkaSink(config, {"d": target}, delivery_timeout_s=2)
+    op.output("out", op.map("nowhere", stream, into_nowhere), sink)
+    with pytest.raises(RuntimeError) as caught:
+        run_main(flow)
+    assert "a fault of the flow's own" in str(caught.getrepr(style="value"))
+    assert "outputs not delivered" in caplog.text
+
+
 def test_an_output_that_is_too_large_is_an_error(config, embedded_topic):
     with pytest.raises(LogError, match="too large"):
         OutputWriter(config, {"decisions": embedded_topic(1)}).write(
