@@ -8,7 +8,7 @@ that `flows.personalize` wrote again after a crash are dropped before anything l
 
     ads.outcomes.v1 ──▸ outcome ──┐
     ads.interests.v1 ─▸ interest ─┼─▸ learner + pacer ─▸ Adjustments, Pacing ─▸ a copy into every partition
-    ads.events.v1/0 ──▸ ads ──────┘                  └─▸ Notice of a drift ─▸ partition 0
+    ads.events.v1/0 ──▸ offers ───┘                  └─▸ Notice of a drift ─▸ partition 0
 """
 
 from __future__ import annotations
@@ -47,11 +47,22 @@ from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
 from models.policy.pacing import Pacer
 from models.policy.pacing_settings import PacingSettings
+from models.scorer.artifact import read_manifest
+from models.scorer.slots import SlotCounts, stored_slots
 from models.state.repeats import Repeats
 from models.state.seen import SeenIds
 
 from .metrics import LagMetrics, LearnMetrics, serve_metrics
-from .offers import REMEMBERED, AdsOf, AdsOnly, Offered, no_artifacts
+from .offers import (
+    REMEMBERED,
+    AdsOf,
+    Offered,
+    OffersOnly,
+    SlotsOf,
+    no_artifacts,
+    published_slots,
+    unpublished,
+)
 from .operators import Keyed
 from .settings import Settings, load_settings
 
@@ -63,12 +74,14 @@ class LearnOptions(NamedTuple):
     """What the flow can be told.
 
     ``engine`` names the learner's engine, ``pacing`` says how budgets are paced, ``ads_of`` opens the
-    catalogue artifacts that the log names.
+    catalogue artifacts that the log names, ``slots_of`` its models; ``slots`` is what the first model brings.
     """
 
     engine: str = "impulse"
     pacing: PacingSettings = PacingSettings()
     ads_of: AdsOf = no_artifacts
+    slots_of: SlotsOf = unpublished
+    slots: SlotCounts | None = None
 
 
 DEFAULT_OPTIONS = LearnOptions()
@@ -88,7 +101,13 @@ def flow(settings: Settings | None = None, stop: threading.Event | None = None) 
     pacing = PacingSettings(
         plan=settings.pacing_plan, first_mu=settings.pacing_first_mu, delay_s=settings.pacing_delay_s
     )
-    options = LearnOptions(settings.learner_engine, pacing, partial(stored_ads, store))
+    options = LearnOptions(
+        settings.learner_engine,
+        pacing,
+        partial(stored_ads, store),
+        partial(published_slots, settings.artifacts),
+        None if settings.model is None else stored_slots(read_manifest(settings.model)),
+    )
     metrics = LearnMetrics()
     lags = {"outcomes": outcomes.lag, "interests": interests.lag, "events": log.lag}
     serve_metrics(settings, (metrics, LagMetrics(lags)))
@@ -111,8 +130,10 @@ def learn(
     known: Stream[LogRecord] = op.input("log", dataflow, log)
     followed = op.flat_map_batch("decode_outcomes", told, decode_outcomes)  # Outcome | Rejected
     interested = op.flat_map_batch("decode_interests", looked, decode_interests)  # Interest | Rejected
-    ads = op.flat_map_batch("decode_ads", known, AdsOnly(EventCodec(), options.ads_of))  # Offered
-    lessons = op.merge("merge", followed, interested, ads)
+    offers = op.flat_map_batch(
+        "decode_offers", known, OffersOnly(EventCodec(), options.ads_of, options.slots_of)
+    )
+    lessons = op.merge("merge", followed, interested, offers)
     keyed = op.key_on("one_learner", lessons, lambda _: KEY)
     versions = int(time.time() * 1000)  # above every version of an earlier run that left no snapshot
 
@@ -194,6 +215,7 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
             self._repeats.load(state["repeats"])
             self._offers.load(msgspec.msgpack.decode(state["offers"], type=list[str]))
             self._clock.restore(msgspec.msgpack.decode(state["clock"]))
+        self._begin(options.slots)
 
     def on_batch(self, values: list[Lesson]) -> tuple[list[list[Output]], bool]:
         """Learn from outcomes and follow budgets; return the control records that are due."""
@@ -224,6 +246,11 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         }
 
     def _follow(self, offered: Offered) -> None:
-        """Follow the budgets and ends of the ads that come and go."""
+        """Follow the budgets and ends of the ads that come and go; begin with what a model brings."""
         (self.pacer.replace if offered.whole else self.pacer.follow)(offered.ads)
         self.pacer.withdraw(offered.withdrawn)
+        self._begin(offered.slots)
+
+    def _begin(self, slots: SlotCounts | None) -> None:
+        if slots is not None:
+            self.learner.begin(slots.shown, slots.clicks)

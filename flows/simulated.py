@@ -32,7 +32,9 @@ from models.learning.learner import Learner
 from models.learning.settings import LearnerSettings
 from models.policy.pacing import Pacer
 from models.policy.pacing_settings import PacingSettings
+from models.scorer.artifact import read_manifest
 from models.scorer.options import TrainOptions
+from models.scorer.slots import stored_slots
 
 LEARNING = ("impulse", "river_lr", "river_adpredictor")
 POLICIES = ("random", "popularity", "static", *LEARNING, "vw", "oracle")
@@ -129,6 +131,8 @@ def _core(name: str, models: Models) -> Callable[[World], CorePolicy]:
         if name == "static":
             return CorePolicy(service.new_shard, policy=GREEDY, pacer=pacer, report_delay_s=delay_s)
         learner = Learner(LearnerSettings(engine=name))
+        if model is not None and (told := stored_slots(read_manifest(model))) is not None:
+            learner.begin(*told)
         return CorePolicy(service.new_shard, learner=learner, pacer=pacer, report_delay_s=delay_s)
 
     return make

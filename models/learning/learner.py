@@ -23,7 +23,6 @@ fifty times fewer.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -41,23 +40,23 @@ from .counterfactual import frozen_weight
 from .drift import DriftAlarm, DriftWatch
 from .engines import make_engine
 from .event_clock import EventClock
+from .examination import Examination
 from .guard import Guard, GuardReport, reason_of
 from .interest_follower import InterestFollower
 from .packing import pack, unpack
-from .patience import NOTHING_DUE, Due, Patience
-from .position import PositionBias, examination_of, examination_shift
+from .patience import NOTHING_DUE, Patience
+from .position import F64
 from .preferences import Preferences
 from .protocol import GROUPS
 from .sample import BIAS, SEGMENT_CATEGORY, Sampler, adjusted_logit, frozen_logit, refusal
 from .settings import LearnerSettings
 from .vocabulary import Vocabulary
 
-_SNAPSHOT = "learner/9"
+_SNAPSHOT = "learner/10"
 _FIELDS = ("", "ads", "campaigns", "segment_categories", "creatives")
 """Fields of `Adjustments` that hold the weights of each of `GROUPS` by name."""
 _MOST_PENDING = 4096
 _CONVERSIONS_EVERY = 5
-_POSITION_TOLERANCE = 0.02
 _LEAST_PREFERENCE = 1e-4
 
 
@@ -81,9 +80,7 @@ class Learner:
         # An evicted feature must not stand in a pending example: a row holds five features at most.
         self._most_pending = min(_MOST_PENDING, self.settings.features // 8)
         self._clock = EventClock()
-        self._position = PositionBias(self.settings.position_least_labels)
-        self._position_logits: tuple[float, ...] = ()
-        self._positions_again = False
+        self._examination = Examination(self.settings.position_least_labels)
         self._conversions = Conversions(self.settings.delay)
         self._calibration = Calibration(self.settings.priors.bias)
         self._preferences = Preferences(self.settings)
@@ -104,6 +101,13 @@ class Learner:
             "hide": self._negative,
             "conversion": self._conversion,
         }
+
+    def begin(self, shown: F64, clicks: F64) -> None:
+        """Take in what the first model's log told: impressions and clicks `[S, B]` by slot and stratum.
+
+        Those of a log that has been learned from already count twice, which moves nothing.
+        """
+        self._examination.begin(shown, clicks)
 
     def learn(self, outcomes: Iterable[Outcome]) -> Learned:
         """Learn from outcomes in order; return the records that became due and the alarms raised.
@@ -150,7 +154,7 @@ class Learner:
         self._engine.announce_again()
         self._conversions.announce_again()
         self._calibration.announce_again()
-        self._positions_again = True
+        self._examination.announce_again()
 
     def _fresh_guard(self) -> Guard:
         s = self.settings
@@ -189,30 +193,20 @@ class Learner:
         """Learn the impressions whose clicks should be here by now."""
         now = self._clock.now_ms
         due = self._patience.due(now) if now is not None else NOTHING_DUE
-        if not self._position_logits and len(due.labels) >= self.settings.position_least_labels:
-            self._look_at_slots(due)
+        self._examination.look(due)
         alarms = [self._label(one, label) for one, label in due.labels]
         for click in due.clicks:
             self._correct(click)  # all at once they would look like a drift
         return [alarm for alarm in alarms if alarm is not None]
 
-    def _look_at_slots(self, due: Due) -> None:
-        """Find what slots are worth before first labels are learned: else ads pay for where they stood."""
-        first = PositionBias(self.settings.position_least_labels)
-        for one, label in due.labels:
-            first.learn(one.slot, adjusted_logit(one), label, one.event_time)
-        for click in due.clicks:
-            first.correct(click.slot, adjusted_logit(click))
-        self._position_logits, self._positions_again = first.logits(), True
-
     def _label(self, outcome: Outcome, label: float) -> DriftAlarm | None:
         """Learn a fresh label."""
         self._sampler.fresh(outcome, self._offset(outcome), label)
-        self._position.learn(outcome.slot, adjusted_logit(outcome), label, outcome.event_time)
+        self._examination.learn(outcome, label)
         frozen, adjusted = self._predictions(outcome)
         if outcome.adjustments_version >= self._reset_version:
             self._guard.add(frozen, adjusted, label > 0.0, frozen_weight(outcome))
-            self._calibration.learn(outcome, self._examination(outcome), label)
+            self._calibration.learn(outcome, self._examination.of(outcome.slot), label)
         return self._watch(outcome, label - sigmoid(frozen))
 
     def _answered(self, outcome: Outcome) -> DriftAlarm | None:
@@ -227,27 +221,22 @@ class Learner:
         """Undo the 0 that was or will be learned of an impression which has been clicked after all."""
         age_ms = max(outcome.event_time - outcome.decision_time, 0)
         self._sampler.correct(outcome, self._offset(outcome), 1.0, age_ms)
-        self._position.correct(outcome.slot, adjusted_logit(outcome))
+        self._examination.correct(outcome)
         if outcome.adjustments_version >= self._reset_version:
             self._guard.correct(*self._predictions(outcome), frozen_weight(outcome))
-            self._calibration.correct(outcome, self._examination(outcome))
+            self._calibration.correct(outcome, self._examination.of(outcome.slot))
 
     def _watch(self, outcome: Outcome, residual: float) -> DriftAlarm | None:
         return self._drift.add(outcome.segment, outcome.category, residual, outcome.event_time)
 
     def _predictions(self, outcome: Outcome) -> tuple[float, float]:
         frozen, adjusted = frozen_logit(outcome), adjusted_logit(outcome) + outcome.parts.calibration
-        return frozen + self._shift(outcome.slot, frozen), adjusted + self._shift(outcome.slot, adjusted)
+        slot, shift = outcome.slot, self._examination.shift
+        return frozen + shift(slot, frozen), adjusted + shift(slot, adjusted)
 
     def _offset(self, outcome: Outcome) -> float:
-        shift = self._shift(outcome.slot, adjusted_logit(outcome))
+        shift = self._examination.shift(outcome.slot, adjusted_logit(outcome))
         return outcome.parts.base + outcome.parts.user_category + shift
-
-    def _shift(self, slot: int, logit: float) -> float:
-        return examination_shift(logit, examination_of(self._position_logits, slot))
-
-    def _examination(self, outcome: Outcome) -> float:
-        return min(math.exp(examination_of(self._position_logits, outcome.slot)), 1.0)
 
     def _due(self) -> list[Adjustments]:
         now = self._clock.now_ms
@@ -271,7 +260,7 @@ class Learner:
         fields = self._changed_weights(time_ms)
         if self._ticks % _CONVERSIONS_EVERY == 0:
             fields["conversions"] = self._conversions.changed(time_ms, version)
-            fields["position_logits"] = self._changed_positions()
+            fields["position_logits"] = self._examination.changed()
             fields["calibration"] = self._calibration.line()
         fields = {name: value for name, value in fields.items() if value}
         if not fields:
@@ -317,15 +306,6 @@ class Learner:
         fields["bias"] = self._calibration.bias(fields.get("bias"))
         return fields
 
-    def _changed_positions(self) -> tuple[float, ...] | None:
-        logits = self._position.logits()
-        old = self._position_logits
-        same = len(logits) == len(old) and np.allclose(logits, old, rtol=0.0, atol=_POSITION_TOLERANCE)
-        if (same and not self._positions_again) or not logits:
-            return None
-        self._position_logits, self._positions_again = logits, False
-        return logits
-
     def _flush(self) -> None:
         evicted, self._vocabulary.evicted = self._vocabulary.evicted, []
         if evicted:
@@ -347,8 +327,7 @@ class Learner:
             "engine": self._engine.to_bytes(),
             "vocabulary": self._vocabulary.values(),
             "clock": self._clock.values(),
-            "position": self._position.values(),
-            "position_logits": self._position_logits,
+            "examination": self._examination.values(),
             "conversions": self._conversions.values(),
             "guard": self._guard.values(),
             "calibration": self._calibration.values(),
@@ -376,8 +355,7 @@ class Learner:
         learner._engine.restore(values["engine"])
         learner._vocabulary.restore(values["vocabulary"])
         learner._clock.restore(values["clock"])
-        learner._position.restore(values["position"])
-        learner._position_logits = tuple(values["position_logits"])
+        learner._examination.restore(values["examination"])
         learner._conversions.restore(values["conversions"])
         learner._guard = replace(learner._guard, **values["guard"])
         learner._calibration.restore(values["calibration"])

@@ -8,6 +8,9 @@ alike: impressions are counted by slot and by bin of the logged logit, and the c
 
 with e and rate in turn (iterative proportional fitting; for two slots the estimator of Mantel and Haenszel
 '59). A rate per bin takes any error of the model's own, so none of it passes for a slot's.
+
+A trained model brings what its log told of slots: counts by strata of its own (`models.scorer.slots`), more
+bins to this fit.
 """
 
 from __future__ import annotations
@@ -56,6 +59,14 @@ class PositionBias:
         self._last_ms: int | None = None
         self._shown = np.zeros((_SLOTS, _BINS))
         self._clicks = np.zeros((_SLOTS, _BINS))
+        self._before: tuple[F64, F64] | None = None
+
+    def begin(self, shown: F64, clicks: F64) -> bool:
+        """Take in a log's impressions and clicks `[S, B]`; False where it has none, or one came before."""
+        if self._before is not None or not shown.any():
+            return False
+        self._before = _fitting(shown), _fitting(clicks)
+        return True
 
     def learn(self, slot: int, logit: float, label: float, time_ms: int) -> None:
         """Count one labelled impression; ``logit`` is the logged one, for the first slot."""
@@ -70,11 +81,19 @@ class PositionBias:
 
     def logits(self) -> tuple[float, ...]:
         """Return log e of slots 0.., none above 0; empty until enough labels have been seen."""
-        if self.labels < self._least_labels:
+        shown, clicks = self._counts()
+        if self.labels < self._least_labels and shown.sum() < self._least_labels:
             return ()
-        slots = int(np.flatnonzero(self._shown.any(axis=1)).max(initial=0)) + 1
-        examination = fit_examination(self._shown[:slots], self._clicks[:slots])
+        slots = int(np.flatnonzero(shown.any(axis=1)).max(initial=0)) + 1
+        examination = fit_examination(shown[:slots], clicks[:slots])
         return tuple(round(min(max(math.log(e), _LEAST), 0.0), 3) for e in examination.tolist())
+
+    def _counts(self) -> tuple[F64, F64]:
+        """Return all impressions and clicks `[S, B]`, those of the log before in bins of their own."""
+        if self._before is None:
+            return self._shown, self._clicks
+        shown, clicks = self._before
+        return np.hstack((self._shown, shown)), np.hstack((self._clicks, clicks))
 
     def _fade(self, time_ms: int) -> None:
         if self._last_ms is None:
@@ -84,16 +103,20 @@ class PositionBias:
             factor = math.exp(-elapsed_ms / (1000.0 * _TIME_CONSTANT_S))
             self._shown *= factor
             self._clicks *= factor
+            for counts in self._before or ():
+                counts *= factor
             self._last_ms = time_ms
 
     def values(self) -> list[Any]:
         """Return the state as plain values."""
-        return [self.labels, self._last_ms, self._shown.tolist(), self._clicks.tolist()]
+        before = [counts.tolist() for counts in self._before or ()]
+        return [self.labels, self._last_ms, self._shown.tolist(), self._clicks.tolist(), before]
 
     def restore(self, values: list[Any]) -> None:
         """Take the state of `values`."""
-        self.labels, self._last_ms, shown, clicks = values
+        self.labels, self._last_ms, shown, clicks, before = values
         self._shown, self._clicks = np.array(shown), np.array(clicks)
+        self._before = (np.array(before[0]), np.array(before[1])) if before else None
 
 
 def fit_examination(shown: F64, clicks: F64) -> F64:
@@ -104,6 +127,14 @@ def fit_examination(shown: F64, clicks: F64) -> F64:
         found = (clicks.sum(axis=1) + _PRIOR_CLICKS) / (shown @ rate + _PRIOR_CLICKS)
         examination = found / found[0]
     return examination
+
+
+def _fitting(counts: F64) -> F64:
+    """Return a table of as many slots as are told apart here; the last one has all later ones."""
+    found = np.zeros((_SLOTS, counts.shape[1]))
+    found[: len(counts)] = counts[:_SLOTS]
+    found[-1] += counts[_SLOTS:].sum(axis=0)
+    return found
 
 
 def _cell(slot: int, logit: float) -> tuple[int, int]:

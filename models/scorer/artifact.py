@@ -12,6 +12,7 @@ Manifest (schema 1)
 | tensors        | name -> [dtype, shape]                                                          |
 | training       | data_hash, seed, cpu_minutes, steps, options: how it was made                   |
 | metrics        | figures on the validation data                                                  |
+| slots          | impressions and clicks by slot (see slots.py), or null                          |
 | manifest_hash  | content hash of everything else in the manifest                                 |
 
 Beside the network's tensors (transformer.py): ``vocabulary_keys`` `[V]` uint64, ascending (row i of its
@@ -59,13 +60,13 @@ class Artifact:
 def save(directory: Path, tensors: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> str:
     """Write a model into ``directory`` (made if missing) and return its hash.
 
-    ``manifest`` brings ``config`` and may bring ``content``, ``neighbours``, ``training``, ``metrics``; the
-    other keys are filled in. The tensors are replaced before the manifest, each at once, so that a
-    crash in between leaves a pair that `load` refuses.
+    ``manifest`` brings ``config`` and may bring ``content``, ``neighbours``, ``training``, ``metrics``,
+    ``slots``; the other keys are filled in. The tensors are replaced before the manifest, each at once, so
+    that a crash in between leaves a pair that `load` refuses.
     """
     packed = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     data = save_tensors(packed)
-    full = {"content": None, "neighbours": None, "training": {}, "metrics": {}, **manifest}
+    full = {"content": None, "neighbours": None, "training": {}, "metrics": {}, "slots": None, **manifest}
     full |= {"schema": SCHEMA, "tensors": _shapes(packed)}
     full["model_hash"] = _model_hash(data, full)
     full["manifest_hash"] = content_hash(_canonical(full))

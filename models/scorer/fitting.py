@@ -26,6 +26,7 @@ from .options import TrainOptions
 from .rates import click_rates, conversion_rates
 from .refit import Refitted, refit
 from .sequences import AdTable, Dataset, Interactions, LogExamples, item_keys
+from .slots import SlotCounts
 from .training import VALIDATION_USERS, Clock, Listener, train
 from .transformer import Transformer, parameter_count
 from .validation import blend_and_measure, impression_inner, label_metrics
@@ -186,8 +187,13 @@ def _fit(
     }
     return Model(
         trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments,
-        _campaign_table(split, config, refitted), dwell, leanings,
+        _campaign_table(split, config, refitted), dwell, leanings, _slot_counts(split, config),
     )  # fmt: skip
+
+
+def _slot_counts(split: Split, config: ModelConfig) -> SlotCounts | None:
+    """Return what the log tells of slots, None where it has none."""
+    return click_rates(split.train, config.slots, config.segments).by_slot if config.slots else None
 
 
 def _campaign_table(split: Split, config: ModelConfig, refitted: Refitted | None) -> CampaignTable:

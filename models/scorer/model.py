@@ -21,6 +21,7 @@ from .dwell import DwellHead, stored_dwell
 from .leanings import LeaningTable, no_leanings, stored_leanings
 from .segments import SEGMENT_KEYS, stored_segments
 from .sequences import U64
+from .slots import SlotCounts, stored_slots
 from .transformer import Transformer
 
 
@@ -30,7 +31,7 @@ class Model:
 
     ``vocabulary`` `[V]` uint64 ascending: row i of the ad table is key i - 1. ``training`` and
     ``metrics`` go into the manifest as they are. ``segments`` `[S]` are the keys of the rows of the network's
-    ``segment_logits``.
+    ``segment_logits``. ``slots`` is what the log told of the slots that ads stood in.
     """
 
     network: Transformer
@@ -43,6 +44,7 @@ class Model:
     campaigns: CampaignTable = field(default_factory=no_campaigns)
     dwell: DwellHead | None = None
     leanings: LeaningTable = field(default_factory=no_leanings)
+    slots: SlotCounts | None = None
 
     def save(self, directory: Path) -> str:
         """Write the artifact and return the model's hash."""
@@ -65,6 +67,7 @@ class Model:
             "content": None if self.encoder is None else self.encoder.manifest(),
             "training": self.training,
             "metrics": self.metrics,
+            "slots": None if self.slots is None else self.slots.manifest(),
         }
         return artifact.save(directory, tensors, manifest)
 
@@ -97,6 +100,7 @@ class Model:
             stored_campaigns(stored.tensors),
             stored_dwell(stored.tensors, network.config.head_width, network.config.vocabulary + 1),
             stored_leanings(stored.tensors, network.config.segments + 1, network.config.categories),
+            stored_slots(stored.manifest),
         )
 
 

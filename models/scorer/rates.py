@@ -19,6 +19,7 @@ from scipy.special import expit
 
 from .effects import LEAST_VARIANCE, MOST_VARIANCE, Factor, fit_effects
 from .sequences import Dataset
+from .slots import SlotCounts, count_slots
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -59,6 +60,8 @@ class ClickRates(NamedTuple):
     """`[N + 1]` and those by number of the campaign, for ads without a row; 0 for no campaign."""
     segments: F64
     """`[S + 1, C]` log odds of a segment in a category beyond all segments'; the last row, for none, is 0."""
+    by_slot: SlotCounts
+    """Impressions and clicks by slot, among ads of about one rate."""
 
 
 class ConversionRates(NamedTuple):
@@ -98,7 +101,8 @@ def click_rates(dataset: Dataset, slots: int, segments: int = 0) -> ClickRates:
     by_segment = found.fine[1].reshape(segments + 1, categories)
     by_segment[segments], by_ad[0], by_campaign[0] = 0.0, 0.0, 0.0
     rate = float(np.clip(np.average(in_first, weights=shown), 1e-6, 0.99))
-    return ClickRates(rate, by_slot - by_slot[0], by_ad, by_campaign, by_segment)
+    counts = count_slots(slot, in_first, shown, clicks)
+    return ClickRates(rate, by_slot - by_slot[0], by_ad, by_campaign, by_segment, counts)
 
 
 def conversion_rates(dataset: Dataset) -> ConversionRates:

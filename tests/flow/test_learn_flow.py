@@ -6,7 +6,9 @@ import json
 import random
 import re
 from collections import Counter
+from functools import partial
 
+import numpy as np
 import pytest
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from support.flow_runs import MemoryLog, MemorySink, reason, run_flow
@@ -17,12 +19,14 @@ from support.shards import run as run_shard
 
 from connectors.codec import EventCodec
 from flows.learn import LearnOptions, learn
+from flows.offers import published_slots
 from models.domain.catalogue import Ad
 from models.domain.decision import Decision, Parts
 from models.domain.errors import ArtifactError
 from models.domain.events import Adjustments, Notice, Pacing
 from models.domain.log import LogRecord
 from models.policy.pacing_settings import PacingSettings
+from models.scorer.slots import SlotCounts
 
 PARTITIONS = (0, 1, 2)
 
@@ -239,6 +243,37 @@ def test_ads_that_personalizing_refuses_move_no_budget(told, ads):
     absurd = {"ad_id": "x", "campaign_id": "c-bad", "daily_budget_micros": 10**15, "bid_micros": 10**15}
     ads.event("ad_upsert", ads=[absurd], event_time=MINUTE)
     assert said(pacing_of(told, ads)) == said(as_it_was)
+
+
+SLOTS = SlotCounts(np.full((2, 1), 10_000.0), np.array([[1000.0], [500.0]]))
+
+
+def positions(told: OutcomeLog, log: RawLog, **options: object) -> list[tuple[float, ...]]:
+    """Return what is told of slots, of which the outcomes are too few to tell anything."""
+    sink = MemorySink()
+    chosen = LearnOptions(**options)
+    run_flow(learn(MemoryLog(told.records, 64), *others(log), sink, PARTITIONS, chosen))
+    records = [record for record in control(sink) if isinstance(record, Adjustments)]
+    return [record.position_logits for record in records if record.position_logits]
+
+
+def test_a_model_that_the_log_switches_to_brings_what_its_own_log_told_of_slots(told):
+    models, log = {"one": SLOTS, "two": None}, RawLog()
+    for name in ("two", "one"):
+        log.event("model", model_hash=name, event_time=MINUTE)
+    assert positions(told, log, slots_of=models.get)[-1] == (0.0, pytest.approx(-0.69, abs=0.01))
+
+
+def test_so_does_the_model_that_the_settings_name(told):
+    assert positions(told, RawLog(), slots=SLOTS)[-1] == (0.0, pytest.approx(-0.69, abs=0.01))
+
+
+def test_a_model_that_cannot_be_opened_leaves_slots_to_be_learned(told, tmp_path, caplog):
+    log = RawLog()
+    log.event("model", model_hash="0" * 32, event_time=MINUTE)
+    log.event("model", model_hash="../elsewhere", event_time=MINUTE)
+    assert positions(told, log, slots_of=partial(published_slots, tmp_path)) == []
+    assert caplog.text.count("slots are learned from clicks alone") == 2
 
 
 def shifted() -> OutcomeLog:

@@ -10,7 +10,7 @@ from support.raw_log import RawLog
 
 from connectors.codec import EventCodec
 from flows.learn import DEFAULT_OPTIONS, LearnLogic
-from flows.offers import AdsOnly, Offered, no_artifacts
+from flows.offers import Offered, OffersOnly, no_artifacts, unpublished
 from models.domain.decision import Outcome, Parts
 from models.domain.log import Output
 from models.state.repeats import Repeats
@@ -78,7 +78,7 @@ MILLION = 1_000_000
 
 
 def offered(log: RawLog) -> list[Offered]:
-    return AdsOnly(EventCodec(), no_artifacts)(log.records)
+    return OffersOnly(EventCodec(), no_artifacts, unpublished)(log.records)
 
 
 def budgets(log: RawLog, record_id: str, daily: int, **fields: object) -> None:

@@ -308,6 +308,25 @@ def test_the_examination_of_slots_is_learned_from_every_label():
     assert table.position_logits[1] == pytest.approx(np.log(0.5), abs=0.15)
 
 
+def test_a_learner_that_begins_with_what_a_models_log_told_of_slots_says_so_at_once():
+    shown = np.full((2, 1), 10_000.0)
+    learner = Learner()
+    learner.begin(shown, np.array([[1000.0], [500.0]]))
+    feed = [outcome("impression", n * 1_000) for n in range(10)]
+    records = learner.learn(feed).adjustments
+    assert [record.position_logits for record in records] == [(0.0, pytest.approx(np.log(0.5), abs=0.02))]
+
+
+def test_what_a_models_log_told_of_slots_comes_through_a_restart():
+    shown = np.full((2, 1), 10_000.0)
+    learner = Learner()
+    learner.begin(shown, np.array([[1000.0], [500.0]]))
+    learner = Learner.from_bytes(learner.to_bytes())
+    learner.begin(shown, np.array([[1000.0], [900.0]]))
+    table = table_after(learner.learn([outcome("impression", n * 1_000) for n in range(10)]).adjustments)
+    assert table.position_logits[1] == pytest.approx(np.log(0.5), abs=0.02)
+
+
 def test_the_first_labels_do_not_make_ads_pay_for_the_slots_they_stood_in():
     """They are learned all at once after the warm-up, before any record has told of slots."""
     told = []

@@ -367,6 +367,49 @@ def test_position_bias_survives_as_plain_values():
     assert back.logits() == bias.logits()
 
 
+BEFORE = np.array([[4000.0, 400.0], [2000.0, 800.0]]), np.array([[400.0, 80.0], [100.0, 80.0]])
+"""Impressions and clicks by slot and stratum of a log in which slot 1 is looked at half as often."""
+
+
+def test_position_bias_begins_with_what_a_models_log_told():
+    bias = PositionBias()
+    assert bias.begin(*BEFORE)
+    assert bias.logits() == pytest.approx((0.0, np.log(0.5)), abs=0.05)
+
+
+def test_position_bias_takes_in_the_log_of_one_model_only():
+    bias = PositionBias()
+    assert not bias.begin(*(0 * counts for counts in BEFORE)), "an empty log is none"
+    assert bias.begin(*BEFORE)
+    told = bias.logits()
+    assert not bias.begin(BEFORE[0], 0.5 * BEFORE[1])
+    assert bias.logits() == told
+
+
+def test_what_a_models_log_told_of_slots_gives_way_to_what_is_seen():
+    rng, bias = np.random.default_rng(6), PositionBias()
+    bias.begin(*BEFORE)
+    for n in range(40_000):
+        bias.learn(n % 2, -1.5, float(rng.random() < (0.18, 0.18 * 0.8)[n % 2]), n * 3_000)
+    assert bias.logits()[1] == pytest.approx(np.log(0.8), abs=0.1)
+
+
+def test_more_slots_in_a_log_than_are_told_apart_count_as_the_last():
+    bias, whole = PositionBias(), np.full((30, 1), 1000.0)
+    bias.begin(whole, 0.1 * whole)
+    assert len(bias.logits()) == 20 and bias.logits()[-1] == pytest.approx(0.0, abs=0.01)
+
+
+def test_position_bias_with_a_log_before_survives_as_plain_values():
+    bias, back = PositionBias(), PositionBias()
+    bias.begin(*BEFORE)
+    bias.learn(1, -2.0, 1.0, 50)
+    back.restore(bias.values())
+    for one in (bias, back):
+        one.learn(0, -2.0, 0.0, 10_000_000)
+    assert back.logits() == bias.logits() and not back.begin(*BEFORE)
+
+
 def test_position_bias_says_nothing_before_it_has_seen_enough():
     bias = PositionBias(least_labels=10)
     for n in range(9):
