@@ -394,6 +394,15 @@ def test_what_a_models_log_told_of_slots_gives_way_to_what_is_seen():
     assert bias.logits()[1] == pytest.approx(np.log(0.8), abs=0.1)
 
 
+def test_a_log_of_a_year_gives_way_as_soon_as_one_of_an_hour():
+    rng, bias = np.random.default_rng(7), PositionBias()
+    bias.begin(*(10_000 * counts for counts in BEFORE))
+    assert bias.logits()[1] == pytest.approx(np.log(0.5), abs=0.05)
+    for n in range(400_000):
+        bias.learn(n % 2, -1.5, float(rng.random() < (0.4, 0.4 * 0.8)[n % 2]), n)
+    assert bias.logits()[1] == pytest.approx(np.log(0.76), abs=0.04)
+
+
 def test_more_slots_in_a_log_than_are_told_apart_count_as_the_last():
     bias, whole = PositionBias(), np.full((30, 1), 1000.0)
     bias.begin(whole, 0.1 * whole)
