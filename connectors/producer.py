@@ -20,6 +20,8 @@ ANY_PARTITION = -1
 """librdkafka's name for: let the partitioner choose by key."""
 FLUSH_TURN_S = 0.5
 """How long one wait for acknowledgements takes at most: no signal is heard in it."""
+QUIET_S = 5.0
+"""How long they are waited for without a word."""
 
 
 class OutputWriter:
@@ -86,12 +88,19 @@ class OutputWriter:
             when one of them was not.
 
         """
-        waiting, deadline = self._producer.flush(FLUSH_TURN_S), time.monotonic() + self._timeout_s + 5
-        while waiting and time.monotonic() < deadline:
-            waiting = self._producer.flush(FLUSH_TURN_S)
+        if waiting := self._unacknowledged_after(QUIET_S):
+            address = self._config.bootstrap_servers
+            logger.warning("kafka at %s: waiting for %d outputs to be acknowledged", address, waiting)
+            waiting = self._unacknowledged_after(self._timeout_s)
         self._raise_failed()
         if waiting:
             raise LogError(f"kafka: {waiting} outputs not acknowledged within {self._timeout_s} s")
+
+    def _unacknowledged_after(self, seconds: float) -> int:
+        deadline = time.monotonic() + seconds
+        while (waiting := self._producer.flush(FLUSH_TURN_S)) and time.monotonic() < deadline:
+            pass
+        return waiting
 
     def close(self) -> None:
         """Wait as `flush` does, and log what was not acknowledged; `flush` before, where that must not be.
