@@ -32,8 +32,9 @@ CALLS_TO_ACTION = ("Learn more", "See {category}", "Get yours", "Find out more",
 class TemplateGenerator:
     """Fills the slots ``{title}``, ``{text}`` and ``{category}`` of templates from the ad.
 
-    Templates whose slots the ad leaves empty are passed over, results that are too long are cut at a
-    word, and doubles are dropped. Ids are hashes of the content, so generating twice adds nothing.
+    An ad without a title has the first sentence of its text for one. Templates whose slots the ad leaves
+    empty are passed over, results that are too long are cut at a word, and doubles are dropped. Ids are
+    hashes of the content, so generating twice adds nothing.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class TemplateGenerator:
 
     def generate(self, ad: Ad, count: int) -> tuple[Creative, ...]:
         """Return up to ``count`` creatives, all ``generated`` and ``pending``."""
-        slots = {"title": ad.title.strip(), "text": _first_sentence(ad.text), "category": ad.category.strip()}
+        title, text = ad.title.strip(), _first_sentence(ad.text)
+        slots = {"title": title or text, "text": text if title else "", "category": ad.category.strip()}
         headlines = [filled for t in self._headlines if (filled := _fill(t, slots, MAX_HEADLINE))]
         calls = [filled for t in self._calls if (filled := _fill(t, slots, MAX_CALL_TO_ACTION))]
         image = image_of(ad)

@@ -25,7 +25,7 @@ class PacingSettings:
     """Relative change of 1 + mu below which a multiplier is not broadcast again."""
     max_campaigns: int = 1_000_000
     plan: tuple[float, ...] = ()
-    """Known weights of a day's hours or quarters (24 or 96) to begin with; none: flat."""
+    """Known weights of a day's hours or quarters (24 or 96) to begin with; none: foretold."""
     first_version: int = 1
     """Version of the first record; above every version in the log when a pacer starts without a snapshot."""
 

@@ -23,10 +23,9 @@ from .dwell import LEAST_STAYS, DwellHead, dwell_metrics, fit_dwell
 from .encoders import ads_content, default_encoder
 from .model import Model
 from .options import TrainOptions
-from .rates import click_rates, conversion_rates
+from .rates import ClickRates, click_rates, conversion_rates
 from .refit import Refitted, refit
 from .sequences import AdTable, Dataset, Interactions, LogExamples, item_keys
-from .slots import SlotCounts
 from .training import VALIDATION_USERS, Clock, Listener, train
 from .transformer import Transformer, parameter_count
 from .validation import blend_and_measure, impression_inner, label_metrics
@@ -170,6 +169,7 @@ def _fit(
     metrics |= {f"validation_{k}": v for k, v in measured.items()}
     dwell, errors = fit_stays(trained.model, split.stays)
     metrics |= {f"validation_{k}": v for k, v in errors.items()}
+    rates = click_rates(split.train, config.slots, config.segments) if config.slots else None
     refitted = refit(trained.model, graph, leanings, split) if config.slots else None
     if refitted is not None:
         leanings = refitted.leanings
@@ -187,22 +187,17 @@ def _fit(
     }
     return Model(
         trained.model, split.vocabulary, graph, encoder, training, metrics, split.segments,
-        _campaign_table(split, config, refitted), dwell, leanings, _slot_counts(split, config),
+        _campaign_table(split, rates, refitted), dwell, leanings, None if rates is None else rates.by_slot,
     )  # fmt: skip
 
 
-def _slot_counts(split: Split, config: ModelConfig) -> SlotCounts | None:
-    """Return what the log tells of slots, None where it has none."""
-    return click_rates(split.train, config.slots, config.segments).by_slot if config.slots else None
-
-
-def _campaign_table(split: Split, config: ModelConfig, refitted: Refitted | None) -> CampaignTable:
+def _campaign_table(split: Split, rates: ClickRates | None, refitted: Refitted | None) -> CampaignTable:
     """Return what is known of the campaigns that ads of the vocabulary belong to."""
-    if not config.slots or not split.train.campaign_of.any():
+    if rates is None or not split.train.campaign_of.any():
         return no_campaigns()
     conversion = conversion_rates(split.train).campaigns
     if refitted is None:
-        click = click_rates(split.train, config.slots, config.segments).campaigns
+        click = rates.campaigns
     else:
         click = refitted.campaigns
         conversion = conversion - refitted.heard.conversion * click

@@ -49,6 +49,13 @@ def test_templates_whose_slots_are_empty_are_passed_over():
     assert TemplateGenerator().generate(Ad(ad_id="a", campaign_id="c"), 9) == ()
 
 
+def test_an_ad_without_a_title_has_the_first_sentence_of_its_text_for_one():
+    made = TemplateGenerator().generate(
+        Ad(ad_id="a", campaign_id="c", text="Light and dry. Made to last."), 9
+    )
+    assert [one.headline for one in made] == ["Light and dry", "New: Light and dry", "Discover Light and dry"]
+
+
 texts = st.text(max_size=200)
 
 
