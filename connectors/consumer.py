@@ -109,7 +109,7 @@ def list_partitions(config: KafkaConfig, topic: str) -> list[int]:
         found = consumer.list_topics(timeout=METADATA_TIMEOUT_S).topics
     except KafkaException as error:
         consumer.poll(0)  # hands over what error_cb has to say, such as a refused password
-        raise _unreachable(config, error, heard) from error
+        raise unreachable(config, error, heard) from error
     finally:
         consumer.close()
     if topic not in found:
@@ -139,7 +139,8 @@ def wanted_partitions(config: KafkaConfig, topic: str, wanted: Sequence[int] | N
     return sorted(wanted)
 
 
-def _unreachable(config: KafkaConfig, error: KafkaException, heard: Sequence[str] = ()) -> LogError:
+def unreachable(config: KafkaConfig, error: KafkaException, heard: Sequence[str] = ()) -> LogError:
+    """Return what is to be raised where no broker answers; ``heard`` is what the client said meanwhile."""
     why = "; ".join(dict.fromkeys([error.args[0].str(), *heard]))
     return LogError(
         f"kafka at {config.bootstrap_servers} did not answer: {config.redact(why)}. "
@@ -216,7 +217,7 @@ class PartitionReader:
                 return int(low), int(high)
             except KafkaException as error:
                 if error.args[0].code() not in _NOT_KNOWN_YET or time.monotonic() > deadline:
-                    raise _unreachable(self._config, error) from error
+                    raise unreachable(self._config, error) from error
                 time.sleep(0.05)
 
     def _lost(self, partition: int, offset: int, why: str) -> LogError:

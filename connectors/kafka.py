@@ -19,12 +19,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors.client import KafkaConfig
 from connectors.consumer import PartitionReader, ReaderStats, ReadSettings, wanted_partitions
+from connectors.once import OnceWriter, SinkState
 from connectors.producer import OutputWriter
 from models.domain.errors import LogError
 from models.domain.log import LogRecord, Output
@@ -163,15 +165,16 @@ def _offset(state: State) -> int:
     return state["offset"]
 
 
-class KafkaSink(FixedPartitionedSink[Sequence[Output], None]):
+class KafkaSink(FixedPartitionedSink[Sequence[Output], SinkState | None]):
     """The one output of a flow: every stream to its topic, through one producer per process.
 
     Takes ``(key, outputs)``: any text that spreads the work over ``shards`` (a shard's name, say), and the
     outputs of some records in order.
 
-    Guarantee: at least once. What was written in an epoch is acknowledged by all replicas before the
-    epoch's snapshot, hence before its input offsets are stored; a delivery that fails raises `LogError`
-    there. After a crash the outputs of the unfinished epoch are written again, as the same bytes.
+    Guarantee: with ``store`` once, see `OnceWriter`; else at least once. What was written in an epoch is
+    acknowledged by all replicas before the epoch's snapshot, hence before its input offsets are stored; a
+    delivery that fails raises `LogError` there. After a crash the outputs of the unfinished epoch are made
+    again, and without ``store`` written again.
     Records go out ``linger_ms`` after they were written, they do not wait for the epoch. A broker that is
     away for longer than ``delivery_timeout_s`` ends the flow, which resumes from its last epoch.
 
@@ -181,6 +184,10 @@ class KafkaSink(FixedPartitionedSink[Sequence[Output], None]):
         Topic of each stream (`Output.stream`).
     shards
         Number of sink parts, for good: it is part of the flow's recovery identity.
+    store
+        Folder of the flow's recovery store, for flows whose outputs follow from their input alone.
+    partitions
+        The partitions of the log whose outputs this process writes, for ``store``; None for all.
 
     """
 
@@ -192,10 +199,13 @@ class KafkaSink(FixedPartitionedSink[Sequence[Output], None]):
         shards: int = 4,
         linger_ms: float = 2.0,
         delivery_timeout_s: float = 120.0,
+        store: Path | None = None,
+        partitions: Sequence[int] | None = None,
     ) -> None:
         self._config, self._topics, self._shards = config, dict(topics), shards
         self._linger_ms, self._delivery_timeout_s = linger_ms, delivery_timeout_s
-        self._writer: OutputWriter | None = None
+        self._store, self._partitions = store, partitions
+        self._writer: OutputWriter | OnceWriter | None = None
         self._lock = threading.Lock()
 
     def list_parts(self) -> list[str]:
@@ -203,19 +213,24 @@ class KafkaSink(FixedPartitionedSink[Sequence[Output], None]):
         return [f"{shard:03d}" for shard in range(self._shards)]
 
     def build_part(
-        self, step_id: str, for_part: str, resume_state: None
-    ) -> StatefulSinkPartition[Sequence[Output], None]:
-        """Return the writer of one shard."""
+        self, step_id: str, for_part: str, resume_state: SinkState | None
+    ) -> StatefulSinkPartition[Sequence[Output], SinkState | None]:
+        """Return the writer of one shard, which goes on from its snapshot."""
         with self._lock:
             if self._writer is None:
-                self._writer = OutputWriter(
-                    self._config, self._topics, self._linger_ms, self._delivery_timeout_s
-                )
+                self._writer = self._open()
+            self._writer.resume(resume_state)
         return _SinkPart(self._writer)
 
+    def _open(self) -> OutputWriter | OnceWriter:
+        writer = OutputWriter(self._config, self._topics, self._linger_ms, self._delivery_timeout_s)
+        if self._store is None or not self._store.is_dir():  # `bytewax.run` makes no store of this name
+            return writer
+        return OnceWriter(writer, self._config, self._topics, self._store, self._partitions)
 
-class _SinkPart(StatefulSinkPartition[Sequence[Output], None]):
-    def __init__(self, writer: OutputWriter) -> None:
+
+class _SinkPart(StatefulSinkPartition[Sequence[Output], SinkState | None]):
+    def __init__(self, writer: OutputWriter | OnceWriter) -> None:
         self._writer = writer
 
     def write_batch(self, values: list[Sequence[Output]]) -> None:
@@ -223,9 +238,9 @@ class _SinkPart(StatefulSinkPartition[Sequence[Output], None]):
         for outputs in values:
             self._writer.write(outputs)
 
-    def snapshot(self) -> None:
+    def snapshot(self) -> SinkState | None:
         """Wait until all that was written is acknowledged; raises LogError where it is not."""
-        self._writer.flush()
+        return self._writer.snapshot()
 
     def close(self) -> None:
         """Wait until all that was written is acknowledged; the last snapshot has raised what was not."""

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from connectors.client import KafkaConfig, opened
 from connectors.codec import CONTENT_TYPE
 from models.domain.errors import LogError, SettingError
-from models.domain.log import Output
+from models.domain.log import Headers, Output
 
 logger = logging.getLogger("impulse.kafka")
 
@@ -70,7 +70,7 @@ class OutputWriter:
         while True:
             try:
                 self._producer.produce(
-                    topic, output.value, output.key, partition=partition, headers=_headers(output)
+                    topic, output.value, output.key, partition=partition, headers=[*headers_of(output)]
                 )
                 return
             except BufferError:
@@ -78,6 +78,13 @@ class OutputWriter:
                 self._raise_failed()
             except KafkaException as error:
                 raise LogError(f"{topic}: {self._config.redact(str(error))}") from error
+
+    def resume(self, state: object) -> None:
+        """Take in a part's recovery state: there is none that concerns what is written at least once."""
+
+    def snapshot(self) -> None:
+        """As `flush`; there is nothing to resume from."""
+        self.flush()
 
     def flush(self) -> None:
         """Wait until every output is acknowledged.
@@ -129,6 +136,7 @@ class OutputWriter:
             )
 
 
-def _headers(output: Output) -> list[tuple[str, str | bytes | None]]:
+def headers_of(output: Output) -> Headers:
+    """Return the headers that an output is written with."""
     json = () if output.stream == "dead_letters" else CONTENT_TYPE
-    return [*json, *output.headers]
+    return (*json, *output.headers)

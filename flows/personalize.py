@@ -26,6 +26,10 @@ from .operators import Keyed, chunk, decide, decode, encode_outputs
 from .service import Service
 from .settings import Settings, load_settings
 
+FLOW_ID = "personalize"
+WRITTEN = ("decisions", "outcomes", "interests", "dead_letters")
+"""The streams that this flow writes."""
+
 
 def flow(settings: Settings | None = None, stop: threading.Event | None = None) -> Dataflow:
     """Return the dataflow that reads and writes Kafka as the settings say."""
@@ -38,7 +42,14 @@ def flow(settings: Settings | None = None, stop: threading.Event | None = None) 
         settings=ReadSettings(batch_size=settings.batch_size, group_id=settings.group_id, stamped=True),
         stop=stop,
     )
-    sink = KafkaSink(config, settings.topics.by_stream(), linger_ms=settings.linger_ms)
+    topics = settings.topics.by_stream()
+    sink = KafkaSink(
+        config,
+        {stream: topics[stream] for stream in WRITTEN},
+        linger_ms=settings.linger_ms,
+        store=settings.recovery and settings.recovery / FLOW_ID,
+        partitions=settings.partitions,
+    )
     service = Service.of(settings)
     service.warm_up()
     if settings.metrics_port is None:
@@ -53,7 +64,7 @@ def personalize(
 ) -> Dataflow:
     """Return the dataflow between any source of log records and any sink of outputs."""
     new_shard = metrics.following(service.new_shard) if metrics else service.new_shard
-    dataflow = Dataflow("personalize")
+    dataflow = Dataflow(FLOW_ID)
     records: Stream[LogRecord] = op.input("log", dataflow, source)
     items = decode("decode", records, service.codec)  # Received | Rejected
     shards = chunk("chunk", items, service.slices)  # (shard key, Chunk)

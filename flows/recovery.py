@@ -3,13 +3,18 @@
 Two processes that write one store leave it in pieces that nobody can resume from, and Bytewax notices only
 then; so it is locked for as long as a process has it. State is kept by shard and offsets by partition, and
 neither says how many there were; so what a store was made for stands beside them and must not change.
+
+A flow that is killed between two writes leaves snapshots of an epoch that never ended. Bytewax 0.21 reads
+past them when it resumes, but not at the next time, when that epoch lies behind: what had nothing to do
+meanwhile then comes back as it was before the first crash, ahead of its input. So they are deleted first.
 """
 
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import orjson
@@ -96,7 +101,37 @@ def recovery_config(folder: Path, identity: Identity) -> RecoveryConfig:
         _require_same(folder, identity)
     else:  # made by a release that wrote none: it is taken for what it is used for now
         _write(folder / IDENTITY, identity)
+    forget_unfinished(folder)
     return RecoveryConfig(folder)
+
+
+def forget_unfinished(folder: Path) -> int:
+    """Delete the snapshots of epochs that never ended from a recovery store that nobody uses now.
+
+    Returns how many there were. A store of several files, or that more than one worker wrote, is left as it
+    is: where each of them stood is spread over the files.
+
+    Raises
+    ------
+    SettingError
+        when a file is no recovery store of Bytewax.
+
+    """
+    part, *others = sorted(folder.glob("part-*.sqlite3"))
+    if others:
+        return 0
+    try:
+        with closing(sqlite3.connect(part)) as store, store:
+            last = store.execute("SELECT MAX(ex_num), worker_count, resume_epoch FROM exs").fetchone()
+            execution, workers, first_epoch = last
+            if workers != 1:
+                return 0
+            fronts = "SELECT MAX(worker_frontier) FROM fronts WHERE ex_num = ?"
+            (front,) = store.execute(fronts, (execution,)).fetchone()
+            resumed_at = first_epoch if front is None else front
+            return store.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resumed_at,)).rowcount
+    except sqlite3.Error as error:
+        raise SettingError(f"{part}: no recovery store: {error}. Fix: restore it from a copy.") from error
 
 
 def _write(file: Path, identity: Identity) -> None:

@@ -83,11 +83,11 @@ def write(kafka, topic: str, numbers: range) -> None:
     assert producer.flush(30) == 0
 
 
-def test_killed_and_restarted_again_and_again_it_loses_no_input_and_counts_none_twice(kafka, start, tmp_path):
+def test_killed_and_restarted_again_and_again_it_writes_each_output_once(kafka, start, tmp_path):
     source, target = kafka.new_topic(PARTITIONS), kafka.new_topic(PARTITIONS)
     init_db_dir(tmp_path, 1)
     total = 0
-    for kill in range(3):
+    for kill in range(4):
         copy = start(source, target)
         write(kafka, source, range(total, total + 2000))
         total += 2000
@@ -99,6 +99,7 @@ def test_killed_and_restarted_again_and_again_it_loses_no_input_and_counts_none_
     wait_for_each(kafka, target, range(total))
     assert copy.end(signal.SIGTERM) == 0
     found = read_all(kafka.config, target)
+    assert sorted(int(m.value()) for m in found) == list(range(total)), "an output is missing or came twice"
     assert all(header(m, "seen") == header(m, "offset") for m in found), "state and offsets are out of step"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -18,6 +19,7 @@ from bytewax.testing import cluster_main
 from connectors.client import KafkaConfig
 from connectors.kafka import KafkaLogSource, KafkaSink
 from connectors.shutdown import stop_on_signals
+from flows.recovery import forget_unfinished
 from models.domain.log import LogRecord, Output
 
 
@@ -44,7 +46,11 @@ def main(
     stop_on_signals(source.stop)
     flow = Dataflow("copy")
     keyed = op.map("by_partition", op.input("in", flow, source), by_partition)
-    op.output("out", op.stateful_map("counted", keyed, counted), KafkaSink(config, {"decisions": target}))
+    store = Path(recovery)
+    if not addresses:
+        forget_unfinished(store)
+    sink = KafkaSink(config, {"decisions": target}, store=store)
+    op.output("out", op.stateful_map("counted", keyed, counted), sink)
     cluster_main(
         flow,
         addresses.split(",") if addresses else [],
