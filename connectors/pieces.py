@@ -16,7 +16,7 @@ MOST_BYTES = 500_000
 """Half of what Kafka takes in a message by default."""
 
 _BULK: dict[type[Control], tuple[str, ...]] = {
-    Adjustments: ("ads", "campaigns", "segment_categories", "conversions", "creatives"),
+    Adjustments: ("ads", "campaigns", "segment_categories", "conversions", "creatives", "segment_creatives"),
     Pacing: ("multipliers", "exhausted", "lifetime_exhausted", "waived"),
 }
 _SAID_ONCE: dict[type[Control], dict[str, Any]] = {

@@ -162,7 +162,7 @@ def _parts(asked: Asked, scored: Scored) -> Parts:
         campaign=float(logits.learned.campaign[0, 0]),
         segment_category=float(logits.learned.segment_category[0, 0]),
         user_category=float(logits.taste[0, 0]),
-        creative=weights.lifts.get(row, 0.0),
+        creative=float(logits.learned.ad[0, 0] - weights.ad[row, 0]),
     )
     added = float(drawn_in(uncalibrated(parts), weights.calibration))
     return msgspec.structs.replace(parts, calibration=added)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from models.domain.catalogue import Ad, Creative
+from models.domain.catalogue import Creative
 from models.domain.decision import Decision, Parts, Presentation, Rung, Slot
 from models.learning.exploration import behavior_policy
 from models.policy.eligibility import Eligibility
@@ -75,7 +75,7 @@ class Writer:
             segment=segment,
             event_time=job.event.event_time,
             ingest_time=job.record.timestamp_ms,
-            ads=self._slots(b),
+            ads=self._slots(b, segment),
             candidates=filled.candidates[b],
             filtered=filtered | counts_by_name(filled.kept_out[b]),
             activity=dict(zip(NAMES, map(tuple, activity), strict=True)),
@@ -89,16 +89,18 @@ class Writer:
             rung=self._rung,
         )
 
-    def _slots(self, b: int) -> tuple[Slot, ...]:
+    def _slots(self, b: int, segment: str) -> tuple[Slot, ...]:
         numbers, figures = self._filled.numbers[b], self._filled.figures[b]
         filled = [(at, of) for at, of in zip(numbers, figures, strict=True) if at[0] >= 0]
-        return tuple([self._slot(slot, at, SlotFigures(*of), b) for slot, (at, of) in enumerate(filled)])
+        return tuple(
+            [self._slot(slot, at, SlotFigures(*of), b, segment) for slot, (at, of) in enumerate(filled)]
+        )
 
-    def _slot(self, slot: int, numbers: list[int], figures: SlotFigures, b: int) -> Slot:
+    def _slot(self, slot: int, numbers: list[int], figures: SlotFigures, b: int, segment: str) -> Slot:
         row, ecpm, price = numbers
         compiled = self._compiled
         ad = compiled.view.catalogue.ads[row]
-        shown = self._presented(ad, row, b) if ad.creatives else AS_IT_STANDS
+        shown = self._presented(row, b, segment) if ad.creatives else AS_IT_STANDS
         parts = Parts(
             base=figures.base,
             bias=self._bias,
@@ -134,11 +136,11 @@ class Writer:
             presentation=UNSET if shown.creative is None else _presentation(shown.creative),
         )
 
-    def _presented(self, ad: Ad, row: int, b: int) -> ShownCreative:
-        """Return the creative that an ad shows in a decision."""
+    def _presented(self, row: int, b: int, segment: str) -> ShownCreative:
+        """Return the creative that the ad of a row shows in a decision."""
         weights, exploration = self._compiled.weights, self._compiled.view.policy.exploration
         seed, randomized = self._filled.seeds[b], self._filled.randomized[b]
-        return choose_creative(weights.choices(row), seed, exploration, randomized=randomized)
+        return choose_creative(weights.choices(row, segment), seed, exploration, randomized=randomized)
 
 
 def _presentation(creative: Creative) -> Presentation:

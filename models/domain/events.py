@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from .catalogue import Ad
-from .fields import Count, EpochMs, Id, Key, Label, Micros, Version
+from .fields import Count, EpochMs, Id, Key, Label, LongKey, Micros, Version
 from .policy import Policy
 
 
@@ -115,7 +115,7 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
     ``version`` rises by one with every record of the learner; a record whose version is not above
     the one in force is stale and changes nothing, unless it is ``more`` of that version. Keys of
     ``segment_categories`` are ``segment|category``, those of ``creatives`` ``ad|creative`` (relative to the
-    ad's weight).
+    ad's weight), those of ``segment_creatives`` ``segment|ad|creative`` (relative to the creative's).
     ``conversions`` are per campaign and add to the logit of conversion given click.
     ``position_logits`` are the log examination of each slot, slot 0 first.
     ``calibration`` is (slope, centre): click logits z become ``centre + slope * (z - centre)``.
@@ -134,6 +134,7 @@ class Adjustments(_Record, frozen=True, gc=False, kw_only=True, tag="adjustments
     segment_categories: dict[Key, Weight] = {}
     conversions: dict[Id, Weight] = {}
     creatives: dict[Key, Weight] = {}
+    segment_creatives: dict[LongKey, Weight] = {}
     position_logits: Annotated[tuple[float, ...], Meta(max_length=MAX_POSITIONS)] | None = None
     calibration: tuple[float, float] | None = None
 

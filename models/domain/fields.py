@@ -17,6 +17,8 @@ Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Label = Annotated[str, Meta(max_length=128)]
 Key = Annotated[str, Meta(max_length=257)]
 """Two labels with a ``|`` between them."""
+LongKey = Annotated[str, Meta(max_length=386)]
+"""Three of them."""
 Text = Annotated[str, Meta(max_length=4096)]
 EpochMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC milliseconds since 1970")]
 Micros = Annotated[int, Meta(ge=0, le=10**15, description="millionths of the account's currency")]

@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from models.domain.catalogue import Catalogue
 from models.domain.events import Adjustments, Weight, is_stale
 
-from .creative_weights import Choices, choices_of, creative_lifts
+from .creative_weights import (
+    Choices,
+    Place,
+    SegmentLifts,
+    cell_of,
+    choices_of,
+    creative_lifts,
+    places_of,
+    segment_lifts,
+)
 from .priors import DEFAULT_PRIORS, Priors
 from .weights import Applied, WeightTable, chained
 
@@ -28,6 +37,9 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+
+_CHOICES_KEPT = 4096
+"""Places whose creatives with their weights are kept at hand, of one version."""
 
 
 class CandidateParts(NamedTuple):
@@ -74,6 +86,8 @@ class CompiledWeights:
     """`[S + 1, categories, 2]` by segment row and category code; row S is the prior."""
     lifts: Mapping[int, float]
     """What the best creative adds to an ad, by row; only of ads whose creatives something is known of."""
+    segment_lifts: Mapping[Place, float]
+    """What the creative that is best in a segment adds to that; only where something is known."""
 
     @cached_property
     def ad_level(self) -> F64:
@@ -84,16 +98,27 @@ class CompiledWeights:
         level[list(self.lifts), 0] += list(self.lifts.values())
         return level
 
-    def choices(self, row: int) -> Choices:
-        """Return the approved creatives of an ad with their weights; kept for the next decision."""
-        if row not in self._choices:
-            self._choices[row] = choices_of(
-                self.catalogue.ads[row], self.table.creatives, self.priors.creative
+    @cached_property
+    def by_segment(self) -> SegmentLifts:
+        """`segment_lifts` as arrays."""
+        lifts = self.segment_lifts.items()
+        places = [(self.segments[segment], row, lift) for (segment, row), lift in lifts if lift]
+        return SegmentLifts.of(places, len(self.segments))
+
+    def choices(self, row: int, segment: str) -> Choices:
+        """Return the approved creatives of an ad with their weights in a segment."""
+        place = (cell_of(segment), row)
+        if place not in self._choices:
+            if len(self._choices) >= _CHOICES_KEPT:
+                self._choices.clear()
+            general = choices_of(self.catalogue.ads[row], self.table.creatives, self.priors.creative)
+            self._choices[place] = general.within(
+                segment, self.table.segment_creatives, self.priors.segment_creative
             )
-        return self._choices[row]
+        return self._choices[place]
 
     @cached_property
-    def _choices(self) -> dict[int, Choices]:
+    def _choices(self) -> dict[Place, Choices]:
         return {}
 
     @property
@@ -127,9 +152,12 @@ class CompiledWeights:
     def _situation(self, row: int) -> F32:
         if row not in self._situations:
             cells = self.segment_category[row, :, 0].copy()
-            self._situations[row] = _sum_parts(
+            learned = _sum_parts(
                 self.ad_level, self.campaign, cells, self.catalogue.campaign, self.catalogue.category
             )
+            rows, lifts = self.by_segment.of_segment(row)
+            learned[rows] += lifts.astype(np.float32)
+            self._situations[row] = learned
         return self._situations[row]
 
     @cached_property
@@ -149,6 +177,7 @@ class CompiledWeights:
                 self.segment_category,
                 self.conversion,
                 self.bias[1],
+                *self.by_segment,
             )
         )
 
@@ -177,15 +206,23 @@ def _gather(
     cells: F64,
     conversion: F64,
     bias_variance: float,
+    lift_start: I64,
+    lift_row: I32,
+    lift: F64,
 ) -> tuple[F64, F64, F64, F64, F64]:
     out = np.zeros((5, rows.shape[0], rows.shape[1]))
     for b in range(rows.shape[0]):
+        first, end = lift_start[segment_row[b]], lift_start[segment_row[b] + 1]
         for k in range(rows.shape[1]):
             a = rows[b, k]
             if a < 0:
                 continue
             c, cell = campaign_of[a], cells[segment_row[b], category_of[a]]
             out[0, b, k] = ad[a, 0]
+            if first < end:
+                at = first + np.searchsorted(lift_row[first:end], a)
+                if at < end and lift_row[at] == a:
+                    out[0, b, k] += lift[at]
             out[1, b, k] = campaign[c, 0]
             out[2, b, k] = cell[0]
             out[3, b, k] = ad[a, 1] + campaign[c, 1] + cell[1] + bias_variance
@@ -202,10 +239,15 @@ def compile_weights(
     _scatter(ad, catalogue.row_of, table.ads)
     campaign = _filled(len(catalogue.campaigns), priors.campaign)
     _scatter(campaign, codes.campaigns, table.campaigns)
-    segments, cells = _segment_cells(table, codes.categories, priors)
+    segments = _segments_of(table)
+    cells = _segment_cells(table.segment_categories, segments, codes.categories, priors)
     conversion = _conversions(table.conversions, codes.campaigns)
     lifts = creative_lifts(table.creatives, table.creatives, catalogue)
-    return CompiledWeights(table, catalogue, priors, codes, ad, campaign, conversion, segments, cells, lifts)
+    places = places_of(table.segment_creatives, catalogue)
+    in_segments = segment_lifts(places, table.creatives, table.segment_creatives, catalogue)
+    return CompiledWeights(
+        table, catalogue, priors, codes, ad, campaign, conversion, segments, cells, lifts, in_segments
+    )
 
 
 def recompile(previous: CompiledWeights, table: WeightTable, record: Adjustments) -> CompiledWeights:
@@ -223,8 +265,12 @@ def recompile(previous: CompiledWeights, table: WeightTable, record: Adjustments
         _scatter(ad := ad.copy(), previous.catalogue.row_of, record.ads)
     if record.campaigns:
         _scatter(campaign := campaign.copy(), codes.campaigns, record.campaigns)
-    if record.segment_categories:
-        segments, cells = _segment_cells(table, codes.categories, previous.priors)
+    if record.segment_categories or record.segment_creatives:
+        segments = _segments_of(table)
+        if segments == previous.segments:
+            _fill_cells(cells := cells.copy(), record.segment_categories, segments, codes.categories)
+        else:
+            cells = _segment_cells(table.segment_categories, segments, codes.categories, previous.priors)
     if record.conversions:
         conversion = _conversions(table.conversions, codes.campaigns)
     lifts = previous.lifts
@@ -239,7 +285,21 @@ def recompile(previous: CompiledWeights, table: WeightTable, record: Adjustments
         segments=segments,
         segment_category=cells,
         lifts=lifts,
+        segment_lifts=_segment_lifts(previous, table, record),
     )
+
+
+def _segment_lifts(
+    previous: CompiledWeights, table: WeightTable, record: Adjustments
+) -> Mapping[Place, float]:
+    """Return the lifts after a record: it changes those it names, and those of ads it names in general."""
+    ads = {row for _, row in places_of((f"|{key}" for key in record.creatives), previous.catalogue)}
+    places = places_of(record.segment_creatives, previous.catalogue)
+    places |= {place: None for place in previous.segment_lifts if place[1] in ads}
+    if not places:
+        return previous.segment_lifts
+    new = segment_lifts(places, table.creatives, table.segment_creatives, previous.catalogue)
+    return {**previous.segment_lifts, **new}
 
 
 def _filled(rows: int, variance: float) -> F64:
@@ -261,17 +321,27 @@ def _conversions(weights: Mapping[str, Weight], campaigns: Mapping[str, int]) ->
     return out[:, 0].copy()
 
 
+def _segments_of(table: WeightTable) -> Mapping[str, int]:
+    keys = (*table.segment_categories, *table.segment_creatives)
+    return {name: row for row, name in enumerate(dict.fromkeys(key.partition("|")[0] for key in keys))}
+
+
 def _segment_cells(
-    table: WeightTable, categories: Mapping[str, int], priors: Priors
-) -> tuple[Mapping[str, int], F64]:
-    pairs = [(key.split("|", 1), weight) for key, weight in table.segment_categories.items()]
-    segments = {name: row for row, name in enumerate(dict.fromkeys(pair[0] for pair, _ in pairs))}
+    weights: Mapping[str, Weight], segments: Mapping[str, int], categories: Mapping[str, int], priors: Priors
+) -> F64:
     cells = np.zeros((len(segments) + 1, max(len(categories), 1), 2))
     cells[:, :, 1] = priors.segment_category
-    for pair, weight in pairs:
-        if len(pair) == 2 and pair[1] in categories:
-            cells[segments[pair[0]], categories[pair[1]]] = weight
-    return segments, cells
+    _fill_cells(cells, weights, segments, categories)
+    return cells
+
+
+def _fill_cells(
+    cells: F64, weights: Mapping[str, Weight], segments: Mapping[str, int], categories: Mapping[str, int]
+) -> None:
+    for key, weight in weights.items():
+        segment, bar, category = key.partition("|")
+        if bar and category in categories:
+            cells[segments[segment], categories[category]] = weight
 
 
 _K = TypeVar("_K")

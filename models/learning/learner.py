@@ -52,8 +52,8 @@ from .sample import BIAS, SEGMENT_CATEGORY, Sampler, adjusted_logit, frozen_logi
 from .settings import LearnerSettings
 from .vocabulary import Vocabulary
 
-_SNAPSHOT = "learner/10"
-_FIELDS = ("", "ads", "campaigns", "segment_categories", "creatives")
+_SNAPSHOT = "learner/11"
+_FIELDS = ("", "ads", "campaigns", "segment_categories", "creatives", "segment_creatives")
 """Fields of `Adjustments` that hold the weights of each of `GROUPS` by name."""
 _MOST_PENDING = 4096
 _CONVERSIONS_EVERY = 5
@@ -77,7 +77,7 @@ class Learner:
         self._engine = make_engine(self.settings.engine, self.settings.priors)
         self._vocabulary = Vocabulary(self.settings.features)
         self._sampler = Sampler(self._vocabulary)
-        # An evicted feature must not stand in a pending example: a row holds five features at most.
+        # An evicted feature must not stand in a pending example: a row holds six features at most.
         self._most_pending = min(_MOST_PENDING, self.settings.features // 8)
         self._clock = EventClock()
         self._examination = Examination(self.settings.position_least_labels)

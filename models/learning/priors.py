@@ -1,9 +1,10 @@
 """The prior of every learned adjustment: an Ornstein-Uhlenbeck process around zero.
 
-The hierarchy is additive: an ad's logit is bias + campaign + segment x category + ad (+ creative) (+ user x
-category), each deviation with mean 0. So a new ad starts at its campaign's weight and a new campaign
-at its category's, with the prior variance of the levels that have not been seen yet, and what is
-learned of a campaign reaches its ads at once (random effects as in LASER, Agarwal et al., WSDM '14).
+The hierarchy is additive: an ad's logit is bias + campaign + segment x category + ad (+ creative +
+segment x creative) (+ user x category), each deviation with mean 0. So a new ad starts at its campaign's
+weight and a new campaign at its category's, with the prior variance of the levels that have not been seen
+yet, and what is learned of a campaign reaches its ads at once (random effects as in LASER, Agarwal et al.,
+WSDM '14).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Priors:
     campaign: float = 0.015
     segment_category: float = 0.015
     creative: float = 0.1
+    segment_creative: float = 0.05
     user_category: float = 0.06
     time_constant_s: float = 1200.0
     user_time_constant_s: float = 3600.0

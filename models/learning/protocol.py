@@ -1,9 +1,10 @@
 """What the one logical learner asks of an engine, on columnar batches.
 
-Legend: N examples, F = 5 features of each, M changed weights. A feature is a slot (dense id) of the
+Legend: N examples, F = 6 features of each, M changed weights. A feature is a slot (dense id) of the
 learner's vocabulary; column f of an example always holds the same group, so the model reads
 
-    pctr = sigmoid(offset + w[bias] + w[ad] + w[campaign] + w[segment x category] + w[creative]),
+    pctr = sigmoid(offset + w[bias] + w[ad] + w[campaign] + w[segment x category]
+                   + w[creative] + w[segment x creative]),
 
 where the offset is the logged base logit + the log examination odds of the slot + the user x category
 part (learned in the user's shard, which takes these weights as its offset in turn).
@@ -23,7 +24,7 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-GROUPS = ("bias", "ad", "campaign", "segment_category", "creative")
+GROUPS = ("bias", "ad", "campaign", "segment_category", "creative", "segment_creative")
 """Group of each feature column; also the names of the prior variances in `Priors`."""
 
 NO_FEATURE = -1

@@ -9,12 +9,12 @@ import numpy as np
 
 from models.domain.decision import Outcome
 
-from .creative_weights import creative_key
+from .creative_weights import creative_key, segment_creative_key
 from .protocol import GROUPS, NO_FEATURE, Examples
 from .vocabulary import Vocabulary
 from .weights import segment_category_key
 
-BIAS, AD, CAMPAIGN, SEGMENT_CATEGORY, CREATIVE = range(5)
+BIAS, AD, CAMPAIGN, SEGMENT_CATEGORY, CREATIVE, SEGMENT_CREATIVE = range(6)
 
 KINDS = ("impression", "click", "no_click", "dwell", "swipe", "hide", "conversion")
 MAX_AGE_MS = 30 * 86_400_000
@@ -92,13 +92,16 @@ class Sampler:
             age_ms=np.array(columns[width + 3], np.int64),
         )
 
-    def _features(self, outcome: Outcome) -> tuple[int, int, int, int, int]:
-        shown = outcome.creative_id
+    def _features(self, outcome: Outcome) -> tuple[int, int, int, int, int, int]:
         slot = self.vocabulary.slot
         return (
             slot(BIAS, ""),
             slot(AD, outcome.ad_id),
             slot(CAMPAIGN, outcome.campaign_id),
             slot(SEGMENT_CATEGORY, segment_category_key(outcome.segment, outcome.category)),
-            slot(CREATIVE, creative_key(outcome.ad_id, shown)) if shown else NO_FEATURE,
+            *(self._creative(outcome) if outcome.creative_id else (NO_FEATURE, NO_FEATURE)),
         )
+
+    def _creative(self, outcome: Outcome) -> tuple[int, int]:
+        slot, key = self.vocabulary.slot, creative_key(outcome.ad_id, outcome.creative_id)
+        return slot(CREATIVE, key), slot(SEGMENT_CREATIVE, segment_creative_key(outcome.segment, key))

@@ -56,6 +56,7 @@ class WeightTable:
     creatives: Mapping[str, Weight] = field(default_factory=dict)
     calibration: tuple[float, float] = (1.0, 0.0)
     """Slope and centre of the click logits."""
+    segment_creatives: Mapping[str, Weight] = field(default_factory=dict)
 
     def apply(self, record: Adjustments, priors: Priors = DEFAULT_PRIORS) -> Applied:
         """Return the table with this record's weights laid over this one's.
@@ -89,6 +90,9 @@ class WeightTable:
             position_logits=old.position_logits if record.position_logits is None else record.position_logits,
             creatives=_overlay(old.creatives, record.creatives, priors.creative),
             calibration=old.calibration if record.calibration is None else record.calibration,
+            segment_creatives=_overlay(
+                old.segment_creatives, record.segment_creatives, priors.segment_creative
+            ),
         )
         return Applied(table, False)
 
@@ -125,6 +129,7 @@ class _Stored(msgspec.Struct):
     position_logits: tuple[float, ...]
     creatives: Mapping[str, Weight] = {}
     calibration: tuple[float, float] = (1.0, 0.0)
+    segment_creatives: Mapping[str, Weight] = {}
 
 
 def _overlay(
@@ -151,6 +156,7 @@ def _check(record: Adjustments) -> None:
         record.segment_categories,
         record.conversions,
         record.creatives,
+        record.segment_creatives,
     )
     weights: Iterable[tuple[str, Weight]] = (item for group in groups for item in group.items())
     for key, (mean, variance) in [*weights, ("bias", record.bias or (0.0, 0.0))]:

@@ -200,7 +200,7 @@ class Loop:
     def turn(self, users: int = 10) -> list[Decision]:
         start = len(self.log.records)
         for _ in range(users):
-            self.log.request(f"u{len(self.log.records)}")
+            self.request()
         made = bodies(self.process(start), Decision)
         start = len(self.log.records)
         for decision in made:
@@ -215,11 +215,16 @@ class Loop:
         self.process(start)
         return made
 
+    def request(self) -> None:
+        self.log.request(f"u{len(self.log.records)}")
+
+    def rate(self, decision: Decision) -> float:
+        return self.rates[decision.ads[0].creative_id]
+
     def answer(self, decision: Decision) -> None:
-        (slot,) = decision.ads
         about = {"user_id": decision.user_id, "ad_id": "a", "decision_id": decision.decision_id}
         self.log.add(events.Impression, after_s=0.01, slot=0, **about)
-        if self.rng.random() < self.rates[slot.creative_id]:
+        if self.rng.random() < self.rate(decision):
             self.log.add(events.Click, after_s=0.01, **about)
 
     def shown(self, turns: int) -> Counter[str]:
@@ -235,6 +240,27 @@ def test_in_the_closed_loop_the_better_creative_wins(seed):
     last = loop.shown(40)
     assert last["x1"] > 0.8 * last.total()
     assert last["x1"] < last.total(), "the others are still explored"
+
+
+class TwoSegments(Loop):
+    """Each segment answers to the creative that the other one leaves alone."""
+
+    def request(self) -> None:
+        n = len(self.log.records)
+        self.log.request(f"u{n}", context=events.Context(segment=("s", "t")[n % 2]))
+
+    def rate(self, decision: Decision) -> float:
+        liked = {"s": "x0", "t": "x1"}[decision.segment]
+        return 0.35 if decision.ads[0].creative_id == liked else 0.05
+
+
+def test_each_segment_comes_to_see_the_creative_that_it_answers_to():
+    loop = TwoSegments({}, "approved", "approved")
+    for _ in range(100):
+        loop.turn()
+    shown = Counter((d.segment, d.ads[0].creative_id) for _ in range(30) for d in loop.turn())
+    assert shown["s", "x0"] > 0.85 * (shown["s", "x0"] + shown["s", "x1"])
+    assert shown["t", "x1"] > 0.85 * (shown["t", "x0"] + shown["t", "x1"])
 
 
 def test_a_better_creative_that_is_approved_later_takes_over():

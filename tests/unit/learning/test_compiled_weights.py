@@ -64,7 +64,8 @@ changes = st.fixed_dictionaries(
         "campaigns": named("c", 4),
         "segment_categories": named("s|k", 3) | named("t|k", 3),
         "conversions": named("c", 4),
-        "creatives": named("a0|x", 4) | named("a4|x", 4),
+        "creatives": named("a0|x", 4) | named("a4|x", 4) | named("a5|x", 4),
+        "segment_creatives": named("s|a5|x", 3) | named("u|a5|x", 3) | named("s|a2|x", 3),
         "reset": st.sampled_from([False, False, False, True]),
     }
 )
@@ -135,6 +136,8 @@ def test_compiling_step_by_step_equals_compiling_from_nothing(steps):
         fresh = compile_weights(table, CATALOGUE)
         for name in ARRAYS:
             assert (getattr(compiled, name) == getattr(fresh, name)).all()
+        for mine, theirs in zip(compiled.by_segment, fresh.by_segment, strict=True):
+            assert (mine == theirs).all()
         assert compiled.segments == fresh.segments
         assert (compiled.situation_bias("s") == fresh.situation_bias("s")).all()
 

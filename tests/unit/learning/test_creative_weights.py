@@ -100,6 +100,30 @@ def test_the_auction_takes_an_ad_at_its_best_approved_creative():
     assert compiled.ad[0, 0] == 1.0
 
 
+def test_the_auction_takes_an_ad_at_the_creative_that_is_best_in_the_users_segment():
+    table = WeightTable().apply(
+        Adjustments(
+            id="v", event_time=1, version=1,
+            creatives={"a|x0": (0.3, 0.1), "a|x1": (0.1, 0.1)},
+            segment_creatives={"s|a|x1": (0.5, 0.1), "s|a|x2": (9.0, 0.1), "t|a|x0": (-0.1, 0.1)},
+        )
+    ).table  # fmt: skip
+    compiled = compile_weights(table, Catalogue().upsert([ad_with("approved", "approved", "rejected")]))
+    segments = ["s", "t", "another"]
+    parts = compiled.parts(np.zeros((3, 1), np.int32), compiled.segment_rows(segments))
+    assert parts.ad[:, 0].tolist() == pytest.approx([0.6, 0.2, 0.3])
+    assert [compiled.situation_bias(segment)[0] for segment in segments] == pytest.approx([0.6, 0.2, 0.3])
+
+
+def test_a_choice_counts_what_is_known_of_a_creative_in_the_segment():
+    known = {"s|a|x1": (0.5, 0.02)}
+    general = choices_of(ad_with("approved", "approved"), {"a|x1": (0.25, 0.03)}, PRIOR)
+    there, elsewhere = (general.within(segment, known, 0.05) for segment in ("s", "t"))
+    assert there.mean.tolist() == [[0.0, 0.75]] and elsewhere.mean.tolist() == [[0.0, 0.25]]
+    assert there.variance[0].tolist() == pytest.approx([PRIOR + 0.05, 0.05])
+    assert elsewhere.variance[0].tolist() == pytest.approx([PRIOR + 0.05, 0.08])
+
+
 def test_a_catalogue_without_creatives_shares_its_arrays_and_computes_nothing():
     compiled = weighted(Ad(ad_id="a", campaign_id="c"))
     assert compiled.lifts == {} and compiled.ad_level is compiled.ad
