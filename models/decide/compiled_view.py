@@ -36,6 +36,8 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 _SEGMENTS_KEPT = 4096
+MOST_BYTES = 128 * 2**20
+"""Of retrieval biases by segment, kept by one view."""
 """Names of segments whose rows are kept; a request may name anything."""
 
 
@@ -125,6 +127,10 @@ class CompiledView:
     def _situations(self) -> _Situations:
         return _Situations(self, np.zeros((0, _padded(len(self.view.catalogue))), np.float32), {}, {})
 
+    def forget_situations(self) -> None:
+        """Let go of what is kept by segment; it is made again where it is asked for."""
+        self.__dict__.pop("_situations", None)
+
     def situations(self, segments: list[str]) -> Situations:
         """Return what is known of the segments of B requests."""
         return self._situations.of(segments)
@@ -145,29 +151,38 @@ class Situations(NamedTuple):
 
 @dataclass(eq=False)
 class _Situations:
-    """Retrieval biases by segment, grown as segments are met; segments unknown to both tables share a row."""
+    """Retrieval biases by segment, grown as segments are met; segments unknown to both tables share a row.
+
+    Segments are what clients say they are: where rows take more than MOST_BYTES they are made anew, from
+    those that are asked for.
+    """
 
     compiled: CompiledView
     bias: F32
+    """`[rows that there is room for, A and padding]`"""
     row_of: dict[tuple[int, int], int]
     places: dict[str, tuple[int, int, int]]
     """Rows of each segment: here, in the weights, in the model's table."""
 
     def of(self, segments: list[str]) -> Situations:
+        if len(self.row_of) * self.bias.strides[0] > MOST_BYTES and not self.places.keys() >= set(segments):
+            self.row_of, self.places, self.bias = {}, {}, self.bias[:0]
         places = [self.places.get(segment) or self._met(segment) for segment in segments]
         rows = np.array(places, np.int64).reshape(-1, 3)
-        return Situations(self.bias, *np.ascontiguousarray(rows.T))
+        return Situations(self.bias[: len(self.row_of)], *np.ascontiguousarray(rows.T))
 
     def _met(self, segment: str) -> tuple[int, int, int]:
         compiled, of_model = self.compiled, self.compiled.view.scorer.segments
         key = (int(compiled.weights.segment_rows([segment])[0]), of_model.row(segment))
         if key not in self.row_of:
-            self.row_of[key] = len(self.bias)
-            fresh = np.zeros((1, self.bias.shape[1]), np.float32)
+            row = self.row_of[key] = len(self.row_of)
+            if row == len(self.bias):
+                self.bias = np.concatenate(
+                    [self.bias, np.zeros((max(row, 1), self.bias.shape[1]), np.float32)]
+                )
             learned = compiled.weights.situation_bias(segment)
             known = of_model.logits[key[1]][compiled.model_category]
-            fresh[0, : len(learned)] = learned + known + compiled.value_bias
-            self.bias = np.concatenate([self.bias, fresh])
+            self.bias[row, : len(learned)] = learned + known + compiled.value_bias
         if len(self.places) >= _SEGMENTS_KEPT:
             self.places.clear()
         place = self.places[segment] = (self.row_of[key], *key)

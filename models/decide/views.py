@@ -40,6 +40,8 @@ from .view import PacingTable, View
 
 MODELS = 2
 """Models last switched to that are held in memory, beside the first one and those in force."""
+_WITH_SITUATIONS = 8
+"""Views last asked for that keep what they know of segments, a row of the catalogue's length each."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -64,6 +66,10 @@ class Recent(Generic[K, V]):
 
     def __contains__(self, key: K) -> bool:
         return key in self._results
+
+    def all_but_latest(self, count: int) -> list[V]:
+        """Return the results but for those that were asked for last."""
+        return list(self._results.values())[: max(len(self._results) - count, 0)]
 
     def keep(self, wanted: Callable[[V], bool]) -> None:
         """Forget the results that are not wanted."""
@@ -232,10 +238,12 @@ class ViewBuilder:
 
     def compiled(self, view: View) -> CompiledView:
         """Return the view laid out in arrays."""
-        return self._compiled.get(
-            id(view),
-            lambda: CompiledView(view, self._index(view), self._rules_of(view), self._weights_of(view)),
-        )
+        return self._compiled.get(id(view), lambda: self._freshly_compiled(view))
+
+    def _freshly_compiled(self, view: View) -> CompiledView:
+        for older in self._compiled.all_but_latest(_WITH_SITUATIONS - 1):
+            older.forget_situations()
+        return CompiledView(view, self._index(view), self._rules_of(view), self._weights_of(view))
 
     def _index(self, view: View) -> AdIndex:
         key = (view.scorer.model_hash, view.catalogue.version)

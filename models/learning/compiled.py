@@ -140,29 +140,16 @@ class CompiledWeights:
     def situation_bias(self, segment: str) -> F32:
         """Return ad + campaign + segment x category of every ad, float32 `[A]`, for retrieval.
 
-        The bias is left out, being the same for all. Computed once per segment and version; do not write.
+        The bias is left out, being the same for all.
         """
-        return self._situation(int(self.segment_rows([segment])[0]))
-
-    def situations(self, segments: Sequence[str]) -> tuple[F32, I64]:
-        """Return the biases of the situations among ``segments`` `[S', A]` and the row of each `[B]`."""
-        distinct, rows = np.unique(self.segment_rows(segments), return_inverse=True)
-        return np.stack([self._situation(int(row)) for row in distinct]), rows.astype(np.int64)
-
-    def _situation(self, row: int) -> F32:
-        if row not in self._situations:
-            cells = self.segment_category[row, :, 0].copy()
-            learned = _sum_parts(
-                self.ad_level, self.campaign, cells, self.catalogue.campaign, self.catalogue.category
-            )
-            rows, lifts = self.by_segment.of_segment(row)
-            learned[rows] += lifts.astype(np.float32)
-            self._situations[row] = learned
-        return self._situations[row]
-
-    @cached_property
-    def _situations(self) -> dict[int, F32]:
-        return {}
+        row = int(self.segment_rows([segment])[0])
+        cells = self.segment_category[row, :, 0].copy()
+        learned = _sum_parts(
+            self.ad_level, self.campaign, cells, self.catalogue.campaign, self.catalogue.category
+        )
+        rows, lifts = self.by_segment.of_segment(row)
+        learned[rows] += lifts.astype(np.float32)
+        return learned
 
     def parts(self, rows: NDArray[np.int32], segment_row: I64) -> CandidateParts:
         """Return the parts of candidates `[B, K]` (catalogue rows, -1 for none) in segments `[B]`."""

@@ -126,6 +126,34 @@ def test_segments_that_anybody_makes_up_take_no_memory_for_ever(monkeypatch):
     assert len(bench.views.compiled(shard.view)._situations.places) <= 3
 
 
+def known_segments(segments: int, versions: int) -> LogBuilder:
+    """Requests from segments of which something is learned, in several versions."""
+    log = LogBuilder()
+    log.ads(20, category="k")
+    for version in range(1, versions + 1):
+        learned = {f"s{n}|k": (n / 10, 0.01) for n in range(segments)}
+        log.add(events.Adjustments, version=version, bias=(version / 10, 0.01), segment_categories=learned)
+        for n in (*range(segments), *range(segments)):
+            log.request(f"u{n}", context=events.Context(segment=f"s{n}"))
+    return log
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_segments_beyond_the_room_are_looked_up_anew_with_the_same_answers(monkeypatch, size):
+    log = known_segments(8, 2)
+    roomy = run(Bench().shard(), log.records, [size])
+    monkeypatch.setattr("models.decide.compiled_view.MOST_BYTES", 1000)
+    assert run(Bench().shard(), log.records, [size]) == roomy
+
+
+def test_views_of_long_ago_let_go_of_what_they_knew_of_segments():
+    bench, log = Bench(), known_segments(3, 12)
+    shard = bench.shard()
+    shard.process(log.records)
+    held = [view for view in bench.views._compiled.all_but_latest(0) if "_situations" in view.__dict__]
+    assert 1 <= len(held) <= 8
+
+
 def test_creatives_of_ads_are_chosen_alike_alone_and_together():
     log = LogBuilder()
     log.ads(3, creatives=tuple(Creative(creative_id=f"x{n}") for n in range(3)))

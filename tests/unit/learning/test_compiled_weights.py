@@ -81,14 +81,6 @@ def test_an_unknown_segment_gets_no_segment_category_part():
     np.testing.assert_allclose(compiled_after(FULL).situation_bias("nobody"), [1.25, 0, 0, -0.75, 0, 0])
 
 
-def test_situations_gives_one_row_per_distinct_situation_of_the_batch():
-    compiled = compiled_after(FULL)
-    bias, row = compiled.situations(["t", "s", "t", "nobody", "nothing"])
-    assert bias.shape == (3, 6) and row.tolist()[0] == row.tolist()[2] and row[3] == row[4]
-    for b, segment in enumerate(["t", "s", "t", "nobody", "nothing"]):
-        assert (bias[row[b]] == compiled.situation_bias(segment)).all()
-
-
 def test_parts_explain_the_situation_bias_and_sum_the_variances():
     compiled = compiled_after(FULL)
     rows = np.array([[0, 3, -1], [5, 4, 0]], dtype=np.int32)
