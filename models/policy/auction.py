@@ -123,7 +123,7 @@ def price_slots(
             if k >= 0:
                 rival = _next_rank(rank[b], campaign[b], k)
                 paced = bid[b, k] / (1.0 + mu[b, k])
-                asked = reserve[b] * bid[b, k] / value[b, k] if value[b, k] > 0.0 else 0.0
+                asked = float(reserve[b]) * bid[b, k] / value[b, k] if value[b, k] > 0.0 else 0.0
                 prices[b, s] = _price(paced, rank[b, k], rival, max(asked, floor[b, k]))
 
 

@@ -9,6 +9,7 @@ from models.policy.auction import (
     CPA,
     CPC,
     CPM,
+    MAX_BID_MICROS,
     Bids,
     admitted,
     ecpm_micros,
@@ -16,6 +17,7 @@ from models.policy.auction import (
     rank_value,
     value_micros,
 )
+from models.policy.validation import MAX_RESERVE_MICROS
 
 
 def bids(bid_micros, bid_type=CPC, quality=1.0, floor=0, campaign=None, mu=0.0):
@@ -76,6 +78,12 @@ def test_the_last_ad_pays_the_reserve():
     assert prices.tolist() == [300_000]
 
 
+def test_a_reserve_in_a_currency_of_small_units_prices_as_any_other():
+    """20,000 rupiah of a thousand impressions at 500 of a click: the product does not fit 64 bits."""
+    _, prices, _, _ = auction(bids([500_000_000]), 0.1, reserve=20_000_000_000)
+    assert prices.tolist() == [200_000_000]
+
+
 def test_an_ads_own_floor_is_its_least_price():
     _, prices, _, _ = auction(bids([2_000_000, 100], floor=100), 0.1)
     assert prices.tolist() == [100, 100]
@@ -129,7 +137,7 @@ def test_the_logged_rank_value_is_the_nearest_whole_micro():
 
 candidates = st.lists(
     st.tuples(
-        st.integers(1, 10**9),
+        st.integers(1, MAX_BID_MICROS),
         st.integers(0, 2),
         st.floats(1e-4, 0.5),
         st.floats(0.1, 10.0),
@@ -147,7 +155,7 @@ def offers_of(drawn):
     return Bids(kind.astype(np.int8), bid, quality, floor, campaign.astype(np.int32), mu), pctr
 
 
-@given(candidates, st.integers(0, 10**8))
+@given(candidates, st.integers(0, MAX_RESERVE_MICROS))
 def test_a_price_lies_between_floor_and_paced_bid_and_brings_the_reserve(drawn, reserve):
     offers, pctr = offers_of(drawn)
     column, prices, value, _ = auction(offers, pctr, reserve=reserve, slots=len(drawn))
