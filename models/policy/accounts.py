@@ -26,6 +26,10 @@ class Account(msgspec.Struct):
     daily: int | None = None
     lifetime: int | None = None
     end_ms: int | None = None
+    gone: bool = False
+    """The catalogue holds it no more: neither paced nor stopped, but what comes late has its budgets."""
+    day_limit: int | None = None
+    """The last daily budget that was in force today; it stands for the day though it be taken away."""
     spent_day: int = 0
     """Paid for today."""
     spent: int = 0
@@ -52,6 +56,10 @@ class Account(msgspec.Struct):
     def has_budget(self) -> bool:
         """Return whether the campaign's spend is bounded at all."""
         return self.daily is not None or self.lifetime is not None
+
+    def is_steered(self) -> bool:
+        """Return whether the campaign is shown by a budget: it has one, and the catalogue holds it."""
+        return self.has_budget() and not self.gone
 
     def left(self) -> float:
         """Return what may still be spent now."""
@@ -86,10 +94,11 @@ class Account(msgspec.Struct):
     def start_day(self, now_ms: int, days: int = 1) -> None:
         """Begin the day of ``now_ms``, so many days after the last one."""
         today = now_ms // DAY_MS
-        if self.spent_day and self.daily is not None:
-            self.left_of[today - days] = self.daily - self.spent_day
+        limit = self.day_limit if self.daily is None else self.daily
+        if self.spent_day and limit is not None:
+            self.left_of[today - days] = limit - self.spent_day
         self.left_of = {day: left for day, left in self.left_of.items() if today - day <= KEPT_DAYS}
-        self.spent_day = 0
+        self.spent_day, self.day_limit = 0, None
         self.plan_day(now_ms)
         for owed in self.under_way.owed:
             owed.forget_half()
@@ -98,7 +107,9 @@ class Account(msgspec.Struct):
 
     def plan_day(self, now_ms: int) -> None:
         """Take what the day of ``now_ms`` should spend; a campaign that is not paced is not slowed either."""
-        self.day_budget = self.budget_of_day(now_ms)
+        if self.daily is not None:
+            self.day_limit = self.daily
+        self.day_budget = None if self.gone else self.budget_of_day(now_ms)
         if self.day_budget is None:
             self.mu, self.starts = 0.0, False
 

@@ -108,14 +108,16 @@ class Pacer:
     def replace(self, ads: Sequence[Ad]) -> None:
         """Follow a whole catalogue: campaigns that it does not hold are no longer paced.
 
-        What they spent is remembered while there is room, should they come back.
+        What they spent and may spend is remembered while there is room, for charges that come late and
+        should they come back.
         """
         self._state.ends = Ends()
         self.follow(ads)
         held = {ad.campaign_id for ad in ads}
         for campaign_id, account in self._state.accounts.items():
-            if campaign_id not in held:
-                self._put_in_force(account, None, None, None)
+            if campaign_id not in held and not account.gone:
+                account.gone = True
+                self._plan_anew(account)
 
     def observe(
         self,
@@ -221,7 +223,7 @@ class Pacer:
         """
         self._state.version = max(self._state.version, first_version - 1)
         for account in self._state.accounts.values():
-            if account.has_budget():
+            if account.is_steered():
                 account.announced_mu = _NEVER
                 self._state.announce = True
 
@@ -267,10 +269,15 @@ class Pacer:
         self, account: Account, daily: int | None, lifetime: int | None, end_ms: int | None
     ) -> None:
         """Pace a campaign by these budgets; what changes by them is told at once."""
-        state = self._state
-        if (daily, lifetime, end_ms) == (account.daily, account.lifetime, account.end_ms):
+        before = (account.daily, account.lifetime, account.end_ms)
+        if before == (daily, lifetime, end_ms) and not account.gone:
             return
-        account.daily, account.lifetime, account.end_ms = daily, lifetime, end_ms
+        account.daily, account.lifetime, account.end_ms, account.gone = daily, lifetime, end_ms, False
+        self._plan_anew(account)
+
+    def _plan_anew(self, account: Account) -> None:
+        """Take what the rest of the day should spend from what is in force now."""
+        state = self._state
         was_free = account.day_budget is None
         account.plan_day(max(state.clock_ms, 0))
         if was_free and account.day_budget:
@@ -291,16 +298,16 @@ class Pacer:
         return account
 
     def _forget_idle(self) -> None:
-        """Drop the tenth of the campaigns that have no budget and spent longest ago."""
+        """Drop a tenth of the campaigns that are not steered, those with a budget or late spend last."""
         accounts = self._state.accounts
-        idle = [name for name, account in accounts.items() if not account.has_budget()]
+        idle = [name for name, account in accounts.items() if not account.is_steered()]
         if not idle:
             raise BadRecord(
                 "too_many_campaigns",
                 f"campaigns with a budget: got {len(accounts) + 1}, expected at most {len(accounts)}. "
                 "Fix: raise max_campaigns.",
             )
-        idle.sort(key=lambda name: (accounts[name].last_ms, name))
+        idle.sort(key=lambda name: (accounts[name].has_budget(), accounts[name].last_ms, name))
         for name in idle[: max(len(idle) // 10, 1)]:
             del accounts[name]
 
@@ -332,6 +339,8 @@ class Pacer:
             account.exhausted = self._state.announce = True
 
     def _is_covered(self, account: Account) -> bool:
+        if account.gone:
+            return True
         margin = account.under_way.margin(account.mu, self.settings.deviations, self._delay_ms)
         return account.left() > max(margin, 0.0)
 

@@ -47,6 +47,26 @@ def test_a_day_of_a_budget_that_was_taken_away_pays_no_more_than_it_left():
     assert (pacer.account("c").spent, pacer.account("c").waived) == (10 * CENT, 6 * CENT)
 
 
+def test_a_budget_that_is_away_over_midnight_is_the_old_days_budget_all_the_same():
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    pacer.observe("c", 10 * CENT, DAY_MS // 2)
+    pacer.follow([campaign(daily=None)])
+    pacer.advance(DAY_MS)
+    pacer.follow([campaign(daily=10 * CENT)])
+    pacer.observe("c", 10 * CENT, DAY_MS // 2)
+    assert (pacer.account("c").spent, pacer.account("c").waived) == (10 * CENT, 10 * CENT)
+
+
+def test_a_day_without_a_budget_after_one_that_had_some_is_not_held_to_that():
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    pacer.observe("c", 10 * CENT, DAY_MS // 2)
+    pacer.follow([campaign(daily=None)])
+    for day in (1, 2):
+        pacer.observe("c", 30 * CENT, day * DAY_MS)
+    pacer.observe("c", 30 * CENT, DAY_MS)
+    assert (pacer.account("c").spent, pacer.account("c").waived) == (100 * CENT, 0)
+
+
 def ending(days, ad_id="a", campaign_id="c"):
     end = None if days is None else days * DAY_MS
     return campaign(campaign_id, daily=None, lifetime=10 * BUDGET, end=end, ad_id=ad_id)
@@ -109,7 +129,7 @@ def test_of_a_campaigns_ads_the_last_budget_wins():
     assert pacer.account("c").daily == 7
 
 
-def test_a_catalogue_without_a_campaign_lifts_its_pacing_and_remembers_its_spend():
+def test_a_catalogue_without_a_campaign_lifts_its_pacing_and_remembers_spend_and_budget():
     pacer = pacer_of(campaign("kept"), campaign("gone"))
     for name in ("kept", "gone"):
         spend_per_minute(pacer, 5, 10 * CENT, campaign_id=name)
@@ -117,10 +137,61 @@ def test_a_catalogue_without_a_campaign_lifts_its_pacing_and_remembers_its_spend
     pacer.replace([campaign("kept")])
     pacer.advance(9 * MINUTE_MS)
     assert pacer.emit().multipliers["gone"] == 0.0
-    assert (pacer.account("gone").daily, pacer.account("gone").spent) == (None, 50 * CENT)
+    account = pacer.account("gone")
+    assert (account.daily, account.spent, account.day_budget) == (BUDGET, 50 * CENT, None)
     assert pacer.account("kept").daily == BUDGET
     pacer.replace([campaign("kept"), campaign("gone")])
-    assert pacer.account("gone").daily == BUDGET
+    assert pacer.account("gone").day_budget == BUDGET
+
+
+@pytest.mark.parametrize("budgets", [{"daily": 10 * CENT}, {"daily": None, "lifetime": 10 * CENT}])
+@pytest.mark.parametrize("days_late", [0, 1, 30])
+def test_what_comes_late_of_a_campaign_that_a_whole_catalogue_leaves_out_keeps_to_its_budgets(
+    budgets, days_late
+):
+    """Clicks and conversions follow for as long as attribution reaches back."""
+    pacer = pacer_of(campaign("gone", **budgets), campaign("kept"))
+    pacer.observe("gone", 4 * CENT, 0)
+    pacer.replace([campaign("kept")])
+    pacer.advance(days_late * DAY_MS)
+    for charge in range(3):
+        pacer.observe("gone", 4 * CENT, charge)
+    assert (pacer.account("gone").spent, pacer.account("gone").waived) == (10 * CENT, 6 * CENT)
+    said = pacer.emit()
+    assert (said.exhausted, said.waived) == ((), {"gone": 6 * CENT})
+
+
+def test_a_campaign_that_comes_back_into_the_catalogue_with_its_budget_spent_is_stopped():
+    pacer = pacer_of(campaign(daily=10 * CENT))
+    pacer.observe("c", 10 * CENT, 0)
+    pacer.replace([])
+    assert pacer.emit().exhausted == ()
+    pacer.follow([campaign(daily=10 * CENT)])
+    assert pacer.emit().exhausted == ("c",)
+    pacer.observe("c", CENT, 0)
+    assert (pacer.account("c").spent, pacer.account("c").waived) == (10 * CENT, CENT)
+
+
+def test_a_restored_pacer_knows_the_budgets_of_campaigns_that_are_gone():
+    whole = pacer_of(campaign(daily=10 * CENT))
+    whole.observe("c", 4 * CENT, 0)
+    whole.replace([])
+    restored = Pacer.restore(whole.snapshot())
+    for pacer in (whole, restored):
+        pacer.observe("c", 10 * CENT, 1)
+    assert restored.account("c").waived == 4 * CENT
+    assert restored.snapshot() == whole.snapshot()
+
+
+def test_campaigns_that_are_gone_make_room_after_those_that_never_had_a_budget():
+    pacer = pacer_of(campaign("gone"), campaign("kept"), max_campaigns=3)
+    pacer.observe("free", CENT, 1)
+    pacer.replace([campaign("kept")])
+    pacer.follow([campaign("new")])
+    assert (pacer.account("free").spent, pacer.account("gone").daily) == (0, BUDGET)
+    pacer.follow([campaign("newer")])
+    assert pacer.account("gone").daily is None
+    assert {pacer.account(name).daily for name in ("kept", "new", "newer")} == {BUDGET}
 
 
 def test_an_exhausted_campaign_that_leaves_the_catalogue_is_named_no_more():
