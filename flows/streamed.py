@@ -196,7 +196,7 @@ def frozen_logits(
             out[n - cut] = scorer.rank(profiles.history, rows, users, index, candidate)[0][0, 0]
         for event in _events(data, ads, clicked, n):
             ad = None if isinstance(event, Request) else ads[int(data.item[n])]
-            profiles.collect(row, event, ad, keep_ms=0)
+            profiles.collect(row, event, ad)
     return out, {"cpu_minutes": trained.get("cpu_minutes"), "model_hash": trained["model_hash"]}
 
 

@@ -58,6 +58,10 @@ class Feedback:
                 kind: OutcomeKind = "swipe" if isinstance(event, Swipe) else "hide"
                 yield outcome(followed, slot, kind, event.id, event.event_time)
 
+    def names(self, event: AdEvent) -> bool:
+        """Say whether an event names a decision that holds its ad, and so joins that one or nothing."""
+        return event.decision_id is not None and next(self._places(event), None) is not None
+
     def unanswered(self, now_ms: int) -> Iterator[Outcome]:
         """Yield a ``no_click`` for every impression whose window has passed."""
         while (due := self.ledger.next_due(now_ms)) is not None:

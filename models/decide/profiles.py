@@ -129,11 +129,11 @@ class Profiles:
         for table in self._tables.values():
             table.clear(row)
 
-    def collect(self, row: int, event: UserEvent, ad: Ad | None, keep_ms: int, *, late: bool = False) -> None:
+    def collect(self, row: int, event: UserEvent, ad: Ad | None, *, late: bool = False) -> None:
         """Take an event to be applied by the next `apply`.
 
-        ``keep_ms`` is how far back the caps in force look. A ``late`` event stays out of windows and
-        sequence; that an ad was shown or hidden counts all the same.
+        A ``late`` event stays out of windows and sequence; that an ad was hidden counts all the same, as it
+        does that one was shown (`show`).
         """
         kind = type(event)
         if not late:
@@ -144,13 +144,18 @@ class Profiles:
         entry = None if late else sequence_entry(event, ad)
         if entry is not None:
             self._sequence.append((row, *entry))
-        if kind is Impression:
-            ad_key = known_key64(event.ad_id)
-            campaign = label_key(ad.campaign_id) if ad is not None else NO_KEY
-            advertiser = label_key(ad.advertiser_id) if ad is not None else NO_KEY
-            self._impressions.append((row, ad_key, campaign, advertiser, event.event_time, keep_ms))
-        elif kind is Hide:
+        if kind is Hide:
             self.shown.hide(row, known_key64(event.ad_id))
+
+    def show(self, row: int, event: AdEvent, ad: Ad | None, campaign_id: str, keep_ms: int) -> None:
+        """Take what an event says was shown for the caps to count, to be applied by the next `apply`.
+
+        ``campaign_id`` is that of the decision, empty where none is known; an ``ad`` that is gone has no
+        advertiser. ``keep_ms`` is how far back the caps in force look.
+        """
+        advertiser = NO_KEY if ad is None else label_key(ad.advertiser_id)
+        keys = known_key64(event.ad_id), label_key(campaign_id), advertiser
+        self._impressions.append((row, *keys, event.event_time, keep_ms))
 
     @property
     def collected(self) -> int:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from models.domain import events
+from models.domain.catalogue import Ad
 from models.domain.decision import Decision, Interest, Outcome, Trigger
 from models.domain.errors import BadRecord
 from models.domain.events import (
@@ -237,13 +238,13 @@ class Shard:
         row = self._row_of(event.user_id)
         self.counts[type(event).__struct_config__.tag] += 1  # type: ignore[index]
         ad = None if isinstance(event, Request) else self.view.catalogue.ad(event.ad_id)
-        self.profiles.collect(row, event, ad, self._caps_window_ms, late=late)
+        self.profiles.collect(row, event, ad, late=late)
         if late:
             self.counts["late"] += 1
         elif ad is not None and type(event) is events.View:
             self.interests.look(row, ad.category)
         if not isinstance(event, Request):
-            self._join(record, event)
+            self._join(row, record, event, ad)
         trigger = trigger_of(event, self.view.policy)
         if trigger is not None and self._may_decide(row, event, trigger):
             self._defer(row, record, event, trigger)
@@ -292,11 +293,18 @@ class Shard:
         self._older.clear()
         self.go_on()
 
-    def _join(self, record: LogRecord, event: AdEvent) -> None:
+    def _join(self, row: int, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
+        campaign_id = None
         for outcome in self.feedback.join(event, self.view.policy.attribution.no_click_after_s):
             self._emit(record, outcome)
+            if outcome.kind == "impression":
+                campaign_id = outcome.campaign_id
             if outcome.kind in ("impression", "click"):
                 self._learn(outcome)
+        if campaign_id is None and type(event) is events.Impression and not self.feedback.names(event):
+            campaign_id = "" if ad is None else ad.campaign_id
+        if campaign_id is not None:
+            self.profiles.show(row, event, ad, campaign_id, self._caps_window_ms)
 
     def _learn(self, outcome: Outcome) -> None:
         if self.view.policy.personal_adjustments and outcome.user_id in self.rows:

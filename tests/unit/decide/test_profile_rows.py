@@ -9,7 +9,9 @@ from models.domain.events import Click, Impression
 def filled(profiles: Profiles, row: int) -> None:
     profiles.open(row)
     for kind in (Impression, Click):
-        profiles.collect(row, kind(id="e", event_time=1000, user_id="u", ad_id="a"), None, 0)
+        event = kind(id="e", event_time=1000, user_id="u", ad_id="a")
+        profiles.collect(row, event, None)
+    profiles.show(row, event, None, "", 0)
     profiles.apply()
 
 
@@ -56,7 +58,8 @@ def test_a_late_impression_waits_to_be_applied_and_leaves_windows_and_sequence_a
     profiles = Profiles(8)
     profiles.open(0)
     event = Impression(id="e", event_time=1000, user_id="u", ad_id="a")
-    profiles.collect(0, event, None, 0, late=True)
+    profiles.collect(0, event, None, late=True)
+    profiles.show(0, event, None, "", 0)
     assert profiles.collected == 1
     profiles.apply()
     assert (profiles.collected, int(profiles.shown.users.filled[0])) == (0, 1)

@@ -1,0 +1,71 @@
+"""What counts as shown for caps and repeats: each impression once, whoever told of it and whatever left."""
+
+import pytest
+from support.shards import bodies, run
+
+from models.domain import events
+from models.domain.catalogue import Ad
+from models.domain.decision import Decision
+from models.domain.policy import Cap, Policy, Triggers
+
+HOUR_S = 3600
+
+
+def capped(scope: str, impressions: int = 1) -> Policy:
+    return Policy(no_repeat_s=0, caps=(Cap(scope=scope, impressions=impressions, window_s=HOUR_S),))
+
+
+def next_ads(bench, log) -> list[str]:
+    """The ads of one more decision of the user's."""
+    log.request()
+    return [slot.ad_id for slot in bodies(run(bench.shard(), log.records), Decision)[-1].ads]
+
+
+@pytest.mark.parametrize("policy", [capped("ad"), capped("campaign"), Policy(no_repeat_s=HOUR_S, caps=())])
+def test_a_click_whose_impression_was_lost_counts_as_one(bench, log, policy):
+    log.ads(2)
+    log.add(events.PolicyChange, policy=policy)
+    decision = log.request()
+    log.add(events.Click, user_id="u", ad_id="a0", decision_id=decision)
+    assert next_ads(bench, log) == ["a1"]
+
+
+def test_the_decision_that_a_click_asks_for_counts_the_impression_that_it_implies(bench, log):
+    log.ads(2)
+    triggers = Triggers(after_click=True)
+    log.add(events.PolicyChange, policy=Policy(no_repeat_s=HOUR_S, caps=(), triggers=triggers))
+    decision = log.request()
+    log.add(events.Click, user_id="u", ad_id="a0", decision_id=decision)
+    (_, after) = bodies(run(bench.shard(), log.records), Decision)
+    assert [slot.ad_id for slot in after.ads] == ["a1"]
+
+
+@pytest.mark.parametrize("kinds", [(events.Click, events.Impression), (events.Impression, events.Click)])
+def test_an_impression_and_its_click_count_once_in_either_order(bench, log, kinds):
+    log.ads(1)
+    log.add(events.PolicyChange, policy=capped("ad", impressions=2))
+    decision = log.request()
+    for kind in kinds:
+        log.add(kind, user_id="u", ad_id="a0", decision_id=decision)
+    assert next_ads(bench, log) == ["a0"]
+
+
+@pytest.mark.parametrize("decision", [None, "ads.events.v1-0-99"])
+def test_impressions_that_join_no_decision_count_each(bench, log, decision):
+    log.ads(1)
+    log.add(events.PolicyChange, policy=capped("ad", impressions=3))
+    log.add(events.Impression, user_id="u", ad_id="a0", decision_id=log.request())
+    for _ in range(2):
+        log.add(events.Impression, user_id="u", ad_id="a0", decision_id=decision)
+    assert next_ads(bench, log) == []
+
+
+def test_an_impression_of_an_ad_that_left_in_flight_counts_for_its_campaign(bench, log):
+    log.add(events.AdUpsert, ads=tuple(Ad(ad_id=f"a{n}", campaign_id="c") for n in range(2)))
+    log.add(events.PolicyChange, policy=capped("campaign"))
+    decision = log.request()
+    catalogue = (Ad(ad_id="a1", campaign_id="c"), Ad(ad_id="b", campaign_id="d"))
+    bench.resources.catalogues["new"] = catalogue
+    log.add(events.CatalogueSnapshot, artifact="new")
+    log.add(events.Impression, user_id="u", ad_id="a0", decision_id=decision)
+    assert next_ads(bench, log) == ["b"]
