@@ -25,7 +25,7 @@ SlotsOf = Callable[[str], SlotCounts | None]
 """Returns what the log behind the model of a hash told of slots; raises ArtifactError."""
 
 REMEMBERED = 16_384
-"""Ids of records that are told from those that come again; a shard remembers as many, of all it reads."""
+"""Ids of records that are told from those that come again; a shard remembers as many control records."""
 _MARKS = (b'"ad_upsert"', b'"ad_withdraw"', b'"catalogue"', b'"model_hash"')
 
 logger = logging.getLogger(__name__)

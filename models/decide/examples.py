@@ -37,6 +37,7 @@ _CONTROL = frozenset(CONTROL_TYPES)
 class _Partition:
     in_force: InForce
     seen: SeenIds = field(default_factory=lambda: SeenIds(SEEN))
+    seen_control: SeenIds = field(default_factory=lambda: SeenIds(SEEN))
     watermark: Watermark = field(default_factory=Watermark)
     users: dict[str, int] = field(default_factory=dict)
 
@@ -74,7 +75,7 @@ class ExampleCollector:
             self._user_event(partition, record, cast("UserEvent", event))
         elif isinstance(event, Erasure):
             self._erase(partition, event.user_id)
-        elif partition.seen.first_time(event.id):
+        elif partition.seen_control.first_time(event.id):
             partition.in_force.apply(record.offset, cast("Control", event))
 
     def _user_event(self, partition: _Partition, record: LogRecord, event: UserEvent) -> None:

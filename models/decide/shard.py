@@ -104,6 +104,7 @@ class Shard:
         self.rows = UserRows(bounds.users)
         self.profiles = Profiles(decider.history_length)
         self.seen = SeenIds(bounds.seen_ids)
+        self.seen_control = SeenIds(bounds.seen_ids)  # no client's id may hide a control record
         self.watermark = Watermark()
         self.ledger = Ledger(bounds.decisions)
         self.feedback = Feedback(self.ledger, decision_id(place.topic, place.partition, 0)[:-1])
@@ -179,6 +180,7 @@ class Shard:
                 "rows": self.rows.dump(),
                 "profiles": self.profiles.dump(self.rows.used),
                 "seen": self.seen.dump(),
+                "seen_control": self.seen_control.dump(),
                 "watermark": self.watermark.time_ms,
                 "ledger": self.ledger.dump(),
                 "interests": self.interests.dump(),
@@ -200,6 +202,7 @@ class Shard:
         self.rows.load(state["rows"])
         self.profiles.load(state["profiles"], self.rows.used)
         self.seen.load(state["seen"])
+        self.seen_control.load(state.get("seen_control", state["seen"]))  # one table held both before
         self.watermark.time_ms = state["watermark"]
         self.ledger.load(state["ledger"])
         self._look_back()
@@ -314,7 +317,7 @@ class Shard:
         if isinstance(event, Erasure):
             self._erase(event.user_id)
             return
-        if not self.seen.first_time(event.id):
+        if not self.seen_control.first_time(event.id):
             self.counts["duplicate"] += 1
             return
         before = self.view
