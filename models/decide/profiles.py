@@ -194,8 +194,9 @@ class Profiles:
         return time_ms - int(self._moments.columns.last_decision_ms[row])
 
     def note_decision(self, row: int, time_ms: int) -> None:
-        """Note that the user gets a decision at this time."""
-        self._moments.columns.last_decision_ms[row] = time_ms
+        """Note that the user gets a decision at this time; records out of order do not turn it back."""
+        last = self._moments.columns.last_decision_ms
+        last[row] = max(int(last[row]), time_ms)
 
     def learn(self, row: int, outcome: Outcome, weights: WeightTable) -> None:
         """Take a lesson on the user's taste for a category: 0 from an impression, its click turns it into 1.

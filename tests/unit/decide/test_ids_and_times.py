@@ -37,3 +37,14 @@ def test_a_snapshot_keeps_the_ids_of_control_records(bench, log):
     log.add(events.Pacing, id="pacing-7", version=8)
     run(resumed, log.records[1:])
     assert resumed.view.pacing.version == 7
+
+
+def test_a_request_out_of_order_does_not_shorten_the_gap_between_decisions(bench, log):
+    log.ads()
+    log.add(events.PolicyChange, policy=Policy(triggers=Triggers(after_click=True, min_gap_s=60)))
+    log.request()
+    log.request(event_time=log.now - 120_000)
+    log.add(events.Click, user_id="u", ad_id="a0")
+    log.add(events.Click, user_id="u", ad_id="a0", after_s=60)
+    decisions = bodies(run(bench.shard(), log.records), Decision)
+    assert [decision.trigger for decision in decisions] == ["request", "request", "click"]
