@@ -66,7 +66,7 @@ class Feedback:
         """Yield a ``no_click`` for every impression whose window has passed."""
         while (due := self.ledger.next_due(now_ms)) is not None:
             followed, slot, due_ms = due
-            followed.labelled[slot] = True
+            self.ledger.label(followed, slot)
             yield outcome(followed, slot, "no_click", "", due_ms)
 
     def _places(self, event: AdEvent) -> Iterator[Place]:
@@ -106,7 +106,7 @@ class Feedback:
             return
         if followed.shown_ms[slot] == NOT_YET:
             yield from self._impression(followed, slot, event, no_click_after_s)
-        late, followed.labelled[slot] = followed.labelled[slot], True
+        late = self.ledger.label(followed, slot)
         self.ledger.mark_clicked(followed, slot, event.event_time)
         charge = charge_micros(followed, slot, "cpc")
         yield outcome(followed, slot, "click", event.id, event.event_time, charge=charge, late=late)

@@ -18,6 +18,8 @@ import msgspec
 from models.domain.decision import Decision
 
 NOT_YET = -1
+_FEW = 16
+"""Impressions that are awaited no more and may stay in the queue beside as many as are."""
 
 
 class Windows(NamedTuple):
@@ -66,6 +68,9 @@ class Ledger:
         self._shown: dict[tuple[str, str], list[int]] = {}
         """Offsets, ascending, of the decisions of which a user was shown an ad."""
         self._unlabelled: list[tuple[int, int, int]] = []
+        """A heap of (due time, offset, slot); but for a few, at least as many are awaited as are not."""
+        self._awaited = 0
+        """Impressions of remembered decisions that have no label yet; each stands in the heap once."""
         self.overflowed = 0
 
     def __len__(self) -> int:
@@ -100,6 +105,16 @@ class Ledger:
         self._index(followed, slot)
         self._keep(followed.offset, max(label_due_ms, time_ms + followed.windows[slot].view_ms))
         heapq.heappush(self._unlabelled, (label_due_ms, followed.offset, slot))
+        self._awaited += 1
+        if len(self._unlabelled) > 2 * self._awaited + _FEW:
+            self._unlabelled = [entry for entry in self._unlabelled if self._is_awaited(*entry[1:])]
+            heapq.heapify(self._unlabelled)
+
+    def label(self, followed: Followed, slot: int) -> bool:
+        """Note that an impression has its label; say whether it had one before."""
+        before, followed.labelled[slot] = followed.labelled[slot], True
+        self._awaited -= not before
+        return before
 
     def mark_clicked(self, followed: Followed, slot: int, time_ms: int) -> None:
         """Note that an ad was clicked; its decision is kept among the clicked ones from here on."""
@@ -125,9 +140,8 @@ class Ledger:
         """Pop the next (decision, slot, due time) shown so long ago that it counts as not clicked."""
         while self._unlabelled and self._unlabelled[0][0] <= now_ms:
             due, offset, slot = heapq.heappop(self._unlabelled)
-            followed = self._followed.get(offset)
-            if followed is not None and not followed.labelled[slot]:
-                return followed, slot, due
+            if self._is_awaited(offset, slot):
+                return self._followed[offset], slot, due
         return None
 
     def peek_due(self, now_ms: int) -> bool:
@@ -166,15 +180,21 @@ class Ledger:
         self._unlabelled = [(due, offset, slot) for due, offset, slot in data["unlabelled"]]
         self.overflowed = data["overflowed"]
         self._shown = {}
+        self._awaited = sum(map(_unlabelled, followed))
         for each in followed:
             for slot in _shown_slots(each):
                 self._index(each, slot)
+
+    def _is_awaited(self, offset: int, slot: int) -> bool:
+        followed = self._followed.get(offset)
+        return followed is not None and not followed.labelled[slot]
 
     def _drop(self, offset: int) -> None:
         del self._kept(offset)[offset]
         followed = self._followed.pop(offset, None)
         if followed is None:
             return
+        self._awaited -= _unlabelled(followed)
         for slot in _shown_slots(followed):
             key = _key(followed, slot)
             offsets = self._shown[key]
@@ -188,6 +208,10 @@ class Ledger:
 
 def _shown_slots(followed: Followed) -> list[int]:
     return [slot for slot, shown in enumerate(followed.shown_ms) if shown != NOT_YET]
+
+
+def _unlabelled(followed: Followed) -> int:
+    return sum(not followed.labelled[slot] for slot in _shown_slots(followed))
 
 
 def _key(followed: Followed, slot: int) -> tuple[str, str]:

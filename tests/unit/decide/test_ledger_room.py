@@ -6,6 +6,7 @@ from support.shards import Bench, LogBuilder, bodies, run
 from models.decide.shard import ShardBounds
 from models.domain import events
 from models.domain.decision import Outcome
+from models.domain.policy import Attribution, Policy
 
 CAPACITY = 4
 
@@ -61,3 +62,21 @@ def test_what_must_go_next_is_the_same_after_a_snapshot(bench, log):
     for shard in (before, after):
         outcomes = bodies(run(shard, log.records[told:]), Outcome)
         assert joined("conversion", outcomes) == ["new", "u1", "u2", "clicked late"]
+
+
+@pytest.mark.parametrize("kind", [events.Impression, events.Click])
+def test_impressions_of_decisions_that_went_or_were_clicked_take_no_room(bench, log, kind):
+    """They would be due in a day, and be in every snapshot until then."""
+    log.ads(1)
+    log.add(events.PolicyChange, policy=Policy(attribution=Attribution(no_click_after_s=86_400)))
+    for n in range(100):
+        log.add(kind, user_id=f"u{n}", ad_id="a0", decision_id=log.request(user_id=f"u{n}"))
+    shard = bench.shard()
+    outcomes = bodies(run(shard, log.records), Outcome)
+    assert len(joined("impression", outcomes)) == 100
+    assert len(shard.ledger.dump()["unlabelled"]) <= 2 * CAPACITY + 20
+    told = len(log.records)
+    log.add(events.View, user_id="somebody", ad_id="a0", after_s=86_400)
+    late = bodies(run(shard, log.records[told:]), Outcome)
+    due = [] if kind is events.Click else [f"u{n}" for n in range(100 - CAPACITY, 100)]
+    assert joined("no_click", late) == due
