@@ -16,7 +16,7 @@ DAY_MS = 86_400_000
 
 
 class PacingTable(msgspec.Struct, frozen=True):
-    """The multipliers in force and the campaigns whose budget is spent.
+    """The multipliers in force above 0 and the campaigns whose budget is spent.
 
     ``exhausted`` holds up to the end of the UTC day ``day`` (in days since the epoch), and for its part
     ``lifetime_exhausted`` after it: so a day begins by its first event, though nobody is left to be shown
@@ -37,6 +37,8 @@ class PacingTable(msgspec.Struct, frozen=True):
             return self
         day = change.event_time // DAY_MS
         multipliers = self.multipliers | change.multipliers
+        for campaign_id in [name for name, mu in change.multipliers.items() if mu == 0.0]:
+            del multipliers[campaign_id]
         told, told_for_good = self.coming if change.more else ((), ())
         told, told_for_good = (*told, *change.exhausted), (*told_for_good, *change.lifetime_exhausted)
         if not change.unfinished:
