@@ -61,6 +61,13 @@ class Account(msgspec.Struct):
         """Return whether the campaign is shown by a budget: it has one, and the catalogue holds it."""
         return self.has_budget() and not self.gone
 
+    def is_idle(self, now_ms: int) -> bool:
+        """Return whether the campaign may be forgotten: not steered, or silent for longer than charges come.
+
+        One that was never heard of may still begin.
+        """
+        return not self.is_steered() or 0 < self.last_ms < now_ms - KEPT_DAYS * DAY_MS
+
     def left(self) -> float:
         """Return what may still be spent now."""
         daily = math.inf if self.daily is None else self.daily - self.spent_day

@@ -298,9 +298,9 @@ class Pacer:
         return account
 
     def _forget_idle(self) -> None:
-        """Drop a tenth of the campaigns that are not steered, those with a budget or late spend last."""
-        accounts = self._state.accounts
-        idle = [name for name, account in accounts.items() if not account.is_steered()]
+        """Drop a tenth of the idle campaigns, those with a budget or late spend last."""
+        accounts, now_ms = self._state.accounts, self._state.clock_ms
+        idle = [name for name, account in accounts.items() if account.is_idle(now_ms)]
         if not idle:
             raise BadRecord(
                 "too_many_campaigns",

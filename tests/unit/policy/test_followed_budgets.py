@@ -5,7 +5,8 @@ from itertools import permutations
 import pytest
 from campaigns import BUDGET, CENT, campaign, pacer_of, spend_per_minute
 
-from models.policy.accounts import DAY_MS
+from models.domain.errors import BadRecord
+from models.policy.accounts import DAY_MS, KEPT_DAYS
 from models.policy.ends import MAX_ENDS, Ends
 from models.policy.pacing import MINUTE_MS, Pacer
 
@@ -192,6 +193,17 @@ def test_campaigns_that_are_gone_make_room_after_those_that_never_had_a_budget()
     pacer.follow([campaign("newer")])
     assert pacer.account("gone").daily is None
     assert {pacer.account(name).daily for name in ("kept", "new", "newer")} == {BUDGET}
+
+
+def test_campaigns_that_were_silent_for_longer_than_charges_come_make_room_and_others_do_not():
+    pacer = pacer_of(campaign("over"), campaign("new"), max_campaigns=2)
+    pacer.observe("over", CENT, 1)
+    pacer.advance((KEPT_DAYS + 1) * DAY_MS)
+    pacer.follow([campaign("next")])
+    assert [pacer.account(name).daily for name in ("over", "new", "next")] == [None, BUDGET, BUDGET]
+    pacer.observe("new", CENT, (KEPT_DAYS + 1) * DAY_MS)
+    with pytest.raises(BadRecord, match="raise max_campaigns"):
+        pacer.follow([campaign("one more")])
 
 
 def test_an_exhausted_campaign_that_leaves_the_catalogue_is_named_no_more():
