@@ -151,7 +151,7 @@ class Profiles:
         """Take what an event says was shown for the caps to count, to be applied by the next `apply`.
 
         ``campaign_id`` is that of the decision, empty where none is known; an ``ad`` that is gone has no
-        advertiser. ``keep_ms`` is how far back the caps in force look.
+        advertiser. ``keep_ms`` is how far back from the event's time the caps in force may still look.
         """
         advertiser = NO_KEY if ad is None else label_key(ad.advertiser_id)
         keys = known_key64(event.ad_id), label_key(campaign_id), advertiser

@@ -307,7 +307,8 @@ class Shard:
         if campaign_id is None and type(event) is events.Impression and not self.feedback.names(event):
             campaign_id = "" if ad is None else ad.campaign_id
         if campaign_id is not None:
-            self.profiles.show(row, event, ad, campaign_id, self._caps_window_ms)
+            ahead_ms = max(event.event_time - record.timestamp_ms, 0)
+            self.profiles.show(row, event, ad, campaign_id, self._caps_window_ms + ahead_ms)
 
     def _learn(self, outcome: Outcome) -> None:
         if self.view.policy.personal_adjustments and outcome.user_id in self.rows:

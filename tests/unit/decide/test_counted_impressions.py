@@ -7,6 +7,7 @@ from models.domain import events
 from models.domain.catalogue import Ad
 from models.domain.decision import Decision
 from models.domain.policy import Cap, Policy, Triggers
+from models.state.shown import PAGE
 
 HOUR_S = 3600
 
@@ -69,3 +70,13 @@ def test_an_impression_of_an_ad_that_left_in_flight_counts_for_its_campaign(benc
     log.add(events.CatalogueSnapshot, artifact="new")
     log.add(events.Impression, user_id="u", ad_id="a0", decision_id=decision)
     assert next_ads(bench, log) == ["b"]
+
+
+def test_an_impression_dated_ahead_makes_nobody_forget_what_a_cap_still_counts(bench, log):
+    log.ads(2)
+    caps = (Cap(scope="ad", impressions=PAGE, window_s=HOUR_S),)
+    log.add(events.PolicyChange, policy=Policy(no_repeat_s=0, caps=caps, future_s=3 * HOUR_S))
+    for _ in range(PAGE):
+        log.add(events.Impression, user_id="u", ad_id="a0")
+    log.add(events.Impression, user_id="u", ad_id="a1", event_time=log.now + 2 * HOUR_S * 1000)
+    assert next_ads(bench, log) == ["a1"]
