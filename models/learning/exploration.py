@@ -25,10 +25,12 @@ That is a policy in its own right, so its propensity is the one-dimensional inte
 
     P(i) = E_x[ prod_{j != i} Phi((x - log r_j) / sigma_j) ],   x ~ N(log r_i, sigma_i^2),
 
-evaluated by Gauss-Legendre quadrature over the interval where the integrand lives, with Phi from a table
-of cubics (off by at most 1.4e-9); candidates more than `REACH` standard deviations out of it are left
-out. No Monte Carlo, no seed. Against brute force the largest error of 300 random slots was .002 and the
-median 3e-7. With nu = 0 the policy is ``greedy`` and its propensity 1.
+evaluated by Gauss-Legendre quadrature over the interval where the integrand lives, with a panel of its own
+where it begins with the step of a rival of small deviation, and with Phi from a table of cubics (off by at
+most 1.4e-9); candidates more than `REACH` standard deviations out of it are left out. No Monte Carlo, no
+seed. Against brute force the largest error of 958 random slots with deviations of .003 to .6 and 0 was
+.0007, of 1,128 with .02 to .4 and 0 it was .00001; the median is 3e-7. With nu = 0 the policy is ``greedy``
+and its propensity 1.
 
 Legend: B rows (decisions), K candidates, S slots.
 """
@@ -307,7 +309,7 @@ def _pick_thompson(log_rank: F64, sd: F64, key: U64, seed: np.uint64, slot: np.u
 @njit(cache=True)
 def _win_probability(log_rank: F64, sd: F64, i: int) -> float:
     """Return P(candidate i has the largest perturbed log rank value); ties of certain ones go to i."""
-    floor = -np.inf
+    floor, step, begins = -np.inf, np.inf, -np.inf
     for j in range(log_rank.shape[0]):
         if j != i and log_rank[j] > -np.inf:
             floor = max(floor, log_rank[j] - REACH * sd[j])
@@ -317,6 +319,8 @@ def _win_probability(log_rank: F64, sd: F64, i: int) -> float:
     count = 0
     for j in range(log_rank.shape[0]):
         if j != i and sd[j] > 0.0 and log_rank[j] + REACH * sd[j] > max(low, floor):
+            if log_rank[j] - REACH * sd[j] > begins:
+                begins, step = log_rank[j] - REACH * sd[j], log_rank[j] + REACH * sd[j]
             rivals[count, 0], rivals[count, 1] = log_rank[j], _STEPS / sd[j]
             count += 1
     if scale <= 0.0:
@@ -324,16 +328,24 @@ def _win_probability(log_rank: F64, sd: F64, i: int) -> float:
     if floor <= low and count == 0:
         return 1.0
     low = max(low, floor)
-    return _integrate(mean, scale, low, max(high, low + scale), rivals[:count])
+    return _integrate(mean, scale, low, max(high, low + scale), step, rivals[:count])
 
 
 @njit(cache=True)
-def _integrate(mean: float, scale: float, low: float, high: float, rivals: F64) -> float:
-    """Integrate from above: where the rivals' product has vanished, it does so all the way down."""
-    width = (high - low) / _PANELS
+def _integrate(mean: float, scale: float, low: float, high: float, step: float, rivals: F64) -> float:
+    """Integrate from above: where the rivals' product has vanished, it does so all the way down.
+
+    The lowest panel ends by ``step``, where the rival that is the last to become beatable is beaten: all
+    rivals become so below ``low``, and a step far shorter than a panel would fall between its nodes.
+    """
+    first = (high - low) / _PANELS
+    if low < step < low + first:
+        first = step - low
+    rest = (high - low - first) / (_PANELS - 1)
     total = 0.0
     for panel in range(_PANELS - 1, -1, -1):
-        centre = low + (panel + 0.5) * width
+        width = rest if panel else first
+        centre = low + first + (panel - 0.5) * rest if panel else low + 0.5 * first
         for n in range(len(_NODES) - 1, -1, -1):
             x = centre + 0.5 * width * _NODES[n]
             below = _below(x, rivals)

@@ -13,6 +13,7 @@ from models.domain.ids import key64
 from models.domain.policy import Exploration
 from models.learning.exploration import (
     _normal_cdf,
+    _win_probability,
     behavior_policy,
     exploration_logit,
     is_randomized,
@@ -159,7 +160,15 @@ def test_thompson_propensities_agree_with_the_brute_force_integral(candidates):
     for i in set(picks.column.tolist()):
         if sd[i] > 0:
             logged = picks.propensity[picks.column == i][0]
-            assert logged == pytest.approx(exact_win_probability(i, log_rank, sd), abs=5e-3)
+            assert logged == pytest.approx(exact_win_probability(i, log_rank, sd), abs=1e-3)
+
+
+@pytest.mark.parametrize("step", [0.003, 0.01, 0.03])
+@pytest.mark.parametrize("third", [(0.0, 0.0), (-0.1, 0.02), (0.02, 0.3)])
+def test_a_propensity_is_right_beside_a_rival_that_is_far_better_known(step, third):
+    (log_rank, sd) = np.array([third, (0.05, 0.5), (0.1, step)]).T
+    logged = _win_probability(log_rank, sd, 1)
+    assert logged == pytest.approx(exact_win_probability(1, log_rank, sd), abs=2e-4)
 
 
 def test_thompson_propensities_of_all_candidates_sum_to_one():
