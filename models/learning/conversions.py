@@ -14,6 +14,8 @@ from .delay import CampaignDelay, DelaySettings, logit_change
 _TOLERANCE = 0.03
 _MOST_VERSIONS = 16
 _LARGEST = 4.0
+_LEAST_PCVR = 9e-14
+"""No decision foretells less, nor more than 1 less this: logits are held within ±30."""
 _FADED_AT_ONCE = 32
 """Campaigns without news that a call of `changed` looks at: what is in force of them fades, too."""
 
@@ -66,8 +68,8 @@ class Conversions:
         self._turns: list[str] = []
 
     def click(self, outcome: Outcome) -> bool:
-        """Add a click's exposure; return False where its pcvr is not a probability."""
-        if not 0.0 < outcome.pcvr < 1.0:
+        """Add a click's exposure; return False where its pcvr is none that a decision foretells."""
+        if not _LEAST_PCVR < outcome.pcvr < 1.0 - _LEAST_PCVR:
             return False
         campaign = self._campaign(outcome.campaign_id)
         logged = math.log(outcome.pcvr / (1.0 - outcome.pcvr))

@@ -129,8 +129,7 @@ class Learner:
             self.counts[outcome.kind] += 1
             alarm = self._taught[outcome.kind](outcome)
             alarms += [alarm] if alarm is not None else []
-            if len(self._sampler) >= self._most_pending:
-                self._flush()
+            self._flush_many()
         return Learned(tuple(records), tuple(alarms))
 
     def follow(self, interests: Iterable[Interest]) -> None:
@@ -194,9 +193,13 @@ class Learner:
         now = self._clock.now_ms
         due = self._patience.due(now) if now is not None else NOTHING_DUE
         self._examination.look(due)
-        alarms = [self._label(one, label) for one, label in due.labels]
+        alarms = []
+        for one, label in due.labels:
+            alarms.append(self._label(one, label))
+            self._flush_many()
         for click in due.clicks:
             self._correct(click)  # all at once they would look like a drift
+            self._flush_many()
         return [alarm for alarm in alarms if alarm is not None]
 
     def _label(self, outcome: Outcome, label: float) -> DriftAlarm | None:
@@ -305,6 +308,10 @@ class Learner:
         self._returned = {}
         fields["bias"] = self._calibration.bias(fields.get("bias"))
         return fields
+
+    def _flush_many(self) -> None:
+        if len(self._sampler) >= self._most_pending:
+            self._flush()
 
     def _flush(self) -> None:
         evicted, self._vocabulary.evicted = self._vocabulary.evicted, []

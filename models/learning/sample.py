@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models.domain.decision import Outcome
+from models.domain.decision import Outcome, Parts
 
 from .creative_weights import creative_key, segment_creative_key
 from .protocol import GROUPS, NO_FEATURE, Examples
@@ -19,13 +19,16 @@ BIAS, AD, CAMPAIGN, SEGMENT_CATEGORY, CREATIVE, SEGMENT_CREATIVE = range(6)
 KINDS = ("impression", "click", "no_click", "dwell", "swipe", "hide", "conversion")
 MAX_AGE_MS = 30 * 86_400_000
 MAX_SLOT = 255
+MAX_LOGIT = 1e3
+"""Part of a logit beyond which no sum of parts says anything: a probability is 0 or 1 from 40 on."""
 
 
 def refusal(outcome: Outcome, now_ms: int | None) -> str:
     """Return why an outcome cannot be learned from, or an empty string.
 
     ``unknown_kind``, ``bad_slot``, ``bad_time`` (before 1970, before its decision by more than a minute's
-    skew, or more than 30 days after it or behind the stream), ``not_finite`` (base logit, parts).
+    skew, or more than 30 days after it or behind the stream), ``not_finite`` and ``bad_logit`` (a part of
+    the logit is no number, or beyond ±``MAX_LOGIT``).
     """
     if outcome.kind not in KINDS:
         return "unknown_kind"
@@ -35,11 +38,17 @@ def refusal(outcome: Outcome, now_ms: int | None) -> str:
     behind = 0 if now_ms is None else now_ms - outcome.event_time
     if outcome.event_time < 0 or not -60_000 <= age <= MAX_AGE_MS or behind > MAX_AGE_MS:
         return "bad_time"
-    return (
-        ""
-        if math.isfinite(frozen_logit(outcome)) and math.isfinite(adjusted_logit(outcome))
-        else "not_finite"
-    )
+    largest = _largest_part(outcome.parts)
+    if not math.isfinite(largest):
+        return "not_finite"
+    return "bad_logit" if largest > MAX_LOGIT else ""
+
+
+def _largest_part(p: Parts) -> float:
+    """Return the largest size of the parts that are learned from; nan where one is no number."""
+    sizes = [abs(part) for part in (p.base, p.bias, p.ad, p.campaign, p.segment_category)]
+    sizes += [abs(part) for part in (p.user_category, p.creative, p.calibration)]
+    return math.nan if any(map(math.isnan, sizes)) else max(sizes)
 
 
 def frozen_logit(outcome: Outcome) -> float:

@@ -450,8 +450,20 @@ def test_a_shift_raises_an_alarm_that_names_segment_and_category():
     assert (alarms[0].segment, alarms[0].category) == ("s", "k") and alarms[0].after > alarms[0].before
 
 
+def test_a_burst_of_labels_gives_no_ad_the_weight_of_another_where_few_are_kept():
+    burst = [outcome("impression", n, ad_id=f"a{n}", decision_id=f"d{n}") for n in range(200)]
+    few, every = (
+        table_after(Learner(LearnerSettings(features=kept)).learn([*burst, *tail()]).adjustments).ads
+        for kept in (16, 1_000_000)
+    )
+    kept = [name for name, (mean, _) in few.items() if mean]
+    assert kept
+    assert [few[name][0] for name in kept] == pytest.approx([every[name][0] for name in kept], abs=1e-4)
+
+
 BAD = {
     "not_finite": {"parts": Parts(base=float("nan"))},
+    "bad_logit": {"parts": Parts(base=-1e160)},
     "unknown_kind": {"kind": "teleport"},
     "bad_slot": {"slot": -1},
     "bad_time": {"event_time": -5},
@@ -472,6 +484,16 @@ def test_non_finite_parts_never_reach_the_weights(part, bad):
     learner.learn([outcome(parts=Parts(**{"base": -2.0, part: bad})), outcome("click", 10)])
     table = table_after(learner.learn(tail()).adjustments)
     assert learner.counts["refused_not_finite"] == 1 and np.isfinite(logit(table))
+
+
+@pytest.mark.parametrize("part", ["base", "bias", "user_category", "ad", "creative", "calibration"])
+@pytest.mark.parametrize("absurd", [-1e160, 1e160])
+def test_parts_of_a_size_that_no_sum_bears_never_reach_the_weights(part, absurd):
+    learner = Learner()
+    parts = Parts(**{"base": -2.0, "campaign": -absurd, part: absurd})
+    learner.learn([outcome(kind, parts=parts) for kind in ("impression", "click", "no_click")])
+    assert learner.counts == {"refused_bad_logit": 3}
+    assert np.isfinite(logit(table_after(learner.learn(tail()).adjustments)))
 
 
 @pytest.mark.parametrize(
@@ -501,7 +523,7 @@ def test_after_a_quiet_night_a_second_user_makes_the_clock_jump():
     assert learner.counts["refused_future"] == 1 and records[-1].event_time >= START + day
 
 
-@pytest.mark.parametrize("pcvr", [float("nan"), 0.0, 1.0, 2.0, -1.0])
+@pytest.mark.parametrize("pcvr", [float("nan"), 0.0, 1e-310, 1e-15, 1.0 - 1e-15, 1.0, 2.0, -1.0])
 def test_a_click_without_a_usable_pcvr_is_still_a_click(pcvr):
     learner = Learner()
     learner.learn([outcome("impression"), outcome("click", 10, pcvr=pcvr)])
