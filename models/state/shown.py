@@ -93,7 +93,7 @@ class Impressions(NamedTuple):
     advertiser_key: U64
     time_ms: I64
     keep_ms: I64
-    """Widest window of the policy in force at each."""
+    """How far back from its own time the caps in force may still look."""
 
 
 class Shown:
