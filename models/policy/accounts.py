@@ -52,6 +52,7 @@ class Account(msgspec.Struct):
     announced_mu: float = 0.0
     announced_waived: int = 0
     last_ms: int = 0
+    """When it was last heard of: an outcome, or its budgets again; 0 before the first outcome."""
 
     def has_budget(self) -> bool:
         """Return whether the campaign's spend is bounded at all."""

@@ -100,6 +100,7 @@ class Pacer:
             account = self._open(campaign_id)
             self._put_in_force(account, *budgets)
             account.start_ms = min(account.start_ms, starts[campaign_id])
+            account.last_ms = max(account.last_ms, self._state.clock_ms) if account.last_ms else 0
         self._end_anew(held)
 
     def withdraw(self, ad_ids: Iterable[str]) -> None:
@@ -262,9 +263,10 @@ class Pacer:
     def _end_anew(self, campaign_ids: Iterable[str]) -> None:
         """Have these campaigns end with the last of their ads."""
         for campaign_id in campaign_ids:
-            account = self._state.accounts[campaign_id]
-            end_ms = self._state.ends.latest(campaign_id)
-            self._put_in_force(account, account.daily, account.lifetime, end_ms)
+            account = self._state.accounts.get(campaign_id)
+            if account is not None:  # not one that made room
+                end_ms = self._state.ends.latest(campaign_id)
+                self._put_in_force(account, account.daily, account.lifetime, end_ms)
 
     def _put_in_force(
         self, account: Account, daily: int | None, lifetime: int | None, end_ms: int | None

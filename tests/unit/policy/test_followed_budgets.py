@@ -206,6 +206,26 @@ def test_campaigns_that_were_silent_for_longer_than_charges_come_make_room_and_o
         pacer.follow([campaign("one more")])
 
 
+def test_an_end_of_a_campaign_that_made_room_may_be_withdrawn():
+    pacer = pacer_of(ending(200, "a"), max_campaigns=1)
+    pacer.observe("c", CENT, 1)
+    pacer.advance((KEPT_DAYS + 1) * DAY_MS)
+    pacer.follow([campaign("next")])
+    pacer.withdraw(["a"])
+    pacer.follow([campaign("next", daily=2 * BUDGET)])
+    assert (pacer.account("c").lifetime, pacer.account("next").daily) == (None, 2 * BUDGET)
+
+
+def test_a_campaign_whose_budgets_are_sent_again_is_not_silent():
+    pacer = pacer_of(campaign("again"), campaign("over"), max_campaigns=2)
+    for name in ("again", "over"):
+        pacer.observe(name, CENT, 1)
+    pacer.advance((KEPT_DAYS + 1) * DAY_MS)
+    pacer.follow([campaign("again")])
+    pacer.follow([campaign("next")])
+    assert [pacer.account(name).daily for name in ("again", "over", "next")] == [BUDGET, None, BUDGET]
+
+
 def test_an_exhausted_campaign_that_leaves_the_catalogue_is_named_no_more():
     pacer = pacer_of(campaign(daily=10 * CENT))
     pacer.observe("c", 10 * CENT, 0)
