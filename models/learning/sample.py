@@ -38,17 +38,21 @@ def refusal(outcome: Outcome, now_ms: int | None) -> str:
     behind = 0 if now_ms is None else now_ms - outcome.event_time
     if outcome.event_time < 0 or not -60_000 <= age <= MAX_AGE_MS or behind > MAX_AGE_MS:
         return "bad_time"
-    largest = _largest_part(outcome.parts)
-    if not math.isfinite(largest):
+    return "" if _is_usual(outcome.parts) else _what_is_wrong(outcome.parts)
+
+
+def _is_usual(p: Parts) -> bool:
+    """Say whether no part can be beyond ``MAX_LOGIT``, in one expression: it is asked of every outcome."""
+    squares = p.base * p.base + p.bias * p.bias + p.ad * p.ad + p.campaign * p.campaign
+    squares += p.segment_category * p.segment_category + p.user_category * p.user_category
+    return squares + p.creative * p.creative + p.calibration * p.calibration <= MAX_LOGIT * MAX_LOGIT
+
+
+def _what_is_wrong(p: Parts) -> str:
+    parts = (p.base, p.bias, p.ad, p.campaign, p.segment_category, p.user_category, p.creative, p.calibration)
+    if not all(map(math.isfinite, parts)):
         return "not_finite"
-    return "bad_logit" if largest > MAX_LOGIT else ""
-
-
-def _largest_part(p: Parts) -> float:
-    """Return the largest size of the parts that are learned from; nan where one is no number."""
-    sizes = [abs(part) for part in (p.base, p.bias, p.ad, p.campaign, p.segment_category)]
-    sizes += [abs(part) for part in (p.user_category, p.creative, p.calibration)]
-    return math.nan if any(map(math.isnan, sizes)) else max(sizes)
+    return "bad_logit" if max(map(abs, parts)) > MAX_LOGIT else ""
 
 
 def frozen_logit(outcome: Outcome) -> float:
