@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from support.shards import Bench, LogBuilder, bodies, run
 
@@ -111,3 +112,25 @@ def test_a_flood_of_cells_is_cut_off():
     interest = counted.due(1000)
     assert interest is not None
     assert len(interest.views) == 4096
+
+
+@pytest.mark.parametrize("filler", ["\x01", "\U0001f600", "x"])
+def test_what_a_shard_says_is_smaller_than_a_topic_takes_however_long_the_segments(filler):
+    counted = Interests("0")
+    for n in range(8192):
+        counted.note(n, f"{n:04d}" + filler * 124)
+        counted.look(n, filler * 128)
+    interest = counted.due(1000)
+    assert interest is not None
+    assert 400_000 < len(msgspec.json.encode(interest)) < 510_000
+
+
+def test_a_restored_count_has_the_room_that_the_original_had():
+    counted, again = Interests("0"), Interests("0")
+    for n in range(2000):
+        if n == 200:
+            again.load(counted.dump())
+        for each in (counted,) if n < 200 else (counted, again):
+            each.note(n, f"{n:04d}" + "\x01" * 124)
+            each.look(n, "shoes")
+    assert counted.due(1000) == again.due(1000)
