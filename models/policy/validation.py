@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from models.domain.catalogue import Ad
+from models.domain.catalogue import Ad, Creative
 from models.domain.errors import BadRecord, SettingError
 from models.domain.policy import Policy
-from models.domain.templates import SLOTS, slot_problem
+from models.domain.templates import SLOTS, TEMPLATES, presented, slot_problem
 
 from .auction import MAX_BID_MICROS
 from .caps import check_policy as check_caps
@@ -20,6 +21,11 @@ MAX_RESERVE_MICROS = 1000 * MAX_BID_MICROS
 """The most that a thousand impressions can be worth: a click each at the highest bid."""
 MAX_WINDOW_S = 90 * 86_400
 """An ad's attribution window makes shards remember all decisions as long, so it has a bound."""
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""Characters that no text shows and JSON writes as six bytes each: decisions of them pass the megabyte that
+topics take."""
 
 
 def check_ad(ad: Ad) -> None:
@@ -205,6 +211,21 @@ def _check_creatives(ad: Ad) -> None:
             what = f"creative {creative.creative_id!r} of ad {ad.ad_id!r}"
             expected = f"slots among {', '.join(SLOTS)} that the ad fills"
             _refuse("bad_creatives", what, problem, expected, "correct it; write {{ and }} for braces")
+        _check_characters(ad, creative)
+
+
+def _check_characters(ad: Ad, creative: Creative) -> None:
+    shown = presented(ad, creative)
+    for name in TEMPLATES:
+        if found := _CONTROL.search(getattr(shown, name)):
+            what = f"{name} of creative {creative.creative_id!r} of ad {ad.ad_id!r}"
+            _refuse(
+                "bad_creatives",
+                what,
+                found[0],
+                "no control characters",
+                "remove them, also from the ad's texts",
+            )
 
 
 def _check_labels(ad: Ad) -> None:

@@ -18,6 +18,7 @@ from models.domain.decision import Decision, Outcome, Presentation
 from models.domain.ids import key64
 from models.domain.log import Rejected
 from models.domain.policy import Exploration, Policy
+from models.domain.templates import TEMPLATES
 from models.learning.creative_weights import choices_of
 from models.learning.learner import Learner
 
@@ -276,3 +277,24 @@ def test_a_creative_whose_review_is_taken_back_is_shown_no_more():
     assert loop.shown(10)["x1"] > 0
     loop.review("approved", "rejected")
     assert loop.shown(10) == {"x0": 100}
+
+
+def test_the_largest_decision_is_smaller_than_a_topic_takes():
+    widest = "\U0001f600"
+    log, control = LogBuilder(), "\x01" * 125
+    log.add(events.PolicyChange, policy=Policy(slots=20, max_per_campaign=20))
+    ads = [
+        Ad(
+            ad_id=f"{n:03d}{control}", campaign_id=control, category=control,
+            creatives=(
+                Creative(creative_id=control, **{name: widest * most for name, most in TEMPLATES.items()}),
+            ),
+        )
+        for n in range(20)
+    ]  # fmt: skip
+    for few in (ads[:10], ads[10:]):
+        log.add(events.AdUpsert, ads=tuple(few))
+    log.request(user_id=control)
+    (decision,) = bodies(run(Bench().shard(), log.records), Decision)
+    assert len(decision.ads) == 20
+    assert 600_000 < len(msgspec.json.encode(decision)) < 900_000

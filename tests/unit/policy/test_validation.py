@@ -47,6 +47,16 @@ def test_an_ordinary_ad_passes():
             {"creatives": (Creative(creative_id="x", headline="{title}", review="pending"),)},
             "which its ad leaves empty",
         ),
+        (
+            "bad_creatives",
+            {"creatives": (Creative(creative_id="x", image_url="https://e/\x01"),)},
+            "image_url of creative 'x' of ad 'a': got '\\x01', expected no control characters",
+        ),
+        (
+            "bad_creatives",
+            {"title": "\x00", "creatives": (Creative(creative_id="x", headline="{title}"),)},
+            "also from the ad's texts",
+        ),
         ("bad_labels", {"labels": tuple(f"separate:{n}" for n in range(5))}, "at most 4"),
     ],
 )
@@ -56,6 +66,15 @@ def test_an_impossible_ad_is_refused_with_its_reason_and_a_fix(reason, fields, h
     assert refused.value.reason == reason
     assert hint in str(refused.value)
     assert "Fix: " in str(refused.value)
+
+
+def test_a_line_break_in_a_creative_and_what_a_url_encodes_pass():
+    check_ad(
+        ad(
+            title="a\x01b",
+            creatives=(Creative(creative_id="x", headline="Sale\n\tnow", image_url="https://e/{title}"),),
+        )
+    )
 
 
 def test_the_budgets_of_a_campaign_agree_within_a_record():
