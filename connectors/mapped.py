@@ -43,7 +43,14 @@ def mapped(record: LogRecord, mapping: TopicMapping) -> Event | None:
             _put(event, target, value)
         elif required:
             raise _bad(target, None, f"a value at {mapping.fields.get(target)!r}")
-    return _CODEC.decode(record._replace(value=msgspec.json.encode(event)))
+    return _CODEC.decode(record._replace(value=_encoded(event)))
+
+
+def _encoded(event: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(event)
+    except RecursionError as error:
+        raise BadRecord("bad_value", "a mapped value is nested too deeply, expected a plain one") from error
 
 
 def _decoded(record: LogRecord) -> Any:
@@ -148,5 +155,7 @@ def _bad(target: str, got: Any, expected: str) -> BadRecord:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"  # of any depth, so no repr
     text = repr(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

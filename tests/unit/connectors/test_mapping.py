@@ -201,3 +201,22 @@ def test_a_mapping_that_is_missing_or_no_toml_is_an_error(tmp_path):
     (tmp_path / "bad.toml").write_text("[[topics")
     with pytest.raises(SettingError, match=r"bad\.toml"):
         read_mappings(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("path", ["event.name", "order.id", "ts", "sku", "total", "geo.cc", "session.user"])
+def test_a_value_nested_at_any_depth_is_a_bad_record(path):
+    for depth in (1, 300, *range(940, 1001, 3)):
+        nested = "[" * depth + "]" * depth
+        name, _, inner = path.partition(".")
+        fields = RAW | {"event": {"name": "purchase"}, name: {inner: "HERE"} if inner else "HERE"}
+        if name == "geo":
+            fields["event"] = {"name": "page"}
+        with pytest.raises(BadRecord):
+            mapped(record(json.dumps(fields).replace('"HERE"', nested).encode()), MAPPING)
+
+
+def test_an_object_and_an_array_are_named_not_shown():
+    with pytest.raises(BadRecord, match=r"event\.name: got an array, expected one of"):
+        of_kind("page", event={"name": [1]})
+    with pytest.raises(BadRecord, match="event_time: got an object"):
+        of_kind("page", ts={"a": 1})
