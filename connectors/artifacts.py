@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,20 @@ def _adopt(copy: Path, target: Path) -> None:
             raise
 
 
+@contextmanager
+def _unreadable(path: Path) -> Iterator[None]:
+    """Make an ArtifactError of what the file system says."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError.expected(
+            f"artifact at {path}",
+            got=str(error),
+            expected="one that can be read",
+            fix="correct its permissions, or copy it again from where it was made",
+        ) from error
+
+
 class ArtifactStore:
     """A folder of artifacts, each a file or a folder named by its content hash.
 
@@ -93,13 +108,14 @@ class ArtifactStore:
         Raises
         ------
         ArtifactError
-            when they are missing or damaged.
+            when they are missing, damaged or cannot be read.
 
         """
         path = self._path(name)
-        if not path.is_file():
-            raise self._missing(name)
-        data = path.read_bytes()
+        with _unreadable(path):
+            if not path.is_file():
+                raise self._missing(name)
+            data = path.read_bytes()
         self._require(name, content_hash(data), path)
         return data
 
@@ -109,13 +125,15 @@ class ArtifactStore:
         Raises
         ------
         ArtifactError
-            when it is missing or one byte of it differs.
+            when it is missing, cannot be read or one byte of it differs.
 
         """
         path = self._path(name)
-        if not path.is_dir():
-            raise self._missing(name)
-        self._require(name, directory_hash(path), path)
+        with _unreadable(path):
+            if not path.is_dir():
+                raise self._missing(name)
+            found = directory_hash(path)
+        self._require(name, found, path)
         return path
 
     def remove(self, name: str) -> None:

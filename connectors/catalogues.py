@@ -21,5 +21,5 @@ def stored_ads(store: ArtifactStore, artifact: str) -> tuple[Ad, ...]:
     """
     try:
         return msgspec.json.decode(store.get(artifact), type=tuple[Ad, ...])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"catalogue artifact {artifact}: {error}. Fix: publish it anew.") from error

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors import artifacts
 from connectors.artifacts import ArtifactStore, directory_hash
+from connectors.catalogues import stored_ads
 from models.domain.errors import ArtifactError
 from models.domain.ids import content_hash
 
@@ -109,3 +111,21 @@ def test_nothing_is_left_of_a_put_but_the_artifact(store, model, tmp_path):
 
 def test_a_store_that_does_not_exist_yet_is_empty(store):
     assert store.names() == []
+
+
+def test_what_the_file_system_refuses_is_an_artifact_error(store, model, monkeypatch):
+    data, folder = store.put(b"x"), store.put_directory(model)
+
+    def refused(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(artifacts.Path, "read_bytes", refused)
+    for read, name in ((store.get, data), (store.get_directory, folder)):
+        with pytest.raises(ArtifactError, match=f"{name}.*Permission denied.*Fix: "):
+            read(name)
+
+
+@pytest.mark.parametrize("data", [b"{", b'[{"ad_id":"a","campaign_id":"\xff"}]', b"[" * 100_000])
+def test_a_catalogue_that_is_no_array_of_ads_is_an_artifact_error(store, data):
+    with pytest.raises(ArtifactError, match="Fix: publish it anew"):
+        stored_ads(store, store.put(data))
