@@ -37,7 +37,7 @@ class _Packing(NamedTuple):
 _PACKINGS = {
     ".zst": _Packing(
         "zstd",
-        lambda: zstandard.ZstdCompressor(level=_LEVEL).compressobj(),
+        lambda: zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj(),
         lambda: zstandard.ZstdDecompressor().decompressobj(),
     ),
     ".gz": _Packing("gzip", lambda: zlib.compressobj(wbits=_GZIP), lambda: zlib.decompressobj(wbits=_GZIP)),

@@ -4,12 +4,15 @@ A line is one `LogRecord`::
 
     {"topic":"ads.events.v1","partition":3,"offset":17,"timestamp_ms":1700000000000,"key":"u1","value":{...}}
 
-The value stands as it was, byte for byte, where it is JSON on one line; else as ``value_base64``. So does
-a key that is text, else ``key_base64``. Headers are ``[name, base64]`` pairs. A missing ``key`` or
-``value`` is None.
+The value stands as it was, byte for byte, where it is JSON on one line and nested no deeper than any
+reader follows (200 levels); else as ``value_base64``. So does a key that is text, else ``key_base64``.
+Headers are ``[name, base64]`` pairs. A missing ``key`` or ``value`` is None.
 """
 
 from __future__ import annotations
+
+import re
+from itertools import accumulate
 
 import msgspec
 
@@ -29,6 +32,11 @@ class _Line(msgspec.Struct, omit_defaults=True, gc=False):
     headers: list[tuple[str, bytes]] = []
 
 
+_DEEPEST = 200
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_DEPTH = dict(zip(b"[{]}", (1, 1, -1, -1), strict=True))
+
 _LINES = msgspec.json.Decoder(_Line)
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 _ENCODE = msgspec.json.Encoder().encode
@@ -40,9 +48,17 @@ def is_json_line(value: bytes) -> bool:
         return False
     try:
         value.decode()
-        return bytes(_RAW.decode(value)) == value
+        return bytes(_RAW.decode(value)) == value and not _is_deep(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
+
+
+def _is_deep(value: bytes) -> bool:
+    """Say whether JSON is nested so deeply that a reader of its line may give up."""
+    if value.count(b"[") + value.count(b"{") <= _DEEPEST:
+        return False
+    brackets = _STRING.sub(b"", value).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_DEPTH.__getitem__, brackets)), default=0) > _DEEPEST
 
 
 def _text(data: bytes) -> str | None:

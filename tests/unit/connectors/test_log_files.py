@@ -72,6 +72,19 @@ def test_deeply_nested_values_survive():
     assert decode_line(encode_line(LogRecord("t", 0, 0, 0, None, value))).value == value
 
 
+@pytest.mark.parametrize("depth", [200, 201, 990, 995, 998, 999, 1000])
+@pytest.mark.parametrize("pair", [b"[]", b'{"]":}', b'["]\\"[",]'])
+def test_a_value_of_any_depth_can_be_read_back_from_its_line(depth, pair):
+    value = pair[:-1] * depth + b"0" + pair[-1:] * depth
+    line = encode_line(LogRecord("t", 0, 0, 0, None, value))
+    assert decode_line(line).value == value
+    assert (b'"value":' in line) == (depth == 200)
+
+
+def test_a_value_of_many_shallow_lists_stands_unchanged():
+    assert is_json_line(b"[" + b",".join([b'{"a":["[[[["]}'] * 500) + b"]")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_log_is_read_back_as_it_was_written(tmp_path, name):
     path = tmp_path / "new" / "folder" / name
@@ -129,6 +142,22 @@ def test_a_log_that_is_cut_short_is_refused(tmp_path, name):
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(LogError, match="cut short"):
         list(read_log(path))
+
+
+@pytest.mark.parametrize("suffix", [".zst", ".gz"])
+def test_no_flipped_bit_of_a_compressed_log_changes_a_record(tmp_path, suffix):
+    path = tmp_path / f"log.jsonl{suffix}"
+    write_log(path, numbered(20))
+    data, refused = path.read_bytes(), 0
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            assert [r for batch in read_log(path) for r in batch] == numbered(20)
+        except LogError:
+            refused += 1
+    assert refused > 7 * len(data)
 
 
 @pytest.mark.parametrize(("suffix", "name"), [(".zst", "zstd"), (".gz", "gzip")])
