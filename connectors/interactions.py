@@ -125,8 +125,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             packed = file.read(2) == GZIP_MAGIC
         with gzip.open(path, "rt", encoding=ENCODING) if packed else path.open(encoding=ENCODING) as text:
             for number, line in enumerate(text, 1):
-                if stripped := line.rstrip("\r\n"):
-                    yield number, stripped
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise LogError.expected(
             f"file {path}",

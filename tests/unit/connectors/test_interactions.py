@@ -35,6 +35,12 @@ def test_sequences_are_one_user_per_line(tmp_path):
     assert sequences(read_interactions(path, "sequences")) == {"7": ["3", "1", "2"], "8": ["1"]}
 
 
+@pytest.mark.parametrize("form", ["pairs", "sequences"])
+def test_a_line_of_blanks_is_passed_over(tmp_path, form):
+    path = write(tmp_path, "7 3\n  \t \n8 1\n")
+    assert sequences(read_interactions(path, form)) == {"7": ["3"], "8": ["1"]}
+
+
 def test_recbole_is_sorted_by_time_and_ties_keep_the_order_of_the_file(tmp_path):
     text = "item_id:token\tuser_id:token\ttimestamp:float\nc\tu\t30\na\tu\t10\nb\tu\t10\n"
     found = read_interactions(write(tmp_path, text), "recbole")
