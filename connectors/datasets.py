@@ -6,7 +6,8 @@
 | `recbole`     | `view` at its timestamp, then a `request`; titles and genres from the `.item` beside |
 | `pairs`       | `view`, then a `request`; the n-th of each user at minute n (the file has no times)  |
 | `sequences`   | the same                                                                             |
-| `open_bandit` | `request`, `impression` and, if clicked, `click`; users are equal hashed features    |
+| `open_bandit` | `request`, `impression` and, if clicked, `click`; users are equal hashed features,   |
+|               | rows where the file has no features                                                  |
 
 The requests ask what the user should see next, so that a replay decides. Files are read whole, gzip or
 plain; a file's own ids are kept, with a prefix for users (``u``) and ads (``i``).
@@ -22,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from connectors.interactions import read_interactions, read_items, read_lines
+from connectors.broadcast import upserts
+from connectors.interactions import read_interactions, read_items, read_lines, read_rows
 from connectors.open_bandit import BanditLog, read_open_bandit
 from models.domain.catalogue import Ad
-from models.domain.errors import LogError
-from models.domain.events import AdUpsert, Click, Context, Conversion, Event, Impression, Request, View
+from models.domain.errors import ImpulseError, LogError
+from models.domain.events import Click, Context, Conversion, Event, Impression, Request, View
 from models.domain.log import LogRecord
 from models.evaluation.logbook import Logbook
 
@@ -36,6 +38,9 @@ Timed = tuple[int, Sequence[Event]]
 _EPOCH_MS = 1_577_836_800_000
 _MINUTE_MS = 60_000
 _UPSERT_ADS = 1000
+_LATEST_MS = 253_402_300_799_999
+_LONGEST = {"user": 112, "item": 127}
+"""Characters of ids with which those of records, made of them and a number, have 128 at most."""
 
 
 def dataset_log(name: str, path: Path, *, partitions: int = 4) -> Iterator[LogRecord]:
@@ -75,9 +80,8 @@ def dataset_log(name: str, path: Path, *, partitions: int = 4) -> Iterator[LogRe
 
 
 def _records(ads: Sequence[Ad], first: Timed, rest: Iterator[Timed], logbook: Logbook) -> Iterator[LogRecord]:
-    for i in range(0, len(ads), _UPSERT_ADS):
-        few = tuple(ads[i : i + _UPSERT_ADS])
-        yield from logbook.append(AdUpsert(id=f"catalogue-{i}", event_time=first[0], ads=few))
+    for upsert in upserts(ads, "catalogue", first[0], _UPSERT_ADS):
+        yield from logbook.append(upsert)
     for _, moment in chain([first], rest):
         for event in moment:
             yield from logbook.append(event)
@@ -107,15 +111,28 @@ def load_otto(path: Path) -> tuple[list[Ad], Iterator[Timed]]:
 def _otto_session(path: Path, number: int, line: str) -> tuple[str, list[tuple[str, int, str]]]:
     try:
         row = json.loads(line)
-        actions = [(str(int(e["aid"])), int(e["ts"]), _OTTO_KINDS[e["type"]]) for e in row["events"]]
-        return str(int(row["session"])), actions
-    except (ValueError, KeyError, TypeError) as error:
+        actions = [(_otto_id(e["aid"]), _otto_time(e["ts"]), _OTTO_KINDS[e["type"]]) for e in row["events"]]
+        return _otto_id(row["session"]), actions
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise LogError.expected(
             f"{path}:{number}",
             got=f"{type(error).__name__} {error} in {line[:60]!r}",
-            expected='{"session": int, "events": [{"aid": int, "ts": ms, "type": clicks|carts|orders}]}',
+            expected='{"session": int, "events": [{"aid": int, "ts": ms, "type": clicks|carts|orders}]}, '
+            "integers of 64 bits, times since 1970",
             fix="correct or remove the line",
         ) from error
+
+
+def _otto_id(value: Any) -> str:
+    if not -(2**63) <= int(value) < 2**63:
+        raise ValueError(f"id of {len(str(int(value)))} digits")
+    return str(int(value))
+
+
+def _otto_time(value: Any) -> int:
+    if not 0 <= int(value) <= _LATEST_MS:
+        raise ValueError(f"ts {str(value)[:40]}")
+    return int(value)
 
 
 _OTTO_KINDS = {"clicks": "view", "carts": "click", "orders": "conversion"}
@@ -130,6 +147,9 @@ def _otto_events(name: str, user_id: str, item: str, time_ms: int, kind: str) ->
 
 def _load_interactions(path: Path, file_format: str) -> tuple[list[Ad], Iterator[Timed]]:
     data = read_interactions(path, file_format)
+    longest = {"user": max(map(len, data.user_ids)), "item": max(map(len, data.item_ids))}
+    if any(longest[kind] > most for kind, most in _LONGEST.items()):
+        raise _too_long(path, file_format)
     nth = np.arange(len(data.item)) - np.repeat(data.offsets[:-1], np.diff(data.offsets))
     times = _EPOCH_MS + nth * _MINUTE_MS if data.time_ms is None else data.time_ms
     user = np.repeat(np.arange(len(data)), np.diff(data.offsets))
@@ -137,6 +157,21 @@ def _load_interactions(path: Path, file_format: str) -> tuple[list[Ad], Iterator
     rows = zip(*(column[order].tolist() for column in (times, user, nth, data.item)), strict=True)
     moments = (_viewed(t, data.user_ids[u], n, data.item_ids[item]) for t, u, n, item in rows)
     return _plain_ads(data.item_ids), moments
+
+
+def _too_long(path: Path, file_format: str) -> ImpulseError:
+    number, kind, name = next(
+        (number, kind, name)
+        for number, user, item, _ in read_rows(path, file_format)
+        for kind, name in (("user", user), ("item", item))
+        if len(name) > _LONGEST[kind]
+    )
+    return LogError.expected(
+        f"{path} line {number}",
+        got=f"{kind} id of {len(name)} characters, {name[:40]}...",
+        expected=f"at most {_LONGEST[kind]}",
+        fix="number the ids, or hash them",
+    )
 
 
 def _viewed(time_ms: int, user: str, nth: int, item: str) -> Timed:
@@ -176,7 +211,7 @@ def load_open_bandit(path: Path) -> tuple[list[Ad], Iterator[Timed]]:
         Ad(ad_id=f"i{item}", campaign_id=f"c{item}", category=features[0][:8], labels=tuple(features))
         for item, features in enumerate(log.item_features)
     ]
-    name = path.name.split(".")[0]
+    name = path.name.split(".")[0][:64]
     return ads, (_bandit_row(log, name, row) for row in np.argsort(log.time_ms, kind="stable").tolist())
 
 

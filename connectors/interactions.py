@@ -51,12 +51,17 @@ def read_interactions(path: Path, format: str) -> Interactions:
         raise LogError.expected(
             "--format", got=format, expected=str(get_args(Format)), fix="name one of them"
         )
-    readers = {"pairs": _pairs, "sequences": _sequences, "recbole": _recbole}
     rows = _Numbered()
-    rows.take(readers[format](path, read_lines(path)))
+    rows.take(read_rows(path, format))
     if not rows.user:
         raise LogError.expected(f"file {path}", got="no interaction", expected="at least one", fix=FIX)
     return rows.interactions(times_ms(path, rows.line, rows.time) if rows.time else None)
+
+
+def read_rows(path: Path, format: str) -> Iterator[Row]:
+    """Yield the interactions of a file in its order; raises as `read_interactions`."""
+    readers = {"pairs": _pairs, "sequences": _sequences, "recbole": _recbole}
+    return readers[format](path, read_lines(path))
 
 
 class _Numbered:

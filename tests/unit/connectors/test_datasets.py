@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from connectors.codec import EventCodec
 from connectors.datasets import LOADERS, dataset_log
 from connectors.open_bandit import read_open_bandit
 from models.domain.errors import LogError
-from models.domain.events import AdUpsert, Event, Impression, View
+from models.domain.events import AdUpsert, Event, Impression, Request, View
 
 DATA = Path(os.environ.get("IMPULSE_TEST_DATA", Path(__file__).parents[3] / "../shared/data"))
 FILES = {
@@ -79,6 +80,33 @@ def test_recbole_ads_are_described_by_the_item_file_beside(tmp_path):
     assert [e.ad_id for e in events if isinstance(e, View)] == ["i6", "i5"]
 
 
+def test_a_catalogue_of_long_titles_comes_in_records_that_every_flow_takes(tmp_path):
+    rows = "\n".join(f"{n}\t{n % 10 * chr(0x1F600)}{'x' * 4000}" for n in range(1200))
+    written(tmp_path, f"item_id:token\ttitle:token_seq\n{rows}\n", "m.item")
+    rows = "\n".join(f"1\t{n}\t{n}" for n in range(1200))
+    path = written(tmp_path, f"user_id:token\titem_id:token\ttimestamp:float\n{rows}\n", "m.inter")
+    events = [EventCodec().decode(record) for record in dataset_log("recbole", path, partitions=1)]
+    upserts = [event for event in events if isinstance(event, AdUpsert)]
+    assert [ad.ad_id for event in upserts for ad in event.ads] == [f"i{n}" for n in range(1200)]
+    assert len({event.id for event in upserts}) == len(upserts)
+
+
+def test_the_longest_ids_that_are_taken_make_records_that_every_flow_takes(tmp_path):
+    text = f"{'u' * 112} {'i' * 127}\n"
+    for record in dataset_log("pairs", written(tmp_path, text)):
+        EventCodec().decode(record)
+    row = f"{BANDIT_HEADER}\n{BANDIT_ROW}\n"
+    for record in dataset_log("open_bandit", written(tmp_path, row, "n" * 200 + ".csv")):
+        EventCodec().decode(record)
+
+
+def test_open_bandit_rows_without_features_are_users_of_their_own(tmp_path):
+    rows = "\n".join(line.rpartition(",")[0] for line in (BANDIT_HEADER, BANDIT_ROW, BANDIT_ROW))
+    path = written(tmp_path, rows)
+    requests = [e for e in decoded("open_bandit", path) if isinstance(e, Request)]
+    assert len({request.user_id for request in requests}) == 2
+
+
 def test_an_open_bandit_row_is_a_request_an_impression_and_perhaps_a_click(tmp_path):
     path = written(tmp_path, f"{BANDIT_HEADER}\n{BANDIT_ROW}\n{BANDIT_ROW.replace(',1,0.25', ',0,0.25')}\n")
     events = decoded("open_bandit", path, partitions=1)
@@ -129,6 +157,19 @@ def test_gzip_and_plain_files_give_the_same_log(tmp_path):
         ("open_bandit", f"{BANDIT_HEADER}\n{BANDIT_ROW}\n{BANDIT_ROW.replace('0.25', '0')}\n", ":3"),
         ("open_bandit", f"{BANDIT_HEADER}\n{BANDIT_ROW.replace('0.25', 'nan')}\n", ":2"),
         ("open_bandit", f"{BANDIT_HEADER}\n{BANDIT_ROW[:40]}\n", ":2"),
+        ("otto", OTTO.replace("5000", "1e999"), ":1"),
+        ("otto", OTTO.replace("5000", "-1"), ":1.*since 1970"),
+        ("otto", OTTO.replace("5000", "300000000000000"), ":1.*since 1970"),
+        ("otto", OTTO.replace("11", "1" * 130), ":1.*64 bits"),
+        ("otto", OTTO + "\n" + "[" * 100_000, ":2"),
+        ("pairs", f"1 2\n{'u' * 113} 2\n", "line 2.*user id of 113 characters.*at most 112"),
+        ("sequences", f"1 2\n2 3 {'i' * 128}\n", "line 2.*item id of 128 characters"),
+        ("recbole", "user_id:token\titem_id:token\ttimestamp:float\n1\t2\t5\n1\t3\t-5\n", "line 3"),
+        ("open_bandit", f"{BANDIT_HEADER}\n{BANDIT_ROW.replace(',2,', f',{10**20 - 1},')}\n", ":2"),
+        ("open_bandit", f"{BANDIT_HEADER}\n{BANDIT_ROW.replace(',2,', ',3000000000,')}\n", ":2.*99999"),
+        ("open_bandit", f"{BANDIT_HEADER}\n{BANDIT_ROW.replace('2019', '1919')}\n", ":2.*since 1970"),
+        ("open_bandit", f"{BANDIT_HEADER}\n{BANDIT_ROW}{'x' * 140_000}\n", ":2"),
+        ("open_bandit", f"{BANDIT_HEADER}{'x' * 140_000}\n{BANDIT_ROW}\n", ":1"),
     ],
 )
 def test_a_malformed_row_is_named_by_file_and_line(tmp_path, name, text, names):
@@ -136,6 +177,15 @@ def test_a_malformed_row_is_named_by_file_and_line(tmp_path, name, text, names):
         list(dataset_log(name, written(tmp_path, text)))
     assert "data.txt" in str(caught.value)
     assert "Fix:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "row", ["100000,a", "\u00b2,a", "-1,a", f"2,{'x' * 129}", f"2,{'x' * 140_000}", "2" * 5000]
+)
+def test_a_malformed_item_of_open_bandit_is_named_by_file_and_line(tmp_path, row):
+    written(tmp_path, f"item_id,item_feature_0\n1,b,more\n{row}\n", "item_context.csv")
+    with pytest.raises(LogError, match=r"item_context\.csv:3: got .*Fix: "):
+        dataset_log("open_bandit", written(tmp_path, f"{BANDIT_HEADER}\n{BANDIT_ROW}\n"))
 
 
 @pytest.mark.parametrize("name", LOADERS)
