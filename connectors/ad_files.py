@@ -48,7 +48,7 @@ def write_lines(file: Path, lines: Iterable[Any]) -> None:
 def _ad(file: Path, number: int, line: str) -> Ad:
     try:
         return msgspec.json.decode(line, type=Ad)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise LogError.expected(
             f"{file} line {number}", got=line[:80], expected="an ad as JSON", fix=str(error)
         ) from error

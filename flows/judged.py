@@ -30,6 +30,7 @@ from models.evaluation.decision_report import (
     propensity_figures,
 )
 from models.evaluation.estimates import estimates
+from models.evaluation.logbook import TOPIC
 from models.evaluation.offpolicy import BanditData, on_policy
 from models.evaluation.outcomes import labelled
 from models.evaluation.reward_models import item_means
@@ -77,8 +78,10 @@ class Judged:
         return found
 
 
-def judged(decisions: Path | None, outcomes: Path | None, log: Path | None) -> Judged:
+def judged(decisions: Path | None, outcomes: Path | None, log: Path | None, events: str = TOPIC) -> Judged:
     """Read what was recorded; ads of different advertisers are grouped by them where ``log`` holds the ads.
+
+    ``events`` names the log topic.
 
     Raises
     ------
@@ -91,8 +94,8 @@ def judged(decisions: Path | None, outcomes: Path | None, log: Path | None) -> J
             "decisions and outcomes", got="no file", expected="--log, --decisions or --outcomes",
             fix="name what `impulse replay` or `impulse record --outputs` wrote",
         )  # fmt: skip
-    made = [] if decisions is None else list(read_decisions(decisions))
-    told = [] if outcomes is None else list(read_outcomes(outcomes))
+    made = [] if decisions is None else list(read_decisions(decisions, events))
+    told = [] if outcomes is None else list(read_outcomes(outcomes, events))
     advertisers, unusable = ({}, 0) if log is None else advertisers_in(log)
     if any(advertisers.values()):
         return Judged(made, told, advertisers, "advertiser", unusable)

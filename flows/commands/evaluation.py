@@ -42,7 +42,7 @@ def evaluate_decisions(
     """Judge decisions by what followed: predictions, exposure, propensities, by slice and in time."""
     from flows.judged import decision_report, judged
 
-    found = judged(decisions or log, outcomes or log, log)
+    found = judged(decisions or log, outcomes or log, log, settings_of(None).topics.events)
     figures = found.figures(window_s)
     if report is not None:
         write_report(report, decision_report(found, figures))
