@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -56,6 +57,7 @@ def replay(
     next(read_log(log, 1), None)  # what is no log is refused here, before anything starts
     named = {"decisions": decisions, "outcomes": outcomes, "dead_letters": dead_letters}
     files = {stream: path for stream, path in named.items() if path is not None}
+    require_distinct({"log": log, **files})
     service = Service.of(chosen, pinned=not follow_models)
     sequencer = replay_flow.Sequencer(chosen.topics.events)
     began = time.perf_counter(), time.process_time()
@@ -128,6 +130,20 @@ def convert(
     records = write_log(out, dataset_log(name, file, partitions=partitions))
     wall_s = time.perf_counter() - began
     say({"data_set": name, "records": records, "out": str(out), "wall_s": wall_s}, as_json, "converted")
+
+
+def require_distinct(files: Mapping[str, Path]) -> None:
+    """Raise SettingError where two of these are one file: each would write over the other."""
+    first: dict[Path, str] = {}
+    for name, path in files.items():
+        other = first.setdefault(path.resolve(), name)
+        if other != name:
+            raise SettingError.expected(
+                f"file of {name}",
+                got=f"{path}, that of {other}",
+                expected="a file of its own",
+                fix="name another",
+            )
 
 
 def read_world(file: Path | None) -> WorldConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from connectors.log_files import write_log
@@ -34,6 +36,23 @@ def test_what_is_said_last_of_an_error_inside_a_flow_is_its_message(said, world_
     code, text = said("replay", str(log))
     told = text.splitlines()[-1]
     assert code == 2 and told.startswith("impulse: ") and "the file is cut short" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--decisions", "both", "--outcomes", "./both"), "file of outcomes: got .*both, that of decisions"),
+        (("--dead-letters", "sub/../log.jsonl"), "file of dead_letters: got .*log.jsonl, that of log"),
+    ],
+)
+def test_two_streams_into_one_file_are_refused(said, world_log, tmp_path, monkeypatch, options, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    write_log(tmp_path / "log.jsonl", world_log[:50])
+    log = (tmp_path / "log.jsonl").read_bytes()
+    code, text = said("replay", "log.jsonl", *options)
+    assert code == 2 and re.search(named, text) and "Fix: name another" in text
+    assert (tmp_path / "log.jsonl").read_bytes() == log and not (tmp_path / "both").exists()
 
 
 @pytest.mark.parametrize("option", ["--model", "--policy"])
