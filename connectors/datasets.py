@@ -26,6 +26,7 @@ import numpy as np
 from connectors.broadcast import upserts
 from connectors.interactions import read_interactions, read_items, read_lines, read_rows
 from connectors.open_bandit import BanditLog, read_open_bandit
+from connectors.timestamps import LATEST_MS
 from models.domain.catalogue import Ad
 from models.domain.errors import ImpulseError, LogError
 from models.domain.events import Click, Context, Conversion, Event, Impression, Request, View
@@ -38,7 +39,6 @@ Timed = tuple[int, Sequence[Event]]
 _EPOCH_MS = 1_577_836_800_000
 _MINUTE_MS = 60_000
 _UPSERT_ADS = 1000
-_LATEST_MS = 253_402_300_799_999
 _LONGEST = {"user": 112, "item": 127}
 """Characters of ids with which those of records, made of them and a number, have 128 at most."""
 
@@ -130,7 +130,7 @@ def _otto_id(value: Any) -> str:
 
 
 def _otto_time(value: Any) -> int:
-    if not 0 <= int(value) <= _LATEST_MS:
+    if not 0 <= int(value) < LATEST_MS:
         raise ValueError(f"ts {str(value)[:40]}")
     return int(value)
 

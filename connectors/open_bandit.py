@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.interactions import read_lines
+from connectors.timestamps import LATEST_MS
 from models.domain.errors import LogError
 
 _COLUMNS = ("timestamp", "item_id", "position", "click", "propensity_score")
-LARGEST_ITEM = 99_999
+LARGEST_ITEM = 9_999
 """Item ids number the items from 0, so tables have a row for each up to the largest."""
-_LATEST_MS = 253_402_300_799_999
 _MOST_FEATURES, _LONGEST_FEATURE = 32, 128
 """What an ad takes of labels."""
 _FIX = "give a campaign's CSV of the Open Bandit Dataset, plain or gzip"
@@ -114,7 +114,7 @@ def _row(path: Path, number: int, cells: list[str], width: int, at: list[int], f
         slot, row = int(position), int(item)
         if not (0 < p <= 1 and click in ("0", "1") and 1 <= slot <= 3 and 0 <= row <= LARGEST_ITEM):
             raise ValueError(f"click {click}, position {position}, item {item}, propensity {propensity}")
-        if not 0 <= moment <= _LATEST_MS:
+        if not 0 <= moment < LATEST_MS:
             raise ValueError(f"timestamp {time}")
     except (ValueError, OverflowError) as error:
         raise LogError.expected(
