@@ -22,6 +22,10 @@ SLOTS = ("title", "text", "category", "advertiser_id", "ad_id")
 TEMPLATES = {"headline": 4096, "image_url": 4096, "call_to_action": 128}
 """Fields of a creative that may hold slots, and how long each may be once they are filled."""
 
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""Characters that no text shows and JSON writes as six bytes each: decisions of them pass the megabyte that
+topics take, so creatives hold none once they are filled."""
+
 _TOKEN = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 
 
@@ -46,6 +50,11 @@ def fill(template: str, ad: Ad, *, url: bool = False) -> str:
 def escape(text: str) -> str:
     """Return the template that fills to exactly this text."""
     return text.replace("{", "{{").replace("}", "}}")
+
+
+def without_control(text: str) -> str:
+    """Return a text with blanks for its control characters."""
+    return CONTROL.sub(" ", text)
 
 
 def slot_problem(ad: Ad, creative: Creative) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from models.domain.catalogue import Ad, Creative
 from models.domain.errors import ImpulseError, SettingError
+from models.domain.templates import without_control
 
 from .creatives import CALLS_TO_ACTION, MAX_HEADLINE, image_of, pending
 
@@ -45,7 +46,7 @@ class LanguageModelGenerator:
 
 def read_headlines(answer: str, count: int, image_url: str = "") -> tuple[Creative, ...]:
     """Return the first ``count`` usable lines of a model's answer as pending creatives with an image."""
-    lines = (_LIST_MARK.sub("", line).strip(" \t\"'") for line in answer.splitlines())
+    lines = (_LIST_MARK.sub("", without_control(line)).strip(" \t\"'") for line in answer.splitlines())
     usable = dict.fromkeys(line for line in lines if 3 <= len(line) <= MAX_HEADLINE)
     return tuple(pending(line, CALLS_TO_ACTION[0], image_url) for line in list(usable)[:count])
 

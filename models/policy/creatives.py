@@ -11,7 +11,7 @@ from typing import Protocol
 
 from models.domain.catalogue import MAX_CREATIVES, Ad, Creative
 from models.domain.ids import content_hash
-from models.domain.templates import escape
+from models.domain.templates import CONTROL, escape, without_control
 
 MAX_HEADLINE = 60
 MAX_CALL_TO_ACTION = 24
@@ -45,8 +45,9 @@ class TemplateGenerator:
 
     def generate(self, ad: Ad, count: int) -> tuple[Creative, ...]:
         """Return up to ``count`` creatives, all ``generated`` and ``pending``."""
-        title, text = ad.title.strip(), _first_sentence(ad.text)
-        slots = {"title": title or text, "text": text if title else "", "category": ad.category.strip()}
+        title, text, category = map(without_control, (ad.title, ad.text, ad.category))
+        title, text = title.strip(), _first_sentence(text)
+        slots = {"title": title or text, "text": text if title else "", "category": category.strip()}
         headlines = [filled for t in self._headlines if (filled := _fill(t, slots, MAX_HEADLINE))]
         calls = [filled for t in self._calls if (filled := _fill(t, slots, MAX_CALL_TO_ACTION))]
         image = image_of(ad)
@@ -81,7 +82,7 @@ def with_generated(ad: Ad, generator: CreativeGenerator, count: int = 3) -> tupl
     An ad without creatives is shown as it stands; so that pending ones do not hide it, it keeps that
     presentation as an approved creative named ``original``. No ad gets more than `MAX_CREATIVES`.
     """
-    title = "{title}" if ad.title.strip() else ""
+    title = "{title}" if ad.title.strip() and not CONTROL.search(ad.title) else ""
     own = ad.creatives or (Creative(creative_id="original", headline=title),)
     known = {creative.creative_id for creative in own}
     new = [creative for creative in generator.generate(ad, count) if creative.creative_id not in known]

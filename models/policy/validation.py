@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from models.domain.catalogue import Ad, Creative
 from models.domain.errors import BadRecord, SettingError
 from models.domain.policy import Policy
-from models.domain.templates import SLOTS, TEMPLATES, presented, slot_problem
+from models.domain.templates import CONTROL, SLOTS, TEMPLATES, presented, slot_problem
 
 from .auction import MAX_BID_MICROS
 from .caps import check_policy as check_caps
@@ -21,11 +20,6 @@ MAX_RESERVE_MICROS = 1000 * MAX_BID_MICROS
 """The most that a thousand impressions can be worth: a click each at the highest bid."""
 MAX_WINDOW_S = 90 * 86_400
 """An ad's attribution window makes shards remember all decisions as long, so it has a bound."""
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-"""Characters that no text shows and JSON writes as six bytes each: decisions of them pass the megabyte that
-topics take."""
 
 
 def check_ad(ad: Ad) -> None:
@@ -217,7 +211,7 @@ def _check_creatives(ad: Ad) -> None:
 def _check_characters(ad: Ad, creative: Creative) -> None:
     shown = presented(ad, creative)
     for name in TEMPLATES:
-        if found := _CONTROL.search(getattr(shown, name)):
+        if found := CONTROL.search(getattr(shown, name)):
             what = f"{name} of creative {creative.creative_id!r} of ad {ad.ad_id!r}"
             _refuse(
                 "bad_creatives",

@@ -76,6 +76,16 @@ def test_an_ad_with_generated_creatives_is_one_that_the_log_takes(title, text, c
     check_ad(Ad(**{**fields_of(ad), "creatives": with_generated(ad, TemplateGenerator(), count=9)}))
 
 
+@pytest.mark.parametrize("field", ["title", "text", "category"])
+def test_control_characters_of_an_ad_are_in_no_generated_creative(field):
+    ad = Ad(
+        **{"ad_id": "a", "campaign_id": "c", "title": "Boots", "text": "Dry.", field: "Light\x1b\x01boots"}
+    )
+    made = with_generated(ad, TemplateGenerator(), count=9)
+    assert len(made) > 2 and any("Light boots" in one.headline + one.call_to_action for one in made)
+    check_ad(Ad(**{**fields_of(ad), "creatives": made}))
+
+
 def fields_of(ad):
     return {name: getattr(ad, name) for name in ad.__struct_fields__}
 
@@ -118,6 +128,11 @@ def test_adding_generated_creatives_never_takes_an_ad_off_the_air_and_adds_nothi
     )
     assert is_presentable(ad)
     assert with_generated(ad, TemplateGenerator(), count=2) == grown
+
+
+def test_control_characters_of_a_models_answer_are_in_no_headline():
+    (made,) = read_headlines("1. Light\x1bboots\x00", 5)
+    assert made.headline == "Light boots"
 
 
 def test_a_language_models_lines_become_pending_creatives():
