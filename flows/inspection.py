@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,11 @@ def watched(service: Service, watch: Look, recorded: Mapping[str, Decision] | No
     return WatchedDecider(service.views, watch, recorded)
 
 
-def replay_watched(
-    log: Path, service: Service, decider: WatchedDecider, topic: str = "ads.events.v1"
-) -> None:
-    """Take a whole log through the shards of a service, deciding by ``decider``."""
+def replay_watched(log: Path, service: Service, decider: WatchedDecider, topics: Container[str]) -> None:
+    """Take the records of these topics of a log through the shards of a service, deciding by ``decider``."""
     shards: dict[Place, Shard] = {}
     for batch in read_log(log):
-        items = [decode_record(service.codec, record) for record in batch if record.topic == topic]
+        items = [decode_record(service.codec, record) for record in batch if record.topic in topics]
         for part in chunks(items, service.slices):
             shard = shards.get(part.place)
             if shard is None:
@@ -89,6 +87,11 @@ def locate(log: Path, service: Service, decision_id: str) -> Place:
         f"decision {decision_id}", got=f"no such record in {log}",
         expected="topic-partition-offset of a record", fix="give the log that the decision was made from",
     )  # fmt: skip
+
+
+def topic_of(decision_id: str) -> str:
+    """Return the topic of the record that caused a decision; raises LogError for what is no decision's id."""
+    return _parsed(decision_id)[0]
 
 
 def _parsed(decision_id: str) -> tuple[str, int, int]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from connectors.codec import EventCodec
 from connectors.log_files import read_log
 from connectors.open_bandit import BanditLog, read_open_bandit
-from connectors.outputs import read_decisions, read_outcomes
 from models.domain.decision import Decision, Outcome
 from models.domain.errors import BadRecord, SettingError
 from models.domain.events import AdUpsert
@@ -35,6 +34,8 @@ from models.evaluation.offpolicy import BanditData, on_policy
 from models.evaluation.outcomes import labelled
 from models.evaluation.reward_models import item_means
 from models.evaluation.thompson import slot_chances
+
+from .recorded import Recorded, decisions_of, nothing_in, outcomes_of, some_decisions, some_outcomes
 
 _SAMPLES = 5
 _CODEC = EventCodec()
@@ -60,12 +61,15 @@ class Judged:
     """What the groups are: ``advertiser`` or ``campaign``."""
     unusable_ad_records: int = 0
     """Records of ads in the log that no flow would take."""
+    repeats: int = 0
+    """Decisions and outcomes that came again, and count once."""
 
     def figures(self, window_s: float) -> dict[str, Any]:
         """Return all figures; what cannot be said without decisions or outcomes is left out."""
         found: dict[str, Any] = {
             "decisions": len(self.decisions),
             "outcomes": len(self.outcomes),
+            "repeats": self.repeats,
             "unusable_ad_records": self.unusable_ad_records,
         }
         if self.outcomes:
@@ -81,26 +85,43 @@ class Judged:
 def judged(decisions: Path | None, outcomes: Path | None, log: Path | None, events: str = TOPIC) -> Judged:
     """Read what was recorded; ads of different advertisers are grouped by them where ``log`` holds the ads.
 
-    ``events`` names the log topic.
+    ``events`` names the log topic. What is named neither by ``decisions`` nor by ``outcomes`` is looked for in
+    ``log``.
 
     Raises
     ------
     SettingError
         where no file is named.
+    LogError
+        where a file holds nothing of what it is named for.
 
     """
-    if decisions is None and outcomes is None:
+    if decisions is None and outcomes is None and log is None:
         raise SettingError.expected(
             "decisions and outcomes", got="no file", expected="--log, --decisions or --outcomes",
             fix="name what `impulse replay` or `impulse record --outputs` wrote",
         )  # fmt: skip
-    made = [] if decisions is None else list(read_decisions(decisions, events))
-    told = [] if outcomes is None else list(read_outcomes(outcomes, events))
+    made, told = _recorded(decisions, outcomes, log, events)
+    repeats = made.repeats + told.repeats
     advertisers, unusable = ({}, 0) if log is None else advertisers_in(log)
     if any(advertisers.values()):
-        return Judged(made, told, advertisers, "advertiser", unusable)
-    campaigns = groups_of(made) or {outcome.ad_id: outcome.campaign_id for outcome in told}
-    return Judged(made, told, campaigns, "campaign", unusable)
+        return Judged(made.rows, told.rows, advertisers, "advertiser", unusable, repeats)
+    campaigns = groups_of(made.rows) or {outcome.ad_id: outcome.campaign_id for outcome in told.rows}
+    return Judged(made.rows, told.rows, campaigns, "campaign", unusable, repeats)
+
+
+def _recorded(
+    decisions: Path | None, outcomes: Path | None, log: Path | None, events: str
+) -> tuple[Recorded[Decision], Recorded[Outcome]]:
+    """Return decisions and outcomes; a file named for one of them holds some, a log at least one kind."""
+    made, told = Recorded[Decision]([]), Recorded[Outcome]([])
+    if log is not None:
+        made, told = decisions_of(log, events), outcomes_of(log, events)
+    made = some_decisions(decisions, events) if decisions else made
+    told = some_outcomes(outcomes, events) if outcomes else told
+    if log is not None and not made.rows and not told.rows:
+        raise nothing_in(log, "decisions and no outcomes", "record it with `impulse record --outputs`")
+    return made, told
 
 
 def advertisers_in(log: Path) -> tuple[dict[str, str], int]:

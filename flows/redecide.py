@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from connectors.outputs import read_decisions, read_outcomes
 from models.decide.asked import Asked
 from models.decide.profiles import Profiles
 from models.decide.slate_trace import follow
@@ -22,7 +21,8 @@ from models.evaluation.estimates import estimates
 from models.evaluation.redecided import Chance, Redecided, distribution_value
 from models.learning.exploration import is_randomized
 
-from .inspection import replay_watched, watched
+from .inspection import replay_watched, topic_of, watched
+from .recorded import some_decisions, some_outcomes
 from .service import Service
 
 Exploring = Literal["greedy", "randomized"]
@@ -58,23 +58,31 @@ def evaluate_policy(
     Raises
     ------
     LogError
-        where the log is not the one that the decisions were made from.
+        where the log is not the one that the decisions were made from, or a file holds nothing of what it is
+        named for.
 
     """
-    recorded = {decision.decision_id: decision for decision in read_decisions(decisions)}
-    found = Redecided(read_outcomes(outcomes))
+    made, told = some_decisions(decisions), some_outcomes(outcomes)
+    recorded = {decision.decision_id: decision for decision in made.rows}
+    found = Redecided(told.rows)
     changed = _changing(changes or {})
+
+    def wanted(decision: Decision) -> bool:
+        return _counts(decision, bucket) and found.wants(decision.decision_id)
 
     def watch(view: View, profiles: Profiles, job: Any) -> None:
         decision = recorded.get(job.decision_id)
-        if decision is None or not _counts(decision, bucket) or not found.wants(decision.decision_id):
+        if decision is None or not wanted(decision):
             return
         if decision.user_id != job.event.user_id:
             raise _another_log(log, decision, job.event.user_id)
         asked = Asked.of(service.views.compiled(changed(view)), profiles, job)
         found.take(decision, _chances(asked, decision, exploring, found))
 
-    replay_watched(log, service, watched(service, watch, recorded))
+    topics = {topic_of(decision_id) for decision_id in recorded}
+    replay_watched(log, service, watched(service, watch, recorded), topics)
+    if not found.decisions and any(map(wanted, made.rows)):
+        raise _none_met(log, topics)
     first, slate = found.first.data(), found.slate.data()
     return {
         "model_hash": service.views.first().scorer.model_hash,
@@ -83,6 +91,7 @@ def evaluate_policy(
         "changes": dict(changes or {}),
         "decisions": found.decisions,
         "censored_labels": found.censored,
+        "repeats": made.repeats + told.repeats,
         "first": estimates(first, replicates=replicates),
         "slate": estimates(slate, ("ips", "snips"), replicates=replicates),
     }
@@ -143,6 +152,15 @@ def policy_of(fields: Mapping[str, Any]) -> Policy:
         return msgspec.convert(dict(fields), Policy)
     except msgspec.ValidationError as error:
         raise SettingError(f"policy: {error}. Fix: correct the field.") from None
+
+
+def _none_met(log: Path, topics: set[str]) -> Exception:
+    return LogError.expected(
+        f"{log}",
+        got="none of the recorded decisions",
+        expected=f"the records of {', '.join(sorted(topics))} that they were made from",
+        fix="give the log that the decisions were made from",
+    )
 
 
 def _another_log(log: Path, decision: Decision, user_id: str) -> Exception:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from connectors.outputs import read_outcomes
 from models.domain.errors import SettingError
 
 from .model import evaluate_app
@@ -42,7 +41,7 @@ def evaluate_decisions(
     """Judge decisions by what followed: predictions, exposure, propensities, by slice and in time."""
     from flows.judged import decision_report, judged
 
-    found = judged(decisions or log, outcomes or log, log, settings_of(None).topics.events)
+    found = judged(decisions, outcomes, log, settings_of(None).topics.events)
     figures = found.figures(window_s)
     if report is not None:
         write_report(report, decision_report(found, figures))
@@ -114,9 +113,11 @@ def evaluate_experiment(
     as_json: AsJson = False,
 ) -> None:
     """Compare the arms of an A/B test (hash of salt and user) by CTR, CVR, revenue and value."""
+    from flows.recorded import some_outcomes
     from models.evaluation.ab_report import ab_report
 
-    figures = ab_report(list(read_outcomes(outcomes)), salt, parse_shares(shares), since_ms=since)
+    told = some_outcomes(outcomes)
+    figures = ab_report(told.rows, salt, parse_shares(shares), since_ms=since) | {"repeats": told.repeats}
     from models.evaluation.estimate_pages import experiment_page
 
     _finish(figures, as_json, report, f"A/B test {salt}", experiment_page)

@@ -138,6 +138,8 @@ def _notes(figures: Mapping[str, Any]) -> list[str]:
     late = figures.get("late_clicks", 0)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in figures.get("kinds", {}).items())
     notes = ["Every prediction was made before its label was known (test, then train)."]
+    if repeats := figures.get("repeats", 0):
+        notes.append(f"{repeats:,} decisions and outcomes came again, and count once.")
     if late:
         notes.append(
             f"{late:,} clicks came after their impression had counted as unanswered; counted, not judged."

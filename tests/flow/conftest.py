@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import impulse
 from support.small_models import random_model
 
 from connectors.codec import EventCodec
@@ -41,3 +42,19 @@ def service(tmp_path: Path) -> Callable[..., Service]:
         return Service.of(Settings(artifacts=tmp_path / "artifacts", **settings))
 
     return new_service
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a log that Impulse decided at random, with the decisions and outcomes of its replay."""
+    folder = tmp_path_factory.mktemp("own")
+    policy = folder / "policy.toml"
+    policy.write_text("slots = 3\nno_repeat_s = 5\n[exploration]\nrandomized_share = 1.0\n")
+    world_file = folder / "world.toml"
+    world_file.write_text("[traffic]\nrequests_per_s = 15\nviews_per_s = 5\n")
+    log, made, told = folder / "log.jsonl", folder / "decisions.jsonl", folder / "outcomes.jsonl"
+    world = ("--world", world_file, "--users", 60, "--ads", 25, "--seconds", 80, "--seed", 2)
+    impulse("generate", "--own", "--policy", policy, *world, "--out", log)
+    figures = impulse("replay", log, "--decisions", made, "--outcomes", told)
+    assert figures["outcomes"] > 0
+    return {"--log": log, "--decisions": made, "--outcomes": told}

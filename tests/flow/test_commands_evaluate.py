@@ -5,10 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from support.commands import impulse, options, said
 
 from connectors.outputs import read_decisions, read_outcomes
-from flows.cli import app
 from flows.commands.evaluation import parse_shares
 from flows.redecide import read_changes
 from models.domain.errors import ImpulseError, LogError, SettingError
@@ -21,40 +20,6 @@ def needs(path):
     return pytest.mark.skipif(
         not (DATA / path).exists(), reason=f"no {path} under IMPULSE_TEST_DATA ({DATA.name})"
     )
-
-
-def impulse(*words):
-    """Run a command with --json; return its figures."""
-    done = CliRunner().invoke(app, [*map(str, words), "--json"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def said(*words):
-    """Run a command for people; return what it prints."""
-    done = CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory):
-    """A log that Impulse decided at random, with the decisions and outcomes of its replay."""
-    folder = tmp_path_factory.mktemp("own")
-    policy = folder / "policy.toml"
-    policy.write_text("slots = 3\nno_repeat_s = 5\n[exploration]\nrandomized_share = 1.0\n")
-    world_file = folder / "world.toml"
-    world_file.write_text("[traffic]\nrequests_per_s = 15\nviews_per_s = 5\n")
-    log, made, told = folder / "log.jsonl", folder / "decisions.jsonl", folder / "outcomes.jsonl"
-    world = ("--world", world_file, "--users", 60, "--ads", 25, "--seconds", 80, "--seed", 2)
-    impulse("generate", "--own", "--policy", policy, *world, "--out", log)
-    figures = impulse("replay", log, "--decisions", made, "--outcomes", told)
-    assert figures["outcomes"] > 0
-    return {"--log": log, "--decisions": made, "--outcomes": told}
-
-
-def options(own, *names):
-    return [word for name in names or own for word in (name, own[name])]
 
 
 def test_a_replay_of_an_own_log_joins_the_feedback_to_its_decisions(own):

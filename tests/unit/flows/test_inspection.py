@@ -74,5 +74,6 @@ def test_an_id_that_names_no_decision_is_refused_with_the_reason(log, service, d
 
 def test_a_whole_log_is_taken_through_and_each_decision_is_looked_at_once(log, service):
     seen = []
-    replay_watched(log, service, watched(service, lambda view, profiles, job: seen.append(job.decision_id)))
+    watch = watched(service, lambda view, profiles, job: seen.append(job.decision_id))
+    replay_watched(log, service, watch, {TOPIC})
     assert sorted(seen) == [f"{TOPIC}-0-1", f"{TOPIC}-1-2", f"{TOPIC}-1-4"]
