@@ -28,7 +28,7 @@ from models.evaluation.decision_report import (
     groups_of,
     propensity_figures,
 )
-from models.evaluation.estimates import estimates
+from models.evaluation.estimates import estimates, told_interval
 from models.evaluation.logbook import TOPIC
 from models.evaluation.offpolicy import BanditData, on_policy
 from models.evaluation.outcomes import labelled
@@ -173,7 +173,7 @@ def bandit_figures(
         other = read_open_bandit(against)
         own = BanditData(other.click, other.propensity, other.propensity, other.user)
         found = on_policy(own, replicates=replicates)
-        figures["against"] = {"value": found.value, "low": found.low, "high": found.high}
+        figures["against"] = told_interval(found)
     return figures
 
 

@@ -20,6 +20,8 @@ from scipy.special import ndtri
 from .draws import F64
 
 _CELLS = 2_000_000
+LEAST_GROUPS = 5
+"""Of fewer groups nothing is known of how they spread, and studentised quantiles are absurd."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,15 @@ def ratio_interval(
 ) -> Interval:  # fmt: skip
     """Return Σ numerator / Σ denominator with its studentised bootstrap interval, rows resampled by `group`.
 
-    The interval is nan for fewer than two groups, and the value itself where no group deviates from it.
+    The interval is nan for fewer than LEAST_GROUPS groups, and the value itself where no group deviates from
+    it.
     """
     sums = sums_by(group, numerator, denominator)
     total = sums.sum(axis=0)
     if len(sums) == 0 or total[1] == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     ratio = float(total[0] / total[1])
-    if len(sums) == 1:
+    if len(sums) < LEAST_GROUPS:
         return Interval(ratio, float("nan"), float("nan"))
     error = jackknife_error(sums)
     if not error > 1e-12 * max(abs(ratio), 1e-300):

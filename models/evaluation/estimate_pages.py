@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,8 +45,8 @@ def _blocks(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _interval(found: Mapping[str, float]) -> Interval:
-    return Interval(found["value"], found["low"], found["high"])
+def _interval(found: Mapping[str, float | None]) -> Interval:
+    return Interval(*(math.nan if (end := found[key]) is None else end for key in ("value", "low", "high")))
 
 
 def _estimates(name: str, found: Mapping[str, Any]) -> Dots:
@@ -68,8 +69,8 @@ def _support(blocks: Mapping[str, Mapping[str, Any]]) -> Table:
         for method, each in found["estimates"].items()
     ]
     return Table(
-        "Estimates and support", "A verdict needs 500 effective rows and 1 % of all, a mean weight near "
-        "1, and at most 1 % of the choices thinly supported.",
+        "Estimates and support", "A verdict needs ten users, 500 effective rows and 1 % of all, a mean "
+        "weight near 1, and at most 1 % of the choices thinly supported.",
         ["estimate", "value", "low", "high", "verdict", "effective rows", "largest weight", "mean weight"],
         rows,
     )  # fmt: skip

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from .bootstrap import Interval
 from .offpolicy import METHODS, BanditData, Estimate, estimate, on_policy, support
 
@@ -22,7 +20,7 @@ def estimates(
     found = {m: estimate(data, m, replicates=replicates, seed=seed) for m in methods}
     return {
         "rows": about.rows,
-        "users": len(np.unique(data.user)),
+        "users": about.users,
         "clicks": int(data.reward.sum()),
         "effective_rows": about.effective,
         "max_weight": about.max_weight,
@@ -30,19 +28,19 @@ def estimates(
         "mean_weight_error": about.weight_error if math.isfinite(about.weight_error) else None,
         "thin_rows": about.thin,
         "refusal": about.refusal,
-        "logged": {"value": logged.value, "low": logged.low, "high": logged.high},
+        "logged": told_interval(logged),
         "estimates": {name: _told(each, logged) for name, each in found.items()},
     }
 
 
 def _told(found: Estimate, logged: Interval) -> dict[str, Any]:
-    interval = found.interval
-    return {
-        "value": interval.value,
-        "low": interval.low,
-        "high": interval.high,
-        "verdict": _verdict(found, logged),
-    }
+    return {**told_interval(found.interval), "verdict": _verdict(found, logged)}
+
+
+def told_interval(found: Interval) -> dict[str, float | None]:
+    """Return an interval as JSON-ready values; what is not known is None."""
+    ends = {"value": found.value, "low": found.low, "high": found.high}
+    return {name: value if math.isfinite(value) else None for name, value in ends.items()}
 
 
 def _verdict(found: Estimate, logged: Interval) -> str:

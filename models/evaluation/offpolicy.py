@@ -14,6 +14,7 @@ the predictions alone, and no verdict is given from it.
 
 Gates: there is no verdict where
 
+- there are fewer than 10 users: rows of one user stand or fall together;
 - the effective sample size (Σw)² / Σw² is below 500 or below 1 % of the rows;
 - the mean weight, whose expectation is 1 where the logged propensities are right and the log supports the
   evaluation policy, is off by more than 5 % and by more than 4 of its standard errors (by user);
@@ -37,6 +38,7 @@ from .draws import F64
 
 I64 = NDArray[np.int64]
 
+MIN_USERS = 10
 MIN_EFFECTIVE = 500.0
 MIN_EFFECTIVE_SHARE = 0.01
 MAX_WEIGHT_BIAS = 0.05
@@ -101,6 +103,7 @@ class Support:
     """Rows that the evaluation policy may choose."""
     weight_error: float
     """Standard error of the mean weight, by user; nan for a single one."""
+    users: int
 
     @property
     def mean_weight_errors(self) -> float:
@@ -111,6 +114,8 @@ class Support:
     @property
     def refusal(self) -> str:
         """Return why there is no verdict, "" where there is one."""
+        if self.users < MIN_USERS:
+            return f"{self.users} users are too few: fewer than {MIN_USERS} tell nothing of how users differ"
         if self.effective < MIN_EFFECTIVE:
             return f"effective sample size {self.effective:.0f} is below {MIN_EFFECTIVE:.0f}"
         if self.effective < MIN_EFFECTIVE_SHARE * self.rows:
@@ -140,6 +145,7 @@ def support(data: BanditData) -> Support:
         thin=int(((data.target > 0) & (data.propensity < THIN_PROPENSITY)).sum()),
         chosen=int((data.target > 0).sum()),
         weight_error=_mean_error(w, data.user),
+        users=len(np.unique(data.user)),
     )
 
 

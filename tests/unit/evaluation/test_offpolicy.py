@@ -252,6 +252,23 @@ def test_one_user_has_a_value_and_no_interval():
     assert np.isnan([found.low, found.high]).all()
 
 
+@pytest.mark.parametrize(("users", "known"), [(1, False), (4, False), (5, True)])
+def test_of_fewer_than_five_users_a_value_has_no_interval(users, known):
+    user, reward = np.arange(2000) % users, np.random.default_rng(0).random(2000)
+    told = estimates(data(reward, np.full(2000, 0.5), np.full(2000, 0.5), user), ("ips", "snips"))
+    ends = [found[end] for found in (told["logged"], told["estimates"]["ips"]) for end in ("low", "high")]
+    assert [end is not None for end in ends] == [known] * 4
+    assert told["logged"]["value"] == pytest.approx(reward.mean())
+
+
+@pytest.mark.parametrize(("users", "refused"), [(9, True), (10, False)])
+def test_there_is_no_verdict_from_fewer_than_ten_users(users, refused):
+    reward, user = np.random.default_rng(0).random(2000), np.arange(2000) % users
+    told = estimates(data(reward, np.full(2000, 0.5), np.full(2000, 0.5), user), ("ips",))
+    assert (told["estimates"]["ips"]["verdict"] == "none") == refused
+    assert ("users are too few" in told["refusal"]) == refused
+
+
 def test_rare_clicks_reach_further_up_than_down():
     reward = np.zeros(2000)
     reward[::250] = 1

@@ -74,6 +74,13 @@ def test_an_estimates_page_shows_every_estimator_and_that_dm_is_biased():
     assert "DM is biased" in page
 
 
+def test_an_estimates_page_shows_a_value_without_an_interval():
+    told = estimates(BanditData(np.ones(8), np.ones(8), np.ones(8), np.arange(8) % 2), ("ips",))
+    page = estimates_page({"policy": "mine", **told}, "Off-policy")
+    assert page.count("<svg") == 1
+    assert "policy: no verdict, 2 users are too few" in page and "nan" not in page.split("<h2>Estimates")[1]
+
+
 def test_an_estimates_page_of_two_kinds_of_rows_names_the_one_without_a_verdict():
     page = estimates_page({"model_hash": "m", "first": bandit(2000), "slate": bandit(90)}, "Off-policy")
     assert page.count("<svg") == 2
