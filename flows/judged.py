@@ -9,16 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.codec import EventCodec
-from connectors.log_files import read_log
 from connectors.open_bandit import BanditLog, read_open_bandit
 from models.domain.decision import Decision, Outcome
-from models.domain.errors import BadRecord, SettingError
-from models.domain.events import AdUpsert
+from models.domain.errors import SettingError
 from models.evaluation.calibration import reliability
 from models.evaluation.decision_page import decision_page
 from models.evaluation.decision_report import (
@@ -35,19 +31,10 @@ from models.evaluation.outcomes import labelled
 from models.evaluation.reward_models import item_means
 from models.evaluation.thompson import slot_chances
 
+from .log_facts import LogFacts, facts_of
 from .recorded import Recorded, decisions_of, nothing_in, outcomes_of, some_decisions, some_outcomes
 
 _SAMPLES = 5
-_CODEC = EventCodec()
-
-
-class _Typed(msgspec.Struct):
-    """The field that tells events apart."""
-
-    type: str = ""
-
-
-_TYPE = msgspec.json.Decoder(_Typed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +46,8 @@ class Judged:
     group_of: Mapping[str, str]
     groups: str
     """What the groups are: ``advertiser`` or ``campaign``."""
-    unusable_ad_records: int = 0
-    """Records of ads in the log that no flow would take."""
+    facts: LogFacts
+    """What the log says of ads and slots."""
     repeats: int = 0
     """Decisions and outcomes that came again, and count once."""
 
@@ -70,12 +57,12 @@ class Judged:
             "decisions": len(self.decisions),
             "outcomes": len(self.outcomes),
             "repeats": self.repeats,
-            "unusable_ad_records": self.unusable_ad_records,
+            "unusable_ad_records": self.facts.unusable_ad_records,
         }
         if self.outcomes:
             found["kinds"] = feedback_counts(self.outcomes)
-            found |= click_figures(self.outcomes, window_s=window_s)
-            exposure = exposure_figures(self.outcomes, self.group_of)
+            found |= click_figures(self.outcomes, window_s=window_s, examination=self.facts.examination)
+            exposure = exposure_figures(self.outcomes, self.group_of, self.facts.advertiser_of)
             found["exposure"] = {"by": self.groups, **exposure}
         if self.decisions:
             found["propensities"] = propensity_figures(self.decisions)
@@ -103,11 +90,11 @@ def judged(decisions: Path | None, outcomes: Path | None, log: Path | None, even
         )  # fmt: skip
     made, told = _recorded(decisions, outcomes, log, events)
     repeats = made.repeats + told.repeats
-    advertisers, unusable = ({}, 0) if log is None else advertisers_in(log)
-    if any(advertisers.values()):
-        return Judged(made.rows, told.rows, advertisers, "advertiser", unusable, repeats)
+    facts = LogFacts({}) if log is None else facts_of(log)
+    if any(facts.advertiser_of.values()):
+        return Judged(made.rows, told.rows, facts.advertiser_of, "advertiser", facts, repeats)
     campaigns = groups_of(made.rows) or {outcome.ad_id: outcome.campaign_id for outcome in told.rows}
-    return Judged(made.rows, told.rows, campaigns, "campaign", unusable, repeats)
+    return Judged(made.rows, told.rows, campaigns, "campaign", facts, repeats)
 
 
 def _recorded(
@@ -124,32 +111,9 @@ def _recorded(
     return made, told
 
 
-def advertisers_in(log: Path) -> tuple[dict[str, str], int]:
-    """Return the advertiser of each ad that a recorded log brings, and how many records are unusable."""
-    found: dict[str, str] = {}
-    unusable = 0
-    for record in (record for batch in read_log(log) for record in batch if _of_ads(record.value)):
-        try:
-            event = _CODEC.decode(record)
-        except BadRecord:
-            unusable += 1
-            continue
-        if isinstance(event, AdUpsert):
-            found.update((ad.ad_id, ad.advertiser_id) for ad in event.ads)
-    return found, unusable
-
-
-def _of_ads(value: bytes | None) -> bool:
-    """Say whether a value is an `AdUpsert`, well formed or not, in whatever order its fields stand."""
-    try:
-        return value is not None and _TYPE.decode(value).type == AdUpsert.__struct_config__.tag
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-
-
 def decision_report(found: Judged, figures: Mapping[str, Any]) -> str:
     """Return the HTML report: figures in time and by slice, calibration, some decisions with reasons."""
-    data = labelled(found.outcomes) if found.outcomes else None
+    data = labelled(found.outcomes, found.facts.examination) if found.outcomes else None
     calibration = reliability(data.predicted, data.label) if data is not None and len(data.label) else None
     return decision_page(figures, calibration, list(islice((d for d in found.decisions if d.ads), _SAMPLES)))
 

@@ -35,8 +35,8 @@ def reliability(predicted: F64, label: F64, bins: int = 20) -> Reliability:
 
 
 def expected_calibration_error(predicted: F64, label: F64, bins: int = 20) -> float:
-    """Return the ECE over `bins` bins of equally many rows; 0 for no rows."""
-    return reliability(predicted, label, bins).error
+    """Return the ECE over `bins` bins of equally many rows; nan for no rows."""
+    return reliability(predicted, label, bins).error if len(label) else float("nan")
 
 
 def log_loss(predicted: F64, label: F64) -> float:

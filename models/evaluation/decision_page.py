@@ -41,7 +41,10 @@ def decision_page(
 def _summary(figures: Mapping[str, Any]) -> dict[str, str]:
     counts = {name: f"{figures[name]:,}" for name in ("decisions", "outcomes")}
     click = figures.get("click", {})
-    return counts | {SCORES[name]: number(click[name]) for name in SCORES if click.get(name) is not None}
+    told = {SCORES[name]: number(click[name]) for name in SCORES if click.get(name) is not None}
+    if figures.get("note") and click.get("ece") is not None:
+        told |= {f"{SCORES[name]}, slot 0": number(figures["first_slot"][name]) for name in ("ctr", "ece")}
+    return counts | told
 
 
 def number(value: object) -> str:
@@ -96,8 +99,8 @@ def _exposure(figures: Mapping[str, Any]) -> list[Table]:
     if not found:
         return []
     text = (
-        f"{found['ads_shown']:,} ads were shown; rank correlation of exposure with merit "
-        f"{number(found['correlation_with_merit'])}, Gini {number(found['gini'])}. "
+        f"{found['ads_shown']:,} ads were shown; over {found['over']} ({found['ads']:,}): rank correlation "
+        f"of exposure with merit {number(found['correlation_with_merit'])}, Gini {number(found['gini'])}. "
         "Ratio 1: shown as merited. "
     )
     of_users = "A segment's merit is its clicks. Ratio above 1: shown more ads than it clicks on. "
@@ -149,6 +152,8 @@ def _notes(figures: Mapping[str, Any]) -> list[str]:
             f"{censored:,} labels at the end of the log are left out: clicks were known there before it was "
             "known who would not click."
         )
+    if note := figures.get("note", ""):
+        notes.append(f"{note[0].upper()}{note[1:]}.")
     if refusal := figures.get("refusal", ""):
         notes.append(f"No predictions are judged: {refusal}.")
     return [*notes, f"Outcomes: {kinds}."] if kinds else notes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,12 +17,24 @@ from models.domain.decision import Decision, Outcome
 from models.learning.exploration import is_randomized
 
 from .fairness import GroupExposure, gini
-from .outcomes import ONLY_CLICKS, exposure_by_segment, exposure_fairness, labelled, labels, split_labels
+from .outcomes import (
+    NO_LABELS,
+    ONLY_CLICKS,
+    exposure_by_segment,
+    exposure_fairness,
+    labelled,
+    labels,
+    split_labels,
+)
 from .prequential import Labelled, Scores, curve, scores, scores_by_slice
 
 SLICES = ("segment", "new_ad", "category", "slot")
 THIN = 1e-4
 """Propensities below this hardly support an off-policy estimate."""
+UNEXAMINED = (
+    "how often each slot is looked at is not known (no adjustments in --log), and pctr is of one that is: "
+    "later slots look foretold too high. The first slot alone is judged fairly"
+)
 
 
 def click_figures(
@@ -40,7 +52,7 @@ def click_figures(
     window_s
         Length of the windows of the curve.
     examination
-        See `labelled`.
+        See `labelled`; where it is not known, only the first slot's predictions are fairly judged.
 
     """
     data = labelled(outcomes, examination)
@@ -49,10 +61,13 @@ def click_figures(
     return {
         "labels": len(data.label),
         "censored_labels": censored,
-        "refusal": ONLY_CLICKS if censored and not len(data.label) else "",
+        "refusal": "" if len(data.label) else ONLY_CLICKS if censored else NO_LABELS,
+        "examination": list(examination) or None,
+        "note": UNEXAMINED if not examination and (data.slices["slot"] != "0").any() else "",
         "late_clicks": sum(o.kind == "click" and o.late for o in outcomes),
         "mean_label_delay_s": _mean_delay(data),
         "click": _plain(scores(data)),
+        "first_slot": _plain(scores(data.where(data.slices["slot"] == "0"))),
         "slices": {
             name: {value: _plain(found) for value, found in scores_by_slice(data, name).items()}
             for name in SLICES
@@ -84,14 +99,23 @@ def feedback_counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def exposure_figures(outcomes: Sequence[Outcome], group_of: Mapping[str, str]) -> dict[str, Any]:
-    """Return how exposure follows merit over ads, and the shares of groups of ads and segments of users."""
-    correlation, groups = exposure_fairness(outcomes, dict(group_of))
+def exposure_figures(
+    outcomes: Sequence[Outcome], group_of: Mapping[str, str], catalogue: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return how exposure follows merit over ads, and the shares of groups of ads and segments of users.
+
+    Correlation and Gini coefficient are over all ads of ``catalogue``, those that were never shown too; over
+    the ads shown alone where it is not known (``over`` says which).
+    """
     shown = Counter(row.ad_id for row in labels(outcomes))
+    unseen = len(set(catalogue) - set(shown))
+    correlation, groups = exposure_fairness(outcomes, dict(group_of), unseen)
     return {
         "ads_shown": len(shown),
+        "ads": len(shown) + unseen,
+        "over": "all ads of the log" if catalogue else "ads shown",
         "correlation_with_merit": correlation if shown else None,
-        "gini": gini(np.array(list(shown.values()), np.float64)) if shown else None,
+        "gini": gini(np.array([*shown.values(), *[0] * unseen], np.float64)) if shown else None,
         "groups": [_shares(group) for group in groups],
         "segments": [_shares(segment) for segment in exposure_by_segment(outcomes)],
     }

@@ -20,6 +20,7 @@ NEW_AD_MS = 120_000
 _NEVER = -1
 
 
+NO_LABELS = "no labels: no impression has a click or its absence told"
 ONLY_CLICKS = "only clicks are known: no impression has gone unanswered for the attribution window yet"
 
 
@@ -92,12 +93,11 @@ def labelled(outcomes: Iterable[Outcome], examination: Sequence[float] = ()) -> 
     outcomes
         Of one run, in any order.
     examination
-        Probability per slot that an impression is looked at; a decision's pctr is of an examined one.
-        Slots beyond it (all, by default) count as examined.
+        How often an impression in each slot is looked at, beside the first slot; a decision's pctr is of one
+        that is. Slots beyond it are looked at as its last one is; without it all count as examined.
 
     """
     rows = labels(outcomes)
-    seen = np.array([examination[o.slot] if o.slot < len(examination) else 1.0 for o in rows])
     slices = {
         "new_ad": np.array(_new_ads(rows), dtype=str),
         "segment": np.array([o.segment for o in rows], dtype=str),
@@ -107,10 +107,23 @@ def labelled(outcomes: Iterable[Outcome], examination: Sequence[float] = ()) -> 
     return Labelled(
         time_s=np.array([o.decision_time / 1000 for o in rows], dtype=np.float64),
         label_time_s=np.array([o.event_time / 1000 for o in rows], dtype=np.float64),
-        predicted=seen * np.array([o.pctr for o in rows], dtype=np.float64),
+        predicted=_predicted(rows, examination),
         label=_clicks(rows),
         slices=slices,
     )
+
+
+def _predicted(rows: Sequence[Outcome], examination: Sequence[float]) -> F64:
+    """Return each row's click probability in its slot, as `learning.position.examination_shift` has it.
+
+    Where a slot is looked at more than the first, it is the odds that grow.
+    """
+    p = np.array([o.pctr for o in rows], dtype=np.float64)
+    if not examination:
+        return p
+    last = len(examination) - 1
+    seen = np.array([examination[min(o.slot, last)] for o in rows], dtype=np.float64)
+    return np.where(seen <= 1.0, seen * p, seen * p / np.maximum(1.0 - p + seen * p, 1e-300))
 
 
 def _clicks(rows: Sequence[Outcome]) -> F64:
@@ -149,11 +162,12 @@ def bandit_data(outcomes: Iterable[Outcome], target: Sequence[float] | F64) -> B
 
 
 def exposure_fairness(
-    outcomes: Iterable[Outcome], advertiser_of: dict[str, str]
+    outcomes: Iterable[Outcome], advertiser_of: dict[str, str], unseen: int = 0
 ) -> tuple[float, list[GroupExposure]]:
     """Return the rank correlation of exposure with merit over ads, and the shares per advertiser.
 
-    Merit is an ad's click rate, shrunk to the overall one with the weight of 20 impressions.
+    Merit is an ad's click rate, shrunk to the overall one with the weight of 20 impressions. ``unseen`` ads
+    that were never shown count in the correlation, with that rate; the shares are of ads shown.
     """
     rows = labels(outcomes)
     names, place = np.unique(np.array([o.ad_id for o in rows], dtype=str), return_inverse=True)
@@ -162,7 +176,10 @@ def exposure_fairness(
     rate = float(clicked.sum() / max(shown.sum(), 1.0))
     merit = (clicked + 20 * rate) / (shown + 20)
     groups = [advertiser_of.get(name, "") for name in names.tolist()]
-    return exposure_merit_correlation(shown, merit), exposure_by_group(groups, shown, merit)
+    correlation = exposure_merit_correlation(
+        np.append(shown, np.zeros(unseen)), np.append(merit, np.full(unseen, rate))
+    )
+    return correlation, exposure_by_group(groups, shown, merit)
 
 
 def exposure_by_segment(outcomes: Iterable[Outcome]) -> list[GroupExposure]:

@@ -1,5 +1,8 @@
 """Recorded files as evaluation takes them: repeats count once, wrong files are refused."""
 
+import json
+import math
+
 import pytest
 from support.commands import impulse, options
 
@@ -59,3 +62,41 @@ def test_a_file_that_holds_nothing_of_what_it_is_named_for_is_refused(own, words
     files = [word for option, kind in given.items() for word in (option, own[kind])]
     with pytest.raises(LogError, match=lacks):
         impulse("evaluate", *words, *log, *files)
+
+
+def with_records(log, tmp_path, *values):
+    """Return a log with these values behind its last record."""
+    last = json.loads(log.read_text().splitlines()[-1])
+    lines = [
+        json.dumps({**last, "offset": last["offset"] + n, "value": value})
+        for n, value in enumerate(values, 1)
+    ]
+    (tmp_path / "log.jsonl").write_text(log.read_text() + "".join(f"{line}\n" for line in lines))
+    return tmp_path / "log.jsonl"
+
+
+def adjustments(version, **fields):
+    return {"type": "adjustments", "id": f"v{version}", "event_time": 1, "version": version, **fields}
+
+
+def test_how_slots_are_looked_at_is_read_off_the_newest_adjustments_of_the_log(own, tmp_path):
+    told = [adjustments(1, position_logits=[0, -2, -2]), adjustments(7, position_logits=[0, -0.5, -1])]
+    log = with_records(own["--log"], tmp_path, *told, adjustments(8, bias=[0.1, 0.1]), told[0])
+    known = impulse("evaluate", "decisions", *options({**own, "--log": log}))
+    assert known["examination"] == pytest.approx([1, math.exp(-0.5), math.exp(-1)])
+    unknown = impulse("evaluate", "decisions", *options(own))
+    assert (unknown["examination"], known["note"]) == (None, "")
+    assert "not known" in unknown["note"]
+    assert known["click"]["ece"] != unknown["click"]["ece"]
+    assert known["first_slot"] == unknown["first_slot"]
+
+
+def test_ads_of_the_log_that_were_never_shown_count_in_the_inequality(own, tmp_path):
+    more = [{"ad_id": f"never-{n}", "campaign_id": "c"} for n in range(50)]
+    log = with_records(own["--log"], tmp_path, {"type": "ad_upsert", "id": "u", "event_time": 1, "ads": more})
+    before, after = (
+        impulse("evaluate", "decisions", *options({**own, "--log": file}))["exposure"]
+        for file in (own["--log"], log)
+    )
+    assert after["ads"] == before["ads"] + 50 and after["ads_shown"] == before["ads_shown"]
+    assert after["gini"] > before["gini"] + 0.2

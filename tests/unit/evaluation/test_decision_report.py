@@ -98,7 +98,8 @@ def test_no_figure_is_nan_whatever_the_labels(clicks):
 def test_no_labels_give_no_figures_and_no_error():
     told = click_figures([outcome("impression")])
     assert told["labels"] == 0
-    assert told["mean_label_delay_s"] is None
+    assert told["mean_label_delay_s"] is told["click"]["ece"] is None
+    assert told["refusal"].startswith("no labels")
 
 
 def test_outcomes_are_counted_by_kind():
@@ -110,6 +111,40 @@ def test_exposure_is_shared_out_to_the_groups_named():
     told = exposure_figures(rows, {"a": "x", "b": "y"})
     assert [(g["group"], g["exposure_share"]) for g in told["groups"]] == [("x", 0.75), ("y", 0.25)]
     assert told["ads_shown"] == 2
+
+
+def test_inequality_is_over_all_ads_of_a_log_and_says_so():
+    rows = labels([1, 0], ad_id="a") + labels([1, 0], ad_id="b")
+    shown, every = exposure_figures(rows, {}), exposure_figures(rows, {}, ["a", "b", "c", "d"])
+    assert (shown["gini"], shown["ads"], shown["over"]) == (0, 2, "ads shown")
+    assert (every["gini"], every["ads"], every["over"]) == (0.5, 4, "all ads of the log")
+    assert every["ads_shown"] == 2 and every["groups"] == shown["groups"]
+    page = decision_page({"decisions": 0, "outcomes": 4, "exposure": {"by": "ad", **every}}, None, [])
+    assert "2 ads were shown; over all ads of the log (4)" in page
+
+
+def slots(seen, rows=600, pctr=0.5):
+    """Two slots, the second of which is looked at so often."""
+    first = [outcome("click" if n % 2 else "no_click", n, pctr=pctr) for n in range(rows)]
+    clicks = round(rows * pctr * seen)
+    second = [outcome("click" if n < clicks else "no_click", n, pctr=pctr, slot=1) for n in range(rows)]
+    return first + second
+
+
+def test_a_slot_that_is_looked_at_less_is_no_error_of_the_predictions_where_that_is_known():
+    told = click_figures(slots(0.4), examination=(1.0, 0.4))
+    assert told["click"]["ece"] == pytest.approx(0, abs=1e-9)
+    assert (told["examination"], told["note"]) == ([1.0, 0.4], "")
+
+
+def test_where_it_is_not_known_how_slots_are_looked_at_the_first_one_stands_beside_the_total():
+    told = click_figures(slots(0.4))
+    assert told["click"]["ece"] == pytest.approx(0.15)
+    assert told["first_slot"]["ece"] == pytest.approx(0) and told["first_slot"]["rows"] == 600
+    assert told["examination"] is None
+    page = decision_page({"decisions": 0, "outcomes": 1200, **told}, None, [])
+    assert "How often each slot is looked at is not known" in page and "ECE, slot 0" in page
+    assert click_figures(labels([1, 0]))["note"] == "", "there is but one slot"
 
 
 def test_a_segment_that_is_shown_more_than_it_clicks_on_has_a_ratio_above_one():

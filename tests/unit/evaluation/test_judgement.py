@@ -95,6 +95,7 @@ def test_slices_are_scored_apart_and_add_up():
 def test_no_rows_have_no_scores_and_no_curve():
     empty = Labelled(*(np.zeros(0) for _ in range(4)))
     assert scores(empty).rows == 0
+    assert np.isnan(scores(empty).ece)
     assert curve(empty, 10).scores == ()
 
 

@@ -103,7 +103,12 @@ def test_predictions_are_of_seen_slots_and_scaled_by_examination():
     found = labelled(
         [outcome(slot=0, pctr=0.2), outcome(slot=1, pctr=0.2), outcome(slot=5, pctr=0.2)], [1.0, 0.5]
     )
-    assert sorted(found.predicted.tolist()) == pytest.approx([0.1, 0.2, 0.2])
+    assert sorted(found.predicted.tolist()) == pytest.approx([0.1, 0.1, 0.2])
+
+
+def test_a_slot_that_is_looked_at_more_than_the_first_keeps_its_prediction_below_one():
+    found = labelled([outcome(slot=0, pctr=0.9), outcome(slot=1, pctr=0.9)], [1.0, 2.0])
+    assert sorted(found.predicted.tolist()) == pytest.approx([0.9, 1.8 / 1.9])
 
 
 def test_an_ad_is_new_for_two_minutes_unless_it_was_there_from_the_start():
@@ -125,6 +130,12 @@ def test_exposure_is_set_beside_merit_by_ad_and_advertiser():
     assert correlation == pytest.approx(1)
     shares = {g.group: g.exposure_share for g in groups}
     assert shares == {"": pytest.approx(0.25), "acme": pytest.approx(0.75)}
+
+
+def test_ads_that_were_never_shown_count_in_the_correlation_with_the_overall_merit():
+    rows = [outcome("click" if n % 2 else "no_click", 10, "a", n=n) for n in range(60)]
+    rows += [outcome("no_click", 10, "b", n=n) for n in range(20)]
+    assert exposure_fairness(rows, {}, unseen=9)[0] < exposure_fairness(rows, {})[0] == pytest.approx(1)
 
 
 def test_an_empty_log_gives_empty_rows():
