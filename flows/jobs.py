@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from connectors.interactions import read_interactions, read_items
-from models.domain.errors import SettingError
+from models.domain.errors import LogError, SettingError
+from models.domain.ids import key64
 from models.evaluation import ranking
 from models.scorer.options import TrainOptions
 from models.scorer.sequences import F32, I64, AdTable, Interactions, LogExamples
@@ -106,13 +107,17 @@ def evaluate_ranking(
     without_graph (its network alone), without_time (for a model that is told when the target came: the same,
     untold), mlp, gru, sasrec and sasrec_with_graph; the last five have the model's sizes and options, and
     train for ``baseline_minutes`` each (or as many steps, where the model was given steps).
+
+    ``same_data`` says whether the model was trained on this very file (None where it does not say on what):
+    only then was each user's last item certainly held out. LogError where the model knows no item of it.
     """
     from models.scorer.model import Model
 
     interactions = read_interactions(file, format)
+    model = Model.load(model_dir)
+    known = _known_items(model, interactions, file)
     ads = _ads(interactions, items)
     task = ranking.Task.test(interactions)
-    model = Model.load(model_dir)
     results = {"model": ranking.evaluate(task, _as_served(model, task, ads, seen), seen)}
     results["model"].extra["cpu_minutes"] = model.training.get("cpu_minutes")
     results["model"].extra["target_time"] = model.network.config.use_wait
@@ -126,7 +131,21 @@ def evaluate_ranking(
             scores, minutes = _baseline(name, interactions, model, ads, trained)
         results[name] = ranking.evaluate(task, scores, seen)
         results[name].extra["cpu_minutes"] = minutes
-    return ranking.report(task, results, "model")
+    trained_on = model.training.get("data_hash")
+    same = None if trained_on is None else trained_on == interactions.data_hash
+    return ranking.report(task, results, "model") | {"same_data": same, "known_items": known}
+
+
+def _known_items(model: Model, interactions: Interactions, file: Path) -> int:
+    """Return how many items of a file a model knows; LogError for none."""
+    keys = np.array([key64(item_id) for item_id in interactions.item_ids], np.uint64)
+    known = int(np.isin(keys, model.vocabulary).sum())
+    if not known:
+        raise LogError.expected(
+            f"items of {file}", got="none that the model knows", expected="the items that it was trained on",
+            fix="name the file and --format that it was trained from",
+        )  # fmt: skip
+    return known
 
 
 def _as_served(

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from .bootstrap import Interval
 from .report import render_report
 from .report_data import Dots, ReportData, Table
-from .tables import breakdown_cells, model_name, ranking_cells, ranking_rows
+from .tables import breakdown_cells, data_note, model_name, ranking_cells, ranking_rows
 
 BREAKDOWNS = {
     "by_history_length": "by the length of the user's history",
@@ -30,6 +30,8 @@ def ranking_page(
         "items": f"{report['items']:,}",
         "protocol": report["protocol"],
     }
+    if note := data_note(report):
+        summary["data"] = note
     return render_report(
         ReportData(
             title,

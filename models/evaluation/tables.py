@@ -75,7 +75,18 @@ def cold_table(report: Mapping[str, Any]) -> str:
 
 
 def _told(report: Mapping[str, Any], lines: list[list[str]]) -> str:
-    return f"{report['users']} users, {report['items']} items; {report['protocol']}.\n\n{_markdown(lines)}"
+    about = f"{report['users']} users, {report['items']} items; {report['protocol']}"
+    return f"{about}{data_note(report, '; ')}.\n\n{_markdown(lines)}"
+
+
+def data_note(report: Mapping[str, Any], before: str = "") -> str:
+    """Return in words what data a model is judged on, where they are not those it was trained on; else ""."""
+    if report.get("same_data", True):
+        return ""
+    if report["same_data"] is None:
+        return before + "the model does not say what data it was trained on"
+    known = f"the model knows {report['known_items']} of the items"
+    return f"{before}not the data that the model was trained on, {known}; it may have seen the targets"
 
 
 def _markdown(lines: list[list[str]]) -> str:

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from models.domain.errors import LogError
 from models.evaluation.tables import LABELS
 
 BASELINES = [
@@ -77,6 +78,26 @@ def test_people_get_tables_and_a_plot_beside_the_model(trained):
     assert "60 users, 30 items; leave-one-out" in out
     assert all(f"| {LABELS.get(name, name)} | " in out for name in (*BASELINES, "Impulse"))
     assert (trained / "model" / "ranking.png").stat().st_size > 1000
+
+
+def test_a_file_that_the_model_was_not_trained_on_is_named_as_such(trained, tmp_path):
+    (tmp_path / "other").write_text("\n".join(f"{user} {item}" for user in "ab" for item in (1, 2, 3, 99)))
+    words = ("evaluate", "ranking", "--model", trained / "model", "--interactions")
+    own, other = (
+        json.loads(impulse(*words, file, "--json")) for file in (trained / "ring", tmp_path / "other")
+    )
+    assert (own["same_data"], own["known_items"]) == (True, 30)
+    assert (other["same_data"], other["known_items"]) == (False, 3)
+    note = "not the data that the model was trained on, the model knows 3 of the items"
+    page = tmp_path / "page.html"
+    assert note in impulse(*words, tmp_path / "other", "--report", page) and note in page.read_text()
+    assert note[:20] not in impulse(*words, trained / "ring")
+
+
+def test_a_file_none_of_whose_items_the_model_knows_is_refused(trained, tmp_path):
+    (tmp_path / "other").write_text("u x\nu y\nu z\n")
+    with pytest.raises(LogError, match="none that the model knows"):
+        impulse("evaluate", "ranking", "--model", trained / "model", "--interactions", tmp_path / "other")
 
 
 def test_a_model_that_is_told_when_the_target_came_stands_beside_the_same_one_untold(tmp_path):
