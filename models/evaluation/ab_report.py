@@ -18,6 +18,9 @@ METRICS = ("ctr", "cvr", "revenue", "value")
 """Clicks per labelled impression (`outcomes.split_labels`), conversions through a click per click, charged
 micros per impression, advertisers' value in micros per impression."""
 
+LEAST_USERS = 10
+"""Of an arm: fewer tell nothing of how users spread, and the delta method needs many."""
+
 Sums = dict[str, tuple[float, float]]
 """Numerator and denominator per user."""
 
@@ -96,8 +99,10 @@ def _metric(
     told: dict[str, Any] = {"users": [len(names) for names in users], "against_control": []}
     for treatment in range(1, len(arms)):
         pair = (arms[0], arms[treatment])
-        if any(len(arm.numerator) < 2 for arm in pair):
-            told["against_control"].append({"arm": treatment, "refusal": "an arm has fewer than two users"})
+        if any(len(arm.numerator) < LEAST_USERS for arm in pair):
+            told["against_control"].append(
+                {"arm": treatment, "refusal": f"an arm has fewer than {LEAST_USERS} users"}
+            )
             continue
         split = (met[0], met[treatment])
         found = compare(*pair, (shares[0], shares[treatment]), level, split=split)

@@ -103,8 +103,3 @@ def _studentised(sums: F64, ratio: float, replicates: int, seed: int) -> F64:
         return ndtri((np.arange(replicates) + 0.5) / replicates)
     t: F64 = (ratios[spread] - ratio) / errors[spread]
     return t
-
-
-def normal_quantile(level: float) -> float:
-    """Return z with P(|Z| <= z) = level."""
-    return float(ndtri((1 + level) / 2))

@@ -94,10 +94,9 @@ def experiment_page(figures: Mapping[str, Any], title: str) -> str:
         "p_value",
         "variance_cut",
         "sample_ratio_p",
-        "verdict",
     )
     rows = [
-        [f"{metric}, arm {each['arm']}", *(number(each.get(key, each.get("refusal"))) for key in keys)]
+        [f"{metric}, arm {each['arm']}", *(number(each.get(key)) for key in keys), _verdict(each)]
         for metric, each in found
     ]
     return render_report(
@@ -108,12 +107,16 @@ def experiment_page(figures: Mapping[str, Any], title: str) -> str:
             tables=[
                 Table(
                     "Metrics", "By the delta method over users, variance cut by CUPED where there is a past.",
-                    ["metric", *(key.replace("_", " ") for key in keys)], rows,
+                    ["metric", *(key.replace("_", " ") for key in keys), "verdict"], rows,
                 )
             ],
             notes=["A sample-ratio p below .001 voids the test: the arms are not what was asked for."],
         )
     )  # fmt: skip
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    return f"none: {found['refusal']}" if "refusal" in found else str(found["verdict"])
 
 
 def _lift_chart(lifts: Mapping[str, Interval]) -> Dots:

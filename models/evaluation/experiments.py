@@ -1,8 +1,8 @@
 """A/B tests: who is in which arm, whether the split is sound, and what the difference is.
 
 Assignment is by a hash of salt and user, so it needs no state and replays. Users are the unit: a ratio
-such as CTR is compared by the delta method (Deng et al., KDD'18), variance is cut by CUPED (Deng et al.,
-WSDM'13), and a sample-ratio mismatch (Fabijan et al., KDD'19) voids the test.
+such as CTR is compared by the delta method (Deng et al., KDD'18) with Welch's t, variance is cut by CUPED
+(Deng et al., WSDM'13), and a sample-ratio mismatch (Fabijan et al., KDD'19) voids the test.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtrc, ndtr
+from scipy.special import chdtrc, stdtr, stdtrit
 
 from models.domain.errors import ImpulseError
 from models.domain.ids import key64
 
-from .bootstrap import normal_quantile
 from .draws import F64
 
 MISMATCH_P = 1e-3
@@ -116,7 +115,8 @@ def compare(
     values = cuped(raw, (control.before, treatment.before))
     means, errors = [float(v.mean()) for v in values], [float(v.var(ddof=1)) / len(v) for v in values]
     difference, error = means[1] - means[0], float(np.sqrt(sum(errors)))
-    half = normal_quantile(level) * error
+    freedom = welch_freedom(errors, [len(v) for v in values])
+    half = float(stdtrit(freedom, (1 + level) / 2)) * error
     before = sum(float(v.var(ddof=1)) / len(v) for v in raw)
     return Comparison(
         control=control.ratio,
@@ -124,10 +124,16 @@ def compare(
         difference=difference,
         low=difference - half,
         high=difference + half,
-        p_value=float(2 * ndtr(-abs(difference) / error)) if error else float(difference == 0),
+        p_value=float(2 * stdtr(freedom, -abs(difference) / error)) if error else float(difference == 0),
         sample_ratio_p=sample_ratio_p(split or [len(v) for v in values], shares),
         variance_cut=1 - sum(errors) / before if before else 0.0,
     )
+
+
+def welch_freedom(errors: Sequence[float], users: Sequence[int]) -> float:
+    """Return the degrees of freedom of Welch's t, by each arm's squared standard error and users (>= 2)."""
+    spread = sum(error**2 / (n - 1) for error, n in zip(errors, users, strict=True))
+    return sum(errors) ** 2 / spread if spread else float(sum(users) - len(users))
 
 
 def cuped(values: tuple[F64, F64], before: tuple[F64 | None, F64 | None]) -> tuple[F64, F64]:

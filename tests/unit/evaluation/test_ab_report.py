@@ -97,4 +97,10 @@ def test_three_arms_are_each_set_against_the_first():
 
 def test_an_empty_arm_is_refused_by_name():
     told = ab_report(traffic(users=1), "salt", (0.5, 0.5))["metrics"]["ctr"]["against_control"]
-    assert told == [{"arm": 1, "refusal": "an arm has fewer than two users"}]
+    assert told == [{"arm": 1, "refusal": "an arm has fewer than 10 users"}]
+
+
+def test_nothing_is_said_of_arms_of_a_few_users():
+    few, more = (ab_report(traffic(users=users, lift=0.5), "salt", (0.5, 0.5)) for users in (14, 60))
+    assert min(few["metrics"]["ctr"]["users"]) < 10 <= min(more["metrics"]["ctr"]["users"])
+    assert set(ctr(few)) == {"arm", "refusal"} and ctr(more)["verdict"] == "better"

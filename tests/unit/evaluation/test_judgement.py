@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import ttest_ind
 
 from models.domain.errors import ImpulseError
 from models.evaluation.calibration import (
@@ -132,6 +133,14 @@ def test_the_comparison_finds_a_difference_and_its_interval():
 def test_equal_arms_differ_significantly_one_time_in_twenty():
     p = [compare(arm(2 * s, 0.1, 400), arm(2 * s + 1, 0.1, 400)).p_value for s in range(400)]
     assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.033)
+
+
+def test_a_comparison_of_a_few_users_is_welchs_t_test():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(1.0, 0.2, 11), rng.normal(1.3, 0.9, 14)
+    found, told = compare(Arm(a, np.ones(11)), Arm(b, np.ones(14))), ttest_ind(b, a, equal_var=False)
+    assert found.p_value == pytest.approx(told.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(told.confidence_interval(0.95)))
 
 
 def test_the_delta_method_gives_the_variance_of_a_ratio_of_sums():
