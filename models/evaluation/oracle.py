@@ -133,7 +133,7 @@ class PopularityPolicy(Baseline):
 
     def _first(self, group: int, count: int) -> list[int]:
         """Return the first `count` ads of this second, or more."""
-        if len(self._ranked.get(group, ())) < count:
+        if group not in self._ranked or len(self._ranked[group]) < count:
             self._ranked[group] = self._rank(group, max(count, _RANKED))
         return self._ranked[group]
 

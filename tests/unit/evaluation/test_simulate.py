@@ -253,6 +253,14 @@ def test_slates_are_full_though_the_first_hundreds_of_ads_are_of_one_campaign(po
     assert totals["slots"] == 5 * totals["decisions"] > 0
 
 
+@pytest.mark.parametrize("policy", [OraclePolicy, PopularityPolicy, RandomPolicy])
+def test_users_whom_no_ad_may_be_shown_get_none(policy):
+    world = World(WorldConfig(sizes=Sizes(users=5, ads=3)))
+    world.state.ads = world.state.ads.without(np.arange(3))
+    choice = policy(world.state).choose(0, world.now_ms, set(), 3)
+    assert (list(choice.rows), choice.candidates) == ([], 0)
+
+
 def test_the_oracle_shows_the_best_slate_of_all_that_it_may():
     state = World(CROWDED).state
     oracle, now = OraclePolicy(state), CROWDED.start_ms
