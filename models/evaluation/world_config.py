@@ -18,10 +18,12 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Sd = Annotated[float, Meta(ge=0, le=10)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Rate = Annotated[float, Meta(ge=0, le=1_000_000)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=10**9)]
 Logit = Annotated[float, Meta(ge=-20, le=20)]
 Moment = Annotated[float, Meta(ge=-(10**9), le=10**9)]
-SecondsOrOff = Annotated[float, Meta(ge=0)]
+SecondsOrOff = Annotated[float, Meta(ge=0, le=10**9)]
+MOST_SHIFTS = 10_000
+"""Regular shifts before a world begins: what users like is worked out from all of them."""
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,8 +66,8 @@ class Drift(_Section, frozen=True, kw_only=True):
     """How tastes change from second ``from_s`` on.
 
     Slowly: each effect turns into an independent one, with correlation exp(-t²/2τ²) after t seconds,
-    τ given per kind (0: never). Abruptly: at ``shift_at_s`` and every ``shift_every_s`` (0: never) a
-    share of the segment-by-category effects is drawn anew and a share of the users changes interests.
+    τ given per kind (0: never). Abruptly: at ``shift_at_s`` and every ``shift_every_s`` (0: never, 1 at
+    least) a share of the segment-by-category effects is drawn anew and a share of users changes interests.
     """
 
     from_s: Moment = 0
@@ -175,9 +177,27 @@ def parse_world(text: str, name: str = "world.toml") -> WorldConfig:
 
     """
     try:
-        return msgspec.toml.decode(text, type=WorldConfig)
+        config = msgspec.toml.decode(text, type=WorldConfig)
     except msgspec.DecodeError as error:
         raise _refused(f"world file {name}", error, "correct or remove that line") from error
+    _check_shifts(config, name)
+    return config
+
+
+def _check_shifts(config: WorldConfig, name: str) -> None:
+    """Refuse worlds of which each moment would take minutes, or that shift more than once a second."""
+    every, before_s = config.drift.shift_every_s, config.start_s - config.drift.from_s
+    if 0 < every < 1:
+        raise SettingError.expected(
+            f"world file {name}: drift.shift_every_s", got=every, expected="0 (never) or 1 and more",
+            fix="shift once a second at most",
+        )  # fmt: skip
+    if every and before_s / every > MOST_SHIFTS:
+        raise SettingError.expected(
+            f"world file {name}: start_s", got=config.start_s,
+            expected=f"at most {MOST_SHIFTS} shifts every {every:g} s from drift.from_s to there",
+            fix="begin earlier, let drift.from_s be nearer to it, or shift less often",
+        )  # fmt: skip
 
 
 def resized(

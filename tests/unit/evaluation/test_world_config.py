@@ -39,11 +39,21 @@ def _toml(value):
         ("[sizes]\nusers = 0", "users"),
         ("[sizes\n", "world.toml"),
         ("[tastes]\nuser_sd = nan", "user_sd"),
+        ("[drift]\nshift_every_s = inf", "shift_every_s"),
+        ("[drift]\nshift_every_s = 0.01", "shift_every_s"),
+        ("[reactions]\ndwell_s = inf", "dwell_s"),
+        ("start_s = 999999999", "start_s.*10000 shifts"),
     ],
 )
 def test_a_wrong_world_file_is_refused_by_name(text, names):
     with pytest.raises(SettingError, match=names):
         parse_world(text)
+
+
+def test_a_world_may_begin_late_where_few_shifts_came_before():
+    text = "start_s = 999999999\n[drift]\n"
+    assert parse_world(text + "shift_every_s = 0\n").start_s == 999_999_999
+    assert parse_world(text + "from_s = 999999000\n").drift.shift_every_s == 150
 
 
 @pytest.mark.parametrize("change", [{"users": 0}, {"users": -5}, {"ads": -1}, {"seed": 2**32}, {"seed": -1}])
