@@ -11,6 +11,7 @@ from models.evaluation.tables import cold_table
 
 from .model import Format, evaluate_app
 from .output import MOST, AsJson, a_number, console, say
+from .paths import new_file
 
 Encoders = Annotated[
     list[str] | None,
@@ -31,7 +32,9 @@ def register(app: typer.Typer) -> None:
 def embed(
     images: Annotated[Path, typer.Argument(help="Folder of images, each named by its ad id.")],
     encoder: Annotated[Path, typer.Option(help="Folder of a CLIP-like model (extra `content`).")],
-    out: Annotated[Path, typer.Option(help="File of ads with vectors, one as JSON per line.")],
+    out: Annotated[
+        Path, typer.Option(help="File of ads with vectors, one as JSON per line.", callback=new_file)
+    ],
     ads: Annotated[
         Path | None, typer.Option(help="File of ads, one as JSON per line, to fill the vectors in.")
     ] = None,

@@ -13,6 +13,7 @@ from models.domain.catalogue import MAX_CREATIVES
 from models.domain.errors import SettingError
 
 from .output import AsJson, say
+from .paths import new_file
 
 AdsFile = Annotated[Path, typer.Option("--ads", help="File of ads, one as JSON per line.")]
 Keys = list[str] | None
@@ -26,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 def creatives(
     ads: AdsFile,
-    out: Annotated[Path, typer.Option(help="File of the same ads with the new creatives.")],
+    out: Annotated[
+        Path, typer.Option(help="File of the same ads with the new creatives.", callback=new_file)
+    ],
     generator: Annotated[
         str, typer.Option(help="template, or the folder of a language model (extra `creatives`).")
     ] = "template",
@@ -41,7 +44,9 @@ def creatives(
 
 def review(
     ads: AdsFile,
-    out: Annotated[Path | None, typer.Option(help="File of the same ads with their reviews set.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File of the same ads with their reviews set.", callback=new_file)
+    ] = None,
     approve: Annotated[
         Keys, typer.Option(help="Repeatable: AD_ID/CREATIVE_ID, or all for all that wait.")
     ] = None,

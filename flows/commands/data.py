@@ -21,6 +21,7 @@ from models.evaluation.generate import generate_log
 from models.evaluation.world_config import WorldConfig, parse_world, resized
 
 from .output import MOST, AsJson, SettingsFile, a_number, say, settings_of
+from .paths import LogOut, new_file
 
 DataSet = Literal["otto", "recbole", "pairs", "sequences", "open_bandit"]
 
@@ -34,10 +35,12 @@ def register(app: typer.Typer) -> None:
 def replay(
     log: Annotated[Path, typer.Argument(help="Recorded log: .jsonl, .jsonl.zst or .jsonl.gz.")],
     model: Annotated[Path | None, typer.Option(help="Decide with this model; none: popularity.")] = None,
-    decisions: Annotated[Path | None, typer.Option(help="Write the decisions here, one per line.")] = None,
-    outcomes: Annotated[Path | None, typer.Option(help="Write the outcomes here.")] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="Write the decisions here, one per line.", callback=new_file)
+    ] = None,
+    outcomes: Annotated[Path | None, typer.Option(help="Write the outcomes here.", callback=new_file)] = None,
     dead_letters: Annotated[
-        Path | None, typer.Option(help="Write refused records here, with reasons.")
+        Path | None, typer.Option(help="Write refused records here, with reasons.", callback=new_file)
     ] = None,
     batch: Annotated[
         int, typer.Option(help="Records per batch; changes no byte of the results.", min=1, max=MOST)
@@ -80,7 +83,7 @@ def replay(
 
 
 def generate(
-    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl, .jsonl.zst or .jsonl.gz.")],
+    out: LogOut,
     users: Annotated[int | None, typer.Option(help="Users of the world.", min=1, max=MOST)] = None,
     ads: Annotated[int | None, typer.Option(help="Ads of the first catalogue.", min=1, max=MOST)] = None,
     seconds: Annotated[
@@ -121,7 +124,7 @@ def generate(
 def convert(
     name: Annotated[DataSet, typer.Argument(help="Form of the file.")],
     file: Annotated[Path, typer.Argument(help="File to read, plain or gzip.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl, .jsonl.zst or .jsonl.gz.")],
+    out: LogOut,
     partitions: Annotated[int, typer.Option(help="Partitions of the log.", min=1, max=4096)] = 4,
     as_json: AsJson = False,
 ) -> None:

@@ -12,10 +12,10 @@ from models.domain.errors import SettingError
 
 from .model import evaluate_app
 from .output import MOST, AsJson, SettingsFile, a_number, console, flat, say, settings_of, write_report
+from .paths import ReportFile
 
 Decisions = Annotated[Path | None, typer.Option(help="Decisions: lines of a replay, or recorded topics.")]
 Outcomes = Annotated[Path | None, typer.Option(help="Outcomes: lines of a replay, or recorded topics.")]
-Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
 Replicates = Annotated[int, typer.Option(help="Bootstrap replicates of the intervals.", min=10)]
 
 Page = Callable[[Mapping[str, Any], str], str]
@@ -35,7 +35,7 @@ def evaluate_decisions(
     decisions: Decisions = None,
     outcomes: Outcomes = None,
     window_s: Annotated[float, typer.Option(help="Seconds per point of the curve.", min=0.001)] = 60.0,
-    report: Report = None,
+    report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge decisions by what followed: predictions, exposure, propensities, by slice and in time."""
@@ -43,10 +43,10 @@ def evaluate_decisions(
 
     found = judged(decisions, outcomes, log, settings_of(None).topics.events)
     figures = found.figures(window_s)
-    if report is not None:
-        write_report(report, decision_report(found, figures))
     brief = {name: value for name, value in figures.items() if name != "curve"}
     say(figures if as_json else brief, as_json, "decisions")
+    if report is not None:
+        write_report(report, decision_report(found, figures))
 
 
 def evaluate_policy(
@@ -62,7 +62,7 @@ def evaluate_policy(
         Literal["randomized", "all"], typer.Option(help="Logged decisions to learn from.")
     ] = "randomized",
     replicates: Replicates = 1000,
-    report: Report = None,
+    report: ReportFile = None,
     settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +90,7 @@ def evaluate_bandit(
     prior: Annotated[Path | None, typer.Option(help="TOML file: alpha and beta per item.")] = None,
     against: Annotated[Path | None, typer.Option(help="Log of another policy; its own value beside.")] = None,
     replicates: Replicates = 1000,
-    report: Report = None,
+    report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate a policy's click rate from an Open Bandit log: IPS, SNIPS, DM and DR with their gates."""
@@ -109,7 +109,7 @@ def evaluate_experiment(
     since: Annotated[
         int, typer.Option(help="Start of the test, UTC ms; what was before cuts variance.", min=0)
     ] = 0,
-    report: Report = None,
+    report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the arms of an A/B test (hash of salt and user) by CTR, CVR, revenue and value."""
@@ -157,7 +157,7 @@ def evaluate_stream(
     time_constant_days: Annotated[
         float, typer.Option(help="How fast the adjustments forget.", min=0.001, max=MOST, callback=a_number)
     ] = 30.0,
-    report: Report = None,
+    report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Test, then learn, in the order of time: ratings, next items and clicks, River's models beside ours."""
@@ -171,9 +171,9 @@ def evaluate_stream(
 def _finish(
     figures: Mapping[str, Any], as_json: bool, report: Path | None, title: str, page: Page | None = None
 ) -> None:
+    say(figures, as_json, title)
     if report is not None:
         write_report(report, (page or _facts_page)(figures, title))
-    say(figures, as_json, title)
 
 
 def _facts_page(figures: Mapping[str, Any], title: str) -> str:

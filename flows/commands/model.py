@@ -31,6 +31,7 @@ from models.scorer.options import TrainOptions
 from models.scorer.sequences import LogExamples
 
 from .output import MOST, AsJson, SettingsFile, a_number, console, say, settings_of, write_report
+from .paths import ReportFile, new_folder
 
 if TYPE_CHECKING:
     from models.scorer.training import Report
@@ -49,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the model.", callback=new_folder)],
     log: Annotated[Path | None, typer.Option(help="Learn from a recorded log.")] = None,
     interactions: Annotated[Path | None, typer.Option(help="Learn from an interaction file.")] = None,
     format: Annotated[Format, typer.Option(help="Form of the interaction file.")] = "pairs",
@@ -70,7 +71,8 @@ def train(
         Literal["softmax", "gbce"], typer.Option(help="Loss of foreseeing the next item.")
     ] = "softmax",
     checkpoints: Annotated[
-        Path | None, typer.Option(help="Folder to save progress in and to go on from.")
+        Path | None,
+        typer.Option(help="Folder to save progress in and to go on from.", callback=new_folder),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,7 +167,7 @@ def evaluate_ranking(
         bool,
         typer.Option("--table", help="All baselines, each trained as long; ranking.png beside the model."),
     ] = False,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
+    report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank every user's last item among all items, in the order in which decisions rank."""
@@ -182,15 +184,15 @@ def evaluate_ranking(
     figures: dict[str, Any] = evaluate(
         model, interactions, format, seen=seen, baselines=names, items=items, baseline_minutes=minutes
     )
-    if report is not None:
-        write_report(report, ranking_page(figures, f"Ranking {interactions.name}", training.get("curve", [])))
     if as_json:
         say(figures, as_json)
-        return
-    if table:
+    else:
+        for text in (ranking_table(figures), *(breakdown_table(figures, by) for by in BREAKDOWNS)):
+            typer.echo(text + "\n")
+    if report is not None:
+        write_report(report, ranking_page(figures, f"Ranking {interactions.name}", training.get("curve", [])))
+    if table and not as_json:
         plot_ranking(figures, model / "ranking.png")
-    for text in (ranking_table(figures), *(breakdown_table(figures, by) for by in BREAKDOWNS)):
-        typer.echo(text + "\n")
 
 
 def publish(

@@ -10,6 +10,7 @@ import typer
 
 from .data import read_world
 from .output import MOST, AsJson, a_number, console, say, write_report
+from .paths import ReportFile, new_file, new_folder
 
 
 def register(app: typer.Typer) -> None:
@@ -20,17 +21,22 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     seconds: Annotated[int, typer.Option(help="How long the live part lasts.", min=5)] = 60,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here.", callback=new_file)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the world.", min=0)] = 7,
-    folder: Annotated[Path, typer.Option(help="Where model, logs and report go.")] = Path("build/demo"),
+    folder: Annotated[
+        Path, typer.Option(help="Where model, logs and report go.", callback=new_folder)
+    ] = Path("build/demo"),
 ) -> None:
     """Show the whole loop on this machine: train, decide, learn, and how good it is."""
     from flows.demo.story import DemoOptions, run_demo
 
     figures = run_demo(DemoOptions(seconds=seconds, seed=seed, folder=folder))
-    if json_file is not None:
-        json_file.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
     say(figures, False, "demo")
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
 
 
 def simulate(
@@ -58,8 +64,10 @@ def simulate(
         float,
         typer.Option(help="Seconds of log before that all have read.", min=0, max=MOST, callback=a_number),
     ] = 600.0,
-    folder: Annotated[Path, typer.Option(help="Where the worlds' models go.")] = Path("build/simulate"),
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where the worlds' models go.", callback=new_folder)] = Path(
+        "build/simulate"
+    ),
+    report: ReportFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Run policies side by side in the same simulated worlds."""
@@ -84,6 +92,6 @@ def simulate(
     seeded = range(config.seed, config.seed + seeds)
     run = run_policies(config, chosen, seconds, seeds=seeded, progress=progress, past_of=models.past)
     figures = simulation_report(run)
+    say(figures if as_json else brief(figures), as_json, "simulated")
     if report is not None:
         write_report(report, simulation_page(figures))
-    say(figures if as_json else brief(figures), as_json, "simulated")

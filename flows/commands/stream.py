@@ -30,6 +30,7 @@ from flows.recovery import recovery_store
 from flows.settings import Settings
 
 from .output import AsJson, SettingsFile, console, say, settings_of
+from .paths import LogOut
 
 _NO_RECOVERY = timedelta(hours=1)
 """Epoch of a flow without a recovery store."""
@@ -173,7 +174,7 @@ def topics(
 
 
 def record(
-    out: Annotated[Path, typer.Option("--out", help="File to write: .jsonl, .jsonl.zst or .jsonl.gz.")],
+    out: LogOut,
     settings_file: SettingsFile = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what arrives, until stopped.")] = False,
     outputs: Annotated[bool, typer.Option("--outputs", help="Record decisions and outcomes too.")] = False,
