@@ -16,7 +16,7 @@ from connectors.open_bandit import BanditLog, read_open_bandit
 from models.domain.decision import Decision, Outcome
 from models.domain.errors import SettingError
 from models.evaluation.calibration import reliability
-from models.evaluation.decision_page import decision_page
+from models.evaluation.decision_page import decision_page, largest
 from models.evaluation.decision_report import (
     click_figures,
     exposure_figures,
@@ -109,6 +109,14 @@ def _recorded(
     if log is not None and not made.rows and not told.rows:
         raise nothing_in(log, "decisions and no outcomes", "record it with `impulse record --outputs`")
     return made, told
+
+
+def brief(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures that people read in a table: no curve, and of the groups of ads the largest."""
+    told = {name: value for name, value in figures.items() if name != "curve"}
+    if exposure := figures.get("exposure"):
+        told["exposure"] = {**exposure, "groups": largest(exposure["groups"])}
+    return told
 
 
 def decision_report(found: Judged, figures: Mapping[str, Any]) -> str:

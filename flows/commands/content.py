@@ -10,7 +10,7 @@ import typer
 from models.evaluation.tables import cold_table
 
 from .model import Format, evaluate_app
-from .output import MOST, AsJson, a_number, console, say
+from .output import MOST, AsJson, a_number, say, tell
 from .paths import new_file
 
 Encoders = Annotated[
@@ -72,7 +72,7 @@ def evaluate_cold(
     from flows.cold import evaluate_cold as evaluate
 
     options = ColdOptions(share=share, draws=draws, minutes=minutes, seed=seed)
-    figures = evaluate(interactions, format, items, encoder or ENCODERS, options, tell=console.print)
+    figures = evaluate(interactions, format, items, encoder or ENCODERS, options, tell=tell)
     if as_json:
         say(figures, as_json)
     else:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from models.domain.catalogue import MAX_CREATIVES
 from models.domain.errors import SettingError
 
-from .output import AsJson, say
+from .output import AsJson, say, show
 from .paths import new_file
 
 AdsFile = Annotated[Path, typer.Option("--ads", help="File of ads, one as JSON per line.")]
@@ -72,4 +71,7 @@ def _list(found: list[dict[str, object]]) -> None:
     table = Table("creative", "headline", "call to action", "image", "generated", title_justify="left")
     for one in found:
         table.add_row(*(str(value) for value in one.values()))
-    Console().print(table if found else "no creative waits for a review")
+    if found:
+        show(table)
+    else:
+        typer.echo("no creative waits for a review")

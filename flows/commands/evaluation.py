@@ -11,7 +11,7 @@ import typer
 from models.domain.errors import SettingError
 
 from .model import evaluate_app
-from .output import MOST, AsJson, SettingsFile, a_number, console, flat, say, settings_of, write_report
+from .output import MOST, AsJson, SettingsFile, a_number, cell, flat, say, settings_of, tell, write_report
 from .paths import ReportFile
 
 Decisions = Annotated[Path | None, typer.Option(help="Decisions: lines of a replay, or recorded topics.")]
@@ -39,12 +39,11 @@ def evaluate_decisions(
     as_json: AsJson = False,
 ) -> None:
     """Judge decisions by what followed: predictions, exposure, propensities, by slice and in time."""
-    from flows.judged import decision_report, judged
+    from flows.judged import brief, decision_report, judged
 
     found = judged(decisions, outcomes, log, settings_of(None).topics.events)
     figures = found.figures(window_s)
-    brief = {name: value for name, value in figures.items() if name != "curve"}
-    say(figures if as_json else brief, as_json, "decisions")
+    say(figures if as_json else brief(figures), as_json, "decisions")
     if report is not None:
         write_report(report, decision_report(found, figures))
 
@@ -164,7 +163,7 @@ def evaluate_stream(
     from flows.streamed import StreamOptions, stream_figures
 
     options = StreamOptions(click_from, train_share, minutes, time_constant_days * 86_400)
-    figures = stream_figures(interactions, items, options, tell=console.print)
+    figures = stream_figures(interactions, items, options, tell=tell)
     _finish(figures, as_json, report, f"Stream {interactions.name}")
 
 
@@ -180,8 +179,4 @@ def _facts_page(figures: Mapping[str, Any], title: str) -> str:
     from models.evaluation.report import render_report
     from models.evaluation.report_data import ReportData
 
-    return render_report(ReportData(title, {name: _cell(value) for name, value in flat(figures)}))
-
-
-def _cell(value: object) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value}"
+    return render_report(ReportData(title, {name: cell(value) for name, value in flat(figures)}))

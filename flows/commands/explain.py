@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from connectors.outputs import read_decisions
@@ -18,7 +17,7 @@ from models.decide.explain import Fate
 from models.domain.decision import Decision
 from models.domain.errors import LogError
 
-from .output import AsJson, SettingsFile, say, settings_of
+from .output import AsJson, SettingsFile, say, settings_of, show
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +38,7 @@ def why(
         return
     slots = told.pop("slots")
     say(told, False, f"decision {decision_id}")
-    Console().print(slot_table(slots))
+    show(slot_table(slots))
     for slot in slots:
         typer.echo(sum_of(slot))
     for slot in slots[1:]:

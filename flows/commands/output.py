@@ -23,6 +23,9 @@ SettingsFile = Annotated[
 MOST = 10_000_000
 """The largest count, number of seconds or minutes that an option takes."""
 
+_WIDEST = 10_000
+"""Characters of a table that is no terminal's."""
+
 console = Console(stderr=True)
 
 
@@ -40,13 +43,35 @@ def say(figures: Mapping[str, Any], as_json: bool, title: str = "") -> None:
         return
     table = Table("what", "value", title=title or None, title_justify="left")
     for name, value in flat(figures):
-        table.add_row(name, _cell(value))
-    Console().print(table)
+        table.add_row(name, cell(value))
+    show(table)
 
 
-def _cell(value: object) -> str:
-    if value is None:
+def show(table: Table) -> None:
+    """Print a table on standard output, whole and as it stands: users' texts are no markup.
+
+    On a terminal long cells go on in the next line; elsewhere the table is as wide as it has to be.
+    """
+    for column in table.columns:
+        column.overflow = "fold"
+    out = Console(markup=False, emoji=False, highlight=False)
+    if not out.is_terminal:
+        widest = out.options.update(max_width=_WIDEST)
+        out.width = max(out.width, out.measure(table, options=widest).maximum, len(str(table.title)))
+    out.print(table)
+
+
+def tell(text: str) -> None:
+    """Print a line on standard error as it stands."""
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def cell(value: object) -> str:
+    """Return a figure as people read it: four digits, "-" for what is not known."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(cell(each) for each in value) or "-"
     return f"{value:,.4g}" if isinstance(value, float) else f"{value}"
 
 
@@ -57,14 +82,21 @@ def write_report(file: Path, page: str) -> None:
 
 
 def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested figures as (dotted name, value)."""
+    """Return nested figures as (dotted name, value); those in a list are named by their first value."""
     rows: list[tuple[str, Any]] = []
     for name, value in figures.items():
         if isinstance(value, Mapping):
             rows += flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple) and value and all(isinstance(one, Mapping) for one in value):
+            rows += [row for one in value for row in _named(one, f"{prefix}{name}.")]
         else:
             rows.append((f"{prefix}{name}", value))
     return rows
+
+
+def _named(figures: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    (_, first), *rest = figures.items()
+    return flat(dict(rest), f"{prefix}{cell(first) or '(none)'}.")
 
 
 def settings_of(file: Path | None, **overrides: Any) -> Settings:

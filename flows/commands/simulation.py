@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from .data import read_world
-from .output import MOST, AsJson, a_number, console, say, write_report
+from .output import MOST, AsJson, a_number, say, tell, write_report
 from .paths import ReportFile, new_file, new_folder
 
 
@@ -87,7 +87,7 @@ def simulate(
     def progress(name: str, of_seed: int, _: World) -> None:
         if (name, of_seed) not in told:
             told.add((name, of_seed))
-            console.print(f"{name}, seed {of_seed}")
+            tell(f"{name}, seed {of_seed}")
 
     seeded = range(config.seed, config.seed + seeds)
     run = run_policies(config, chosen, seconds, seeds=seeded, progress=progress, past_of=models.past)

@@ -29,7 +29,7 @@ from flows.catalogue import checked_ads, records_of
 from flows.recovery import recovery_store
 from flows.settings import Settings
 
-from .output import AsJson, SettingsFile, console, say, settings_of
+from .output import AsJson, SettingsFile, say, settings_of, tell
 from .paths import LogOut
 
 _NO_RECOVERY = timedelta(hours=1)
@@ -98,7 +98,7 @@ def ingest(
 
 def tell_ready(what: str) -> None:
     """Say on standard error that kernels are compiled and reading begins."""
-    console.print(f"ready: {what}", highlight=False, soft_wrap=True)
+    tell(f"ready: {what}")
 
 
 def require_topics(chosen: Settings, names: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ def _summary(figures: Mapping[str, Any]) -> dict[str, str]:
 
 def number(value: object) -> str:
     """Return a figure for a cell: four digits, "-" for what is not defined."""
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return (
         f"{value:,.4g}"
@@ -110,13 +111,17 @@ def _exposure(figures: Mapping[str, Any]) -> list[Table]:
     ]
 
 
+def largest(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the groups that are shown most, at most 20."""
+    return sorted(groups, key=lambda group: -group["exposure_share"])[:_GROUPS]
+
+
 def _shares(by: str, groups: Sequence[Mapping[str, Any]], text: str, inventory: str) -> Table:
     """Return the largest groups' shares of impressions, of merit and of what there is."""
-    largest = sorted(groups, key=lambda group: -group["exposure_share"])[:_GROUPS]
     shares = ("exposure_share", "merit_share", "inventory_share")
     rows = [
         [group["group"] or "(none)", *(f"{100 * group[key]:.2f} %" for key in shares), number(group["ratio"])]
-        for group in largest
+        for group in largest(groups)
     ]
     more = f"The {_GROUPS} largest of {len(groups)} groups." if len(groups) > _GROUPS else ""
     return Table(

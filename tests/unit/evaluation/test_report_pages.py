@@ -54,6 +54,7 @@ def test_a_page_without_labels_says_what_there_is():
 
 
 def test_figures_that_are_not_defined_are_dashes():
+    assert number(float("nan")) == "-"
     assert (number(None), number(0.123456), number(12345), number("x")) == ("-", "0.1235", "12,345", "x")
 
 
