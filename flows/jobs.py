@@ -109,13 +109,15 @@ def evaluate_ranking(
     train for ``baseline_minutes`` each (or as many steps, where the model was given steps).
 
     ``same_data`` says whether the model was trained on this very file (None where it does not say on what):
-    only then was each user's last item certainly held out. LogError where the model knows no item of it.
+    only then was each user's last item certainly held out. LogError where the model knows none of its items.
     """
     from models.scorer.model import Model
 
     interactions = read_interactions(file, format)
     model = Model.load(model_dir)
-    known = _known_items(model, interactions, file)
+    known = _known(model, interactions)
+    if not known["known_items"] and (items is None or model.encoder is None):
+        raise _unknown_items(file)
     ads = _ads(interactions, items)
     task = ranking.Task.test(interactions)
     results = {"model": ranking.evaluate(task, _as_served(model, task, ads, seen), seen)}
@@ -131,21 +133,24 @@ def evaluate_ranking(
             scores, minutes = _baseline(name, interactions, model, ads, trained)
         results[name] = ranking.evaluate(task, scores, seen)
         results[name].extra["cpu_minutes"] = minutes
-    trained_on = model.training.get("data_hash")
-    same = None if trained_on is None else trained_on == interactions.data_hash
-    return ranking.report(task, results, "model") | {"same_data": same, "known_items": known}
+    return ranking.report(task, results, "model") | known
 
 
-def _known_items(model: Model, interactions: Interactions, file: Path) -> int:
-    """Return how many items of a file a model knows; LogError for none."""
+def _known(model: Model, interactions: Interactions) -> dict[str, Any]:
+    """Return what a model knows of a file: whether it is the one it was trained on, and how many items."""
     keys = np.array([key64(item_id) for item_id in interactions.item_ids], np.uint64)
-    known = int(np.isin(keys, model.vocabulary).sum())
-    if not known:
-        raise LogError.expected(
-            f"items of {file}", got="none that the model knows", expected="the items that it was trained on",
-            fix="name the file and --format that it was trained from",
-        )  # fmt: skip
-    return known
+    trained_on = model.training.get("data_hash")
+    return {
+        "same_data": None if trained_on is None else trained_on == interactions.data_hash,
+        "known_items": int(np.isin(keys, model.vocabulary).sum()),
+    }
+
+
+def _unknown_items(file: Path) -> Exception:
+    return LogError.expected(
+        f"items of {file}", got="none that the model knows", expected="the items that it was trained on",
+        fix="name the file and --format that it was trained from, or a model of content and --items",
+    )  # fmt: skip
 
 
 def _as_served(

@@ -139,8 +139,11 @@ def test_sequences_of_one_and_of_ten_thousand_stand_side_by_side(tmp_path):
 def test_users_and_items_never_seen_are_ranked_by_what_is_known_of_unknown_ones(folder, tmp_path):
     strangers = [(f"new{user}", f"never{(user + n) % 9}", n) for user in range(5) for n in range(4)]
     (tmp_path / "new").write_text(text(strangers))
+    with pytest.raises(LogError, match="none that the model knows"):
+        ranked(folder / "model", tmp_path / "new")
+    (tmp_path / "new").write_text(text([*strangers, ("once", "i1", 0)]))
     told = ranked(folder / "model", tmp_path / "new")
-    assert (told["users"], told["items"]) == (5, 8)
+    assert (told["users"], told["items"], told["known_items"]) == (5, 9, 1)
     assert finite(told)
     mixed = [(f"new{user}", item, n) for user in range(5) for n, item in enumerate(("i1", "never", "i3"))]
     (tmp_path / "mixed").write_text(text(mixed))
