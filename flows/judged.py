@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -33,8 +32,11 @@ from models.evaluation.thompson import slot_chances
 
 from .log_facts import LogFacts, facts_of
 from .recorded import Recorded, decisions_of, nothing_in, outcomes_of, some_decisions, some_outcomes
+from .toml_files import read_toml
 
 _SAMPLES = 5
+_MOST_CLICKS = 1e12
+"""The largest parameter of a prior: so many clicks, or impressions without one, it stands for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,18 +174,23 @@ def read_prior(file: Path | None, items: int) -> tuple[NDArray[np.float64], NDAr
     Raises
     ------
     SettingError
-        where there is no file, or it holds not as many numbers of each as there are items.
+        where there is no file, or it holds not as many positive numbers of each as there are items.
 
     """
-    try:
-        found = {} if file is None else tomllib.loads(file.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SettingError(f"prior {file}: {error}. Fix: write alpha = [...] and beta = [...].") from None
-    lists = [found.get(name) for name in ("alpha", "beta")]
-    if not all(isinstance(each, list) and len(each) == items for each in lists):
+    found = {} if file is None else read_toml(file, "prior", "alpha = [...] and beta = [...]")
+    alpha, beta = (_parameters(found.get(name), items) for name in ("alpha", "beta"))
+    if alpha is None or beta is None:
         raise SettingError.expected(
-            "--prior", got=f"{file}", expected=f"a TOML file with alpha and beta, {items} numbers each",
+            "--prior", got=f"{file}", expected=f"TOML with alpha and beta, {items} numbers above 0 each",
             fix="give the parameters of every item, in the order of item ids",
         )  # fmt: skip
-    alpha, beta = (np.array(each, dtype=np.float64) for each in lists)
     return alpha, beta
+
+
+def _parameters(told: object, items: int) -> NDArray[np.float64] | None:
+    """Return positive, finite numbers `[items]`, None for anything else."""
+    if not isinstance(told, list) or len(told) != items:
+        return None
+    if not all(type(one) in (int, float) and 0 < one <= _MOST_CLICKS for one in told):
+        return None
+    return np.array(told, dtype=np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any, NamedTuple
 from models.domain.errors import SettingError
 from models.scorer.config import ModelConfig
 from models.scorer.options import TrainOptions
+
+from .toml_files import read_toml
 
 DATA_DECIDES = ("vocabulary", "content_dim", "slots", "segments")
 """Fields of the network that follow from the data."""
@@ -40,12 +41,7 @@ def read_model_file(path: Path | None) -> ModelFile:
     """
     if path is None:
         return ModelFile({}, {})
-    try:
-        found = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError.expected(
-            f"file {path}", got=str(error), expected="TOML", fix="write the tables [model] and [training]"
-        ) from None
+    found = read_toml(path, "file", "the tables [model] and [training]")
     _known(path, "tables", found, TABLES)
     for name, kind in TABLES.items():
         names = {f.name: f for f in fields(kind) if f.name not in DATA_DECIDES}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from models.learning.exploration import is_randomized
 from .inspection import replay_watched, topic_of, watched
 from .recorded import some_decisions, some_outcomes
 from .service import Service
+from .toml_files import read_toml
 
 Exploring = Literal["greedy", "randomized"]
 Bucket = Literal["randomized", "all"]
@@ -134,10 +134,7 @@ def read_changes(file: Path | None) -> dict[str, Any]:
     """
     if file is None:
         return {}
-    try:
-        changes = tomllib.loads(file.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SettingError(f"policy {file}: {error}. Fix: write fields of a policy as TOML.") from None
+    changes = read_toml(file, "policy", "fields of a policy")
     unknown = sorted(set(changes) - set(Policy.__struct_fields__))
     if unknown:
         names = ", ".join(Policy.__struct_fields__)

@@ -16,6 +16,7 @@ from flows import replay as replay_flow
 from flows.generated import own_log
 from flows.redecide import policy_of, read_changes
 from flows.service import Service
+from flows.toml_files import read_text
 from models.domain.errors import SettingError
 from models.evaluation.generate import generate_log
 from models.evaluation.world_config import WorldConfig, parse_world, resized
@@ -151,4 +152,8 @@ def require_distinct(files: Mapping[str, Path]) -> None:
 
 def read_world(file: Path | None) -> WorldConfig:
     """Return the world that a file describes, the default one without a file."""
-    return WorldConfig() if file is None else parse_world(file.read_text(), str(file))
+    return (
+        WorldConfig()
+        if file is None
+        else parse_world(read_text(file, "world file", "fields of a world"), str(file))
+    )

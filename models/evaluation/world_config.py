@@ -178,7 +178,7 @@ def parse_world(text: str, name: str = "world.toml") -> WorldConfig:
     """
     try:
         config = msgspec.toml.decode(text, type=WorldConfig)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _refused(f"world file {name}", error, "correct or remove that line") from error
     _check_shifts(config, name)
     return config
@@ -221,6 +221,6 @@ def resized(
     return changed
 
 
-def _refused(what: str, error: msgspec.DecodeError, fix: str) -> ImpulseError:
+def _refused(what: str, error: Exception, fix: str) -> ImpulseError:
     expected = "the sections, fields and ranges of WorldConfig"
     return SettingError.expected(what, got=str(error), expected=expected, fix=fix)
