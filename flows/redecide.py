@@ -67,12 +67,14 @@ def evaluate_policy(
     found = Redecided(told.rows)
     changed = _changing(changes or {})
 
-    def wanted(decision: Decision) -> bool:
-        return _counts(decision, bucket) and found.wants(decision.decision_id)
+    wanted = {
+        decision_id: decision
+        for decision_id, decision in recorded.items()
+        if _counts(decision, bucket) and found.wants(decision_id)
+    }
 
     def watch(view: View, profiles: Profiles, job: Any) -> None:
-        decision = recorded.get(job.decision_id)
-        if decision is None or not wanted(decision):
+        if (decision := wanted.get(job.decision_id)) is None:
             return
         if decision.user_id != job.event.user_id:
             raise _another_log(log, decision, job.event.user_id)
@@ -81,9 +83,8 @@ def evaluate_policy(
 
     topics = {topic_of(decision_id) for decision_id in recorded}
     replay_watched(log, service, watched(service, watch, recorded), topics)
-    if not found.decisions and any(map(wanted, made.rows)):
+    if wanted and not found.decisions:
         raise _none_met(log, topics)
-    first, slate = found.first.data(), found.slate.data()
     return {
         "model_hash": service.views.first().scorer.model_hash,
         "exploring": exploring,
@@ -92,8 +93,8 @@ def evaluate_policy(
         "decisions": found.decisions,
         "censored_labels": found.censored,
         "repeats": made.repeats + told.repeats,
-        "first": estimates(first, replicates=replicates),
-        "slate": estimates(slate, ("ips", "snips"), replicates=replicates),
+        "first": estimates(found.first.data(), replicates=replicates),
+        "slate": estimates(found.slate.data(), ("ips", "snips"), replicates=replicates),
     }
 
 

@@ -38,6 +38,8 @@ from models.scorer.slots import stored_slots
 
 LEARNING = ("impulse", "river_lr", "river_adpredictor")
 POLICIES = ("random", "popularity", "static", *LEARNING, "vw", "oracle")
+"""Those that run where none is named."""
+KNOWN = tuple(dict.fromkeys((*POLICIES, *BASELINES)))
 SHOWN_WITHIN_S = 5.0
 """How long after a decision its impressions come at the latest, without the delay of reports."""
 GREEDY = Policy(exploration=Exploration(thompson_nu=0.0, randomized_share=0.0), personal_adjustments=False)
@@ -100,7 +102,7 @@ def names_in(text: str) -> list[str]:
     """
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise SettingError.expected("policies", got=text, expected=f"some of {POLICIES}", fix="name one")
+        raise SettingError.expected("policies", got=text, expected=f"some of {KNOWN}", fix="name one")
     return names
 
 
@@ -110,12 +112,12 @@ def makers(names: Sequence[str], models: Models) -> dict[str, MakePolicy]:
     Raises
     ------
     SettingError
-        for a name that is none of POLICIES, or for `vw` where Vowpal Wabbit is not installed.
+        for a name that is none of KNOWN, or for `vw` where Vowpal Wabbit is not installed.
 
     """
-    unknown = [name for name in names if name not in POLICIES and name not in BASELINES]
+    unknown = [name for name in names if name not in KNOWN]
     if unknown:
-        raise SettingError.expected("policies", got=unknown, expected=f"some of {POLICIES}", fix="drop them")
+        raise SettingError.expected("policies", got=unknown, expected=f"some of {KNOWN}", fix="drop them")
     if "vw" in names:
         load_vowpal_wabbit()
     return {name: BASELINES[name] if name in BASELINES else _core(name, models) for name in names}

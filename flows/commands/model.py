@@ -79,11 +79,7 @@ def train(
     """Train the Transformer and write it as safetensors with a JSON manifest."""
     from flows.jobs import train_interactions, train_log
 
-    if (log is None) == (interactions is None):
-        raise SettingError.expected(
-            "training data", got=f"--log {log} --interactions {interactions}", expected="exactly one of them",
-            fix="name a recorded log or an interaction file",
-        )  # fmt: skip
+    _require_data(log, interactions, items)
     file = read_model_file(config)
     options = file.over(TrainOptions(minutes=minutes, seed=seed, device=device, loss=loss))
     common: dict[str, Any] = {"config": file.model, "content": content, "checkpoints": checkpoints}
@@ -99,6 +95,20 @@ def train(
                 interactions, format, out, options, items=items, listener=listener, **common
             )
     say(figures, as_json, f"trained {out}")
+
+
+def _require_data(log: Path | None, interactions: Path | None, items: Path | None) -> None:
+    """Raise SettingError unless there is one source of training data and nothing that it would ignore."""
+    if (log is None) == (interactions is None):
+        raise SettingError.expected(
+            "training data", got=f"--log {log} --interactions {interactions}", expected="exactly one of them",
+            fix="name a recorded log or an interaction file",
+        )  # fmt: skip
+    if log is not None and items is not None:
+        raise SettingError.expected(
+            "--items", got=f"--log {log} beside it", expected="--interactions beside it",
+            fix="drop --items: the ads of a log bring their own titles and categories",
+        )  # fmt: skip
 
 
 def progress_bar() -> AbstractContextManager[Callable[[Report], None]]:

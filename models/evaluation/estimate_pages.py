@@ -76,6 +76,11 @@ def _support(blocks: Mapping[str, Mapping[str, Any]]) -> Table:
     )  # fmt: skip
 
 
+_COMPARED = (
+    "control", "treatment", "difference", "low", "high", "p_value", "variance_cut", "sample_ratio_p",
+)  # fmt: skip
+
+
 def experiment_page(figures: Mapping[str, Any], title: str) -> str:
     """Return the page of an A/B test: the relative difference of each metric, and the table behind it."""
     found = [
@@ -85,18 +90,8 @@ def experiment_page(figures: Mapping[str, Any], title: str) -> str:
     lifts = {
         f"{metric}, arm {each['arm']}": _relative(each) for metric, each in sound if each["control"]
     }  # fmt: skip
-    keys = (
-        "control",
-        "treatment",
-        "difference",
-        "low",
-        "high",
-        "p_value",
-        "variance_cut",
-        "sample_ratio_p",
-    )
     rows = [
-        [f"{metric}, arm {each['arm']}", *(number(each.get(key)) for key in keys), _verdict(each)]
+        [f"{metric}, arm {each['arm']}", *(number(each.get(key)) for key in _COMPARED), _verdict(each)]
         for metric, each in found
     ]
     return render_report(
@@ -107,7 +102,7 @@ def experiment_page(figures: Mapping[str, Any], title: str) -> str:
             tables=[
                 Table(
                     "Metrics", "By the delta method over users, variance cut by CUPED where there is a past.",
-                    ["metric", *(key.replace("_", " ") for key in keys), "verdict"], rows,
+                    ["metric", *(key.replace("_", " ") for key in _COMPARED), "verdict"], rows,
                 )
             ],
             notes=["A sample-ratio p below .001 voids the test: the arms are not what was asked for."],

@@ -62,6 +62,11 @@ def test_what_only_impulses_own_log_reads_is_refused_without_it(said, tmp_path, 
     assert not (tmp_path / "log.jsonl").exists()
 
 
+def test_items_that_training_from_a_log_would_not_read_are_refused(said, tmp_path):
+    code, text = said("train", "--log", "log.jsonl", "--items", "/nope", "--out", str(tmp_path / "m"))
+    assert code == 2 and "drop --items" in text
+
+
 def test_an_error_that_was_not_meant_stays_what_it_is(monkeypatch):
     def broken():
         raise KeyError("x")

@@ -4,15 +4,16 @@ import pytest
 
 from flows.simulated import POLICIES, Models, installed_policies, makers, names_in
 from models.domain.errors import SettingError
-from models.evaluation.simulate import judged_run
+from models.evaluation.simulate import BASELINES, judged_run
 from models.evaluation.world_config import Sizes, Traffic, WorldConfig
 
 QUIET = WorldConfig(sizes=Sizes(users=10, ads=10), traffic=Traffic(requests_per_s=2, views_per_s=0))
 
 
 def test_an_unknown_policy_is_refused_by_name(tmp_path):
-    with pytest.raises(SettingError, match="nobody"):
+    with pytest.raises(SettingError, match="nobody") as refused:
         makers(["random", "nobody"], Models(tmp_path, 0.01, 1))
+    assert all(f"'{name}'" in str(refused.value) for name in (*POLICIES, *BASELINES, "informed"))
 
 
 def test_policies_are_named_once_and_empty_places_are_left_out():
