@@ -109,7 +109,7 @@ def _recorded(
     made = some_decisions(decisions, events) if decisions else made
     told = some_outcomes(outcomes, events) if outcomes else told
     if log is not None and not made.rows and not told.rows:
-        raise nothing_in(log, "decisions and no outcomes", "record it with `impulse record --outputs`")
+        raise nothing_in(log, "neither decisions nor outcomes", "record it with `impulse record --outputs`")
     return made, told
 
 

@@ -48,7 +48,7 @@ def some_decisions(file: Path, events: str = TOPIC) -> Recorded[Decision]:
     """Return the decisions of a file that must hold some; raises LogError where it holds none."""
     found = decisions_of(file, events)
     if not found.rows:
-        raise nothing_in(file, "decisions", "give what `impulse replay --decisions` wrote")
+        raise nothing_in(file, "no decisions", "give what `impulse replay --decisions` wrote")
     return found
 
 
@@ -56,10 +56,10 @@ def some_outcomes(file: Path, events: str = TOPIC) -> Recorded[Outcome]:
     """Return the outcomes of a file that must hold some; raises LogError where it holds none."""
     found = outcomes_of(file, events)
     if not found.rows:
-        raise nothing_in(file, "outcomes", "give what `impulse replay --outcomes` wrote")
+        raise nothing_in(file, "no outcomes", "give what `impulse replay --outcomes` wrote")
     return found
 
 
-def nothing_in(file: Path, what: str, fix: str) -> Exception:
-    """Return the error of a file that holds none of what it was named for."""
-    return LogError.expected(f"{file}", got=f"no {what}", expected=f"some {what}", fix=fix)
+def nothing_in(file: Path, got: str, fix: str) -> Exception:
+    """Return the error of a file that holds nothing of what it is named for."""
+    return LogError.expected(f"{file}", got=got, expected="what it is named for", fix=fix)

@@ -20,8 +20,8 @@ from scipy.special import ndtri
 from .draws import F64
 
 _CELLS = 2_000_000
-LEAST_GROUPS = 5
-"""Of fewer groups nothing is known of how they spread, and studentised quantiles are absurd."""
+LEAST_GROUPS = 10
+"""Fewer tell too little of how groups spread; the ends of studentised intervals become absurd."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ the predictions alone, and no verdict is given from it.
 
 Gates: there is no verdict where
 
-- there are fewer than 10 users: rows of one user stand or fall together;
+- there are fewer than 10 users (nor is there an interval): rows of one user stand or fall together;
 - the effective sample size (Σw)² / Σw² is below 500 or below 1 % of the rows;
 - the mean weight, whose expectation is 1 where the logged propensities are right and the log supports the
   evaluation policy, is off by more than 5 % and by more than 4 of its standard errors (by user);
@@ -33,12 +33,11 @@ from numpy.typing import NDArray
 
 from models.domain.errors import LogError
 
-from .bootstrap import Interval, jackknife_error, ratio_interval, sums_by
+from .bootstrap import LEAST_GROUPS, Interval, jackknife_error, ratio_interval, sums_by
 from .draws import F64
 
 I64 = NDArray[np.int64]
 
-MIN_USERS = 10
 MIN_EFFECTIVE = 500.0
 MIN_EFFECTIVE_SHARE = 0.01
 MAX_WEIGHT_BIAS = 0.05
@@ -114,8 +113,8 @@ class Support:
     @property
     def refusal(self) -> str:
         """Return why there is no verdict, "" where there is one."""
-        if self.users < MIN_USERS:
-            return f"{self.users} users are too few: fewer than {MIN_USERS} tell nothing of how users differ"
+        if self.users < LEAST_GROUPS:
+            return f"{self.users} users are too few: fewer than {LEAST_GROUPS} do not tell how users differ"
         if self.effective < MIN_EFFECTIVE:
             return f"effective sample size {self.effective:.0f} is below {MIN_EFFECTIVE:.0f}"
         if self.effective < MIN_EFFECTIVE_SHARE * self.rows:

@@ -51,7 +51,7 @@ def test_a_log_that_holds_none_of_the_decisions_is_refused(own, tmp_path):
     [
         (("decisions",), {"--decisions": "--outcomes"}, "no decisions"),
         (("decisions",), {"--outcomes": "--decisions"}, "no outcomes"),
-        (("decisions",), {"--log": "--log"}, "no decisions and no outcomes"),
+        (("decisions",), {"--log": "--log"}, "neither decisions nor outcomes"),
         (("policy",), {"--decisions": "--outcomes", "--outcomes": "--outcomes"}, "no decisions"),
         (("policy",), {"--decisions": "--decisions", "--outcomes": "--decisions"}, "no outcomes"),
         (("experiment", "--salt", "s"), {"--outcomes": "--decisions"}, "no outcomes"),

@@ -252,8 +252,8 @@ def test_one_user_has_a_value_and_no_interval():
     assert np.isnan([found.low, found.high]).all()
 
 
-@pytest.mark.parametrize(("users", "known"), [(1, False), (4, False), (5, True)])
-def test_of_fewer_than_five_users_a_value_has_no_interval(users, known):
+@pytest.mark.parametrize(("users", "known"), [(1, False), (9, False), (10, True)])
+def test_of_fewer_than_ten_users_a_value_has_no_interval(users, known):
     user, reward = np.arange(2000) % users, np.random.default_rng(0).random(2000)
     told = estimates(data(reward, np.full(2000, 0.5), np.full(2000, 0.5), user), ("ips", "snips"))
     ends = [found[end] for found in (told["logged"], told["estimates"]["ips"]) for end in ("low", "high")]
