@@ -74,7 +74,7 @@ class Judged:
 def judged(decisions: Path | None, outcomes: Path | None, log: Path | None, events: str = TOPIC) -> Judged:
     """Read what was recorded; ads of different advertisers are grouped by them where ``log`` holds the ads.
 
-    ``events`` names the log topic. What neither ``decisions`` nor ``outcomes`` names is looked for in ``log``.
+    ``events`` names the log topic. What neither `decisions` nor `outcomes` names is looked for in ``log``.
 
     Raises
     ------
