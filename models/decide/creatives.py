@@ -64,7 +64,7 @@ def choose_creative(
     n, propensity, _ = pick_row(
         choices.mean[0],
         min(_BOLDER * exploration.thompson_nu, 1.0) * choices.deviation,
-        choices.keys[0],
+        choices.shown.keys[0],
         np.uint64(seed),
         _STREAM,
         randomized or not choices.known,

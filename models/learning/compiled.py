@@ -23,11 +23,13 @@ from models.domain.events import Adjustments, Weight, is_stale
 from .creative_weights import (
     Choices,
     Place,
+    Presented,
     SegmentLifts,
     cell_of,
     choices_of,
     creative_lifts,
     places_of,
+    presented_of,
     segment_lifts,
 )
 from .priors import DEFAULT_PRIORS, Priors
@@ -55,15 +57,24 @@ class CandidateParts(NamedTuple):
 
 
 class _Codes(NamedTuple):
-    """Code of each campaign and category of a catalogue."""
+    """What does not change with the weights: code of each campaign and category, and ads' creatives."""
 
     campaigns: Mapping[str, int]
     categories: Mapping[str, int]
+    presented: dict[int, Presented]
+    """By row, as far as asked for."""
 
     @classmethod
     def of(cls, catalogue: Catalogue) -> _Codes:
         """Return the codes of a catalogue."""
-        return cls(*({n: i for i, n in enumerate(g)} for g in (catalogue.campaigns, catalogue.categories)))
+        campaigns = {name: code for code, name in enumerate(catalogue.campaigns)}
+        return cls(campaigns, {name: code for code, name in enumerate(catalogue.categories)}, {})
+
+    def presented_of(self, row: int, catalogue: Catalogue) -> Presented:
+        """Return what may be shown of the ad of a row."""
+        if row not in self.presented:
+            self.presented[row] = presented_of(catalogue.ads[row])
+        return self.presented[row]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +122,20 @@ class CompiledWeights:
         if place not in self._choices:
             if len(self._choices) >= _CHOICES_KEPT:
                 self._choices.clear()
-            general = choices_of(self.catalogue.ads[row], self.table.creatives, self.priors.creative)
-            self._choices[place] = general.within(
+            self._choices[place] = self._general_choices(row).within(
                 segment, self.table.segment_creatives, self.priors.segment_creative
             )
         return self._choices[place]
+
+    def _general_choices(self, row: int) -> Choices:
+        if row not in self._general:
+            shown = self.codes.presented_of(row, self.catalogue)
+            self._general[row] = choices_of(shown, self.table.creatives, self.priors.creative)
+        return self._general[row]
+
+    @cached_property
+    def _general(self) -> dict[int, Choices]:
+        return {}
 
     @cached_property
     def _choices(self) -> dict[Place, Choices]:

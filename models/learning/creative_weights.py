@@ -9,7 +9,7 @@ without creatives, and creatives that nothing is known of, cost nothing here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,18 +47,38 @@ def cell_of(segment: str) -> str:
     return segment.replace("|", "/")
 
 
-@dataclass(frozen=True, eq=False)
-class Choices:
-    """The approved creatives of one ad, slots filled, and what is known of them; arrays are `[1, N]`."""
+class Presented(NamedTuple):
+    """The approved creatives of one ad, whatever is known of them."""
 
     creatives: tuple[Creative, ...]
+    """With their slots filled."""
     names: tuple[str, ...]
     """Their keys (`creative_key`)."""
     keys: U64
+    """`[1, N]`"""
+
+
+def presented_of(ad: Ad) -> Presented:
+    """Return what may be shown of an ad."""
+    shown = tuple(presented(ad, creative) for creative in approved(ad))
+    names = tuple(creative_key(ad.ad_id, creative.creative_id) for creative in shown)
+    return Presented(shown, names, np.array([[known_key64(name) for name in names]], np.uint64))
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """The approved creatives of one ad and what is known of them; arrays are `[1, N]`."""
+
+    shown: Presented
     mean: F64
     variance: F64
     known: bool
     """Whether any of them has a learned weight."""
+
+    @property
+    def creatives(self) -> tuple[Creative, ...]:
+        """What there is to choose from."""
+        return self.shown.creatives
 
     @cached_property
     def deviation(self) -> F64:
@@ -67,10 +87,11 @@ class Choices:
 
     def within(self, segment: str, weights: Mapping[str, Weight], prior_variance: float) -> Choices:
         """Return the same with what is known of them in a segment added, or its prior."""
-        keys = [segment_creative_key(segment, name) for name in self.names]
-        mean, variance = _beliefs(keys, weights, prior_variance)
-        known = self.known or any(key in weights for key in keys)
-        return replace(self, mean=self.mean + mean, variance=self.variance + variance, known=known)
+        cell = cell_of(segment)
+        there = choices_of(self.shown, weights, prior_variance, f"{cell}|")
+        return Choices(
+            self.shown, self.mean + there.mean, self.variance + there.variance, self.known or there.known
+        )
 
 
 class SegmentLifts(NamedTuple):
@@ -96,20 +117,13 @@ class SegmentLifts(NamedTuple):
         return self.row[part], self.lift[part]
 
 
-def choices_of(ad: Ad, weights: Mapping[str, Weight], prior_variance: float) -> Choices:
-    """Return what may be shown of an ad; creatives without a weight count with the prior."""
-    shown = tuple(presented(ad, creative) for creative in approved(ad))
-    keys = [creative_key(ad.ad_id, creative.creative_id) for creative in shown]
-    ids = np.array([[known_key64(key) for key in keys]], np.uint64)
-    beliefs = _beliefs(keys, weights, prior_variance)
-    return Choices(shown, tuple(keys), ids, *beliefs, any(key in weights for key in keys))
-
-
-def _beliefs(keys: Sequence[str], weights: Mapping[str, Weight], prior_variance: float) -> tuple[F64, F64]:
-    """Return mean and variance `[1, N]`."""
-    beliefs = [weights.get(key, (0.0, prior_variance)) for key in keys]
-    mean, variance = np.array(beliefs, np.float64).reshape(-1, 2).T
-    return mean[None], variance[None]
+def choices_of(
+    shown: Presented, weights: Mapping[str, Weight], prior_variance: float, before: str = ""
+) -> Choices:
+    """Return creatives with their weights, by keys that begin with ``before``; else with the prior."""
+    found = [weights.get(before + name) for name in shown.names]
+    beliefs = np.array([(0.0, prior_variance) if one is None else one for one in found]).reshape(-1, 2)
+    return Choices(shown, beliefs[None, :, 0], beliefs[None, :, 1], any(one is not None for one in found))
 
 
 def creative_lifts(

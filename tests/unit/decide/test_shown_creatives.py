@@ -19,7 +19,7 @@ from models.domain.ids import key64
 from models.domain.log import Rejected
 from models.domain.policy import Exploration, Policy
 from models.domain.templates import TEMPLATES
-from models.learning.creative_weights import choices_of
+from models.learning.creative_weights import choices_of, presented_of
 from models.learning.learner import Learner
 
 EXPLORING = Exploration(thompson_nu=0.25, randomized_share=0.0)
@@ -36,7 +36,7 @@ def chosen(
 ):
     """Return share and mean propensity of each creative over many decisions."""  # fmt: skip
     weights = {f"a|x{i}": (mean, 0.5) for i, mean in enumerate(means)}
-    choices = choices_of(ad_with(*["approved"] * len(means)), weights, 0.1)
+    choices = choices_of(presented_of(ad_with(*["approved"] * len(means))), weights, 0.1)
     picks = [choose_creative(choices, key64(f"d{i}"), exploration, randomized=randomized) for i in range(n)]
     counts = Counter(pick.creative.creative_id for pick in picks)
     said = {pick.creative.creative_id: pick.propensity for pick in picks}
@@ -67,7 +67,7 @@ def test_without_exploration_the_best_mean_wins_for_certain():
 
 
 def test_creatives_that_nothing_is_known_of_have_equal_chances_even_without_exploration():
-    choices = choices_of(ad_with("approved", "approved", "approved"), {}, 0.1)
+    choices = choices_of(presented_of(ad_with("approved", "approved", "approved")), {}, 0.1)
     picks = [choose_creative(choices, key64(f"d{i}"), GREEDY, randomized=False) for i in range(3000)]
     assert {round(pick.propensity, 12) for pick in picks} == {round(1 / 3, 12)}
     assert min(Counter(p.creative.creative_id for p in picks).values()) > 900
@@ -78,14 +78,14 @@ def test_the_same_decision_shows_the_same_creative_in_any_order_of_the_catalogue
     ad, weights = ad_with("approved", "approved", "approved"), {"a|x2": (0.1, 0.2)}
     turned = Ad(ad_id="a", campaign_id="c", creatives=ad.creatives[::-1])
     one, two = (
-        choose_creative(choices_of(each, weights, 0.1), seed, EXPLORING, randomized=False)
+        choose_creative(choices_of(presented_of(each), weights, 0.1), seed, EXPLORING, randomized=False)
         for each in (ad, turned)
     )
     assert one.creative == two.creative and one.propensity == pytest.approx(two.propensity)
 
 
 def test_the_only_approved_creative_is_certain():
-    choices = choices_of(ad_with("pending", "approved"), {"a|x1": (0.2, 0.1)}, 0.1)
+    choices = choices_of(presented_of(ad_with("pending", "approved")), {"a|x1": (0.2, 0.1)}, 0.1)
     shown = choose_creative(choices, 1, EXPLORING, randomized=True)
     assert (shown.creative.creative_id, shown.propensity, shown.mean) == ("x1", 1.0, 0.2)
 

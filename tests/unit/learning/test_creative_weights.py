@@ -14,7 +14,7 @@ from models.domain.decision import Outcome, Parts
 from models.domain.errors import BadRecord
 from models.domain.events import Adjustments
 from models.learning.compiled import compile_weights
-from models.learning.creative_weights import choices_of, creative_key, creative_lifts
+from models.learning.creative_weights import choices_of, creative_key, creative_lifts, presented_of
 from models.learning.learner import Learner
 from models.learning.priors import DEFAULT_PRIORS
 from models.learning.weights import WeightTable
@@ -84,10 +84,11 @@ def test_a_creative_is_named_by_its_ad_and_its_own_id():
 
 
 def test_only_approved_creatives_are_choices_and_unknown_ones_have_the_prior():
-    found = choices_of(ad_with("approved", "pending", "rejected", "approved"), {"a|x3": (0.5, 0.02)}, PRIOR)
+    shown = presented_of(ad_with("approved", "pending", "rejected", "approved"))
+    found = choices_of(shown, {"a|x3": (0.5, 0.02)}, PRIOR)
     assert [creative.creative_id for creative in found.creatives] == ["x0", "x3"]
     assert found.mean.tolist() == [[0.0, 0.5]] and found.variance.tolist() == [[PRIOR, 0.02]]
-    assert found.known and not choices_of(ad_with("approved"), {}, PRIOR).known
+    assert found.known and not choices_of(presented_of(ad_with("approved")), {}, PRIOR).known
 
 
 def test_the_auction_takes_an_ad_at_its_best_approved_creative():
@@ -117,7 +118,7 @@ def test_the_auction_takes_an_ad_at_the_creative_that_is_best_in_the_users_segme
 
 def test_a_choice_counts_what_is_known_of_a_creative_in_the_segment():
     known = {"s|a|x1": (0.5, 0.02)}
-    general = choices_of(ad_with("approved", "approved"), {"a|x1": (0.25, 0.03)}, PRIOR)
+    general = choices_of(presented_of(ad_with("approved", "approved")), {"a|x1": (0.25, 0.03)}, PRIOR)
     there, elsewhere = (general.within(segment, known, 0.05) for segment in ("s", "t"))
     assert there.mean.tolist() == [[0.0, 0.75]] and elsewhere.mean.tolist() == [[0.0, 0.25]]
     assert there.variance[0].tolist() == pytest.approx([PRIOR + 0.05, 0.05])
