@@ -207,6 +207,7 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         self._offers = SeenIds(REMEMBERED)
         if state is None:
             self.learner, self.pacer = Learner(settings), Pacer(pacing)
+            self.learner.forget_earlier("a learner starts without a snapshot")
         else:
             self.learner = Learner.from_bytes(state["learner"], settings)
             self.pacer = Pacer.restore(state["pacer"], pacing)

@@ -92,6 +92,7 @@ class Learner:
         self._ticks = 0
         self._last_tick: int | None = None
         self._returned: dict[str, dict[str, Weight]] = {}
+        self._opening = ""
         self._taught: dict[str, Callable[[Outcome], DriftAlarm | None]] = {
             "impression": self._impression,
             "click": self._click,
@@ -108,6 +109,14 @@ class Learner:
         Those of a log that has been learned from already count twice, which moves nothing.
         """
         self._examination.begin(shown, clicks)
+
+    def forget_earlier(self, reason: str) -> None:
+        """Have the first record forget what an earlier learner told, of which this one knows nothing.
+
+        Weights in force do not fade by themselves. An ad that the other one found bad, and that no outcome
+        speaks of any more, would never be shown again.
+        """
+        self._opening = reason
 
     def learn(self, outcomes: Iterable[Outcome]) -> Learned:
         """Learn from outcomes in order; return the records that became due and the alarms raised.
@@ -266,9 +275,11 @@ class Learner:
             fields["position_logits"] = self._examination.changed()
             fields["calibration"] = self._calibration.line()
         fields = {name: value for name, value in fields.items() if value}
+        if self._opening:
+            fields |= {"reset": True, "reason": self._opening}
         if not fields:
             return None
-        self.version = version
+        self.version, self._opening = version, ""
         self._calibration.told(version, "bias" in fields)
         return self._adjustments(time_ms, **fields)
 
@@ -343,6 +354,7 @@ class Learner:
             "preferences": self._preferences.values(),
             "interests": self._interests.values(),
             "returned": self._returned,
+            "opening": self._opening,
             "scalars": [self.version, self._reset_version, self._ticks, self._last_tick],
         }
         return pack(_SNAPSHOT, {}, values)
@@ -371,6 +383,7 @@ class Learner:
         learner.counts.update(values["counts"])
         learner._preferences.restore(values["preferences"])
         learner._returned = _weights_of(values["returned"])
+        learner._opening = values["opening"]
         learner.version, learner._reset_version, learner._ticks, learner._last_tick = values["scalars"]
         return learner
 

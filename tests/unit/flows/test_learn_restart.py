@@ -132,3 +132,25 @@ def test_no_record_after_the_restart_is_stale(killed):
     for kind in (Adjustments, Pacing):
         versions = [record.version for record in killed.records if isinstance(record, kind)]
         assert len(versions) == len(set(versions)) and versions == sorted(versions)
+
+
+def test_a_learner_without_a_snapshot_has_forgotten_what_the_one_before_it_told():
+    said = Said()
+    begun(said)
+    assert said.weights().ads["a2"][0] > 0.1
+    fresh = LearnLogic(None, (0,), DEFAULT_OPTIONS, MINUTE)
+    fresh = LearnLogic(fresh.snapshot(), (0,), DEFAULT_OPTIONS, MINUTE)
+    rare = [
+        outcome("click", 900 + n, event_id=f"r{n}", ad_id="rare", parts=Parts(base=-1.0)) for n in range(9)
+    ]
+    said.hear(fresh, [*rare, *(outcome("impression", 990 + n, event_id=f"n{n}") for n in range(30))])
+    assert "rare" in said.weights().ads
+    assert not said.weights().ads.keys() & {"a1", "a2"}
+
+
+def test_only_the_first_record_of_a_learner_forgets():
+    said = Said()
+    begun(said)
+    told = [record for record in said.records if isinstance(record, Adjustments)]
+    assert len(told) > 1 and [record.reset for record in told] == [True, *[False] * (len(told) - 1)]
+    assert told[0].reason
