@@ -103,10 +103,14 @@ def _recorded(
 ) -> tuple[Recorded[Decision], Recorded[Outcome]]:
     """Return decisions and outcomes; a file named for one of them holds some, a log at least one kind."""
     made, told = Recorded[Decision]([]), Recorded[Outcome]([])
-    if log is not None:
-        made, told = decisions_of(log, events), outcomes_of(log, events)
-    made = some_decisions(decisions, events) if decisions else made
-    told = some_outcomes(outcomes, events) if outcomes else told
+    if decisions is not None:
+        made = some_decisions(decisions, events)
+    elif log is not None:
+        made = decisions_of(log, events)
+    if outcomes is not None:
+        told = some_outcomes(outcomes, events)
+    elif log is not None:
+        told = outcomes_of(log, events)
     if log is not None and not made.rows and not told.rows:
         raise nothing_in(log, "neither decisions nor outcomes", "record it with `impulse record --outputs`")
     return made, told

@@ -152,8 +152,6 @@ def require_distinct(files: Mapping[str, Path]) -> None:
 
 def read_world(file: Path | None) -> WorldConfig:
     """Return the world that a file describes, the default one without a file."""
-    return (
-        WorldConfig()
-        if file is None
-        else parse_world(read_text(file, "world file", "fields of a world"), str(file))
-    )
+    if file is None:
+        return WorldConfig()
+    return parse_world(read_text(file, "world file", "fields of a world"), str(file))

@@ -36,9 +36,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 _SEGMENTS_KEPT = 4096
+"""Names of segments whose rows are kept; a request may name anything."""
 MOST_BYTES = 128 * 2**20
 """Of retrieval biases by segment, kept by one view."""
-"""Names of segments whose rows are kept; a request may name anything."""
 
 
 @dataclass(frozen=True, eq=False)

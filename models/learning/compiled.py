@@ -25,7 +25,6 @@ from .creative_weights import (
     Place,
     Presented,
     SegmentLifts,
-    cell_of,
     choices_of,
     creative_lifts,
     places_of,
@@ -33,7 +32,7 @@ from .creative_weights import (
     segment_lifts,
 )
 from .priors import DEFAULT_PRIORS, Priors
-from .weights import Applied, WeightTable, chained
+from .weights import Applied, WeightTable, cell_of, chained
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -154,7 +153,7 @@ class CompiledWeights:
     def segment_rows(self, segments: Sequence[str]) -> I64:
         """Return the row `[B]` of each segment, S for those that no weight knows."""
         unknown = len(self.segments)
-        rows = (self.segments.get(segment.replace("|", "/"), unknown) for segment in segments)
+        rows = (self.segments.get(cell_of(segment), unknown) for segment in segments)
         return np.fromiter(rows, np.int64, count=len(segments))
 
     def situation_bias(self, segment: str) -> F32:

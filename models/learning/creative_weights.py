@@ -21,6 +21,8 @@ from models.domain.events import Weight
 from models.domain.ids import known_key64
 from models.domain.templates import presented
 
+from .weights import cell_of
+
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -40,11 +42,6 @@ def creative_key(ad_id: str, creative_id: str) -> str:
 def segment_creative_key(segment: str, key: str) -> str:
     """Return the key of ``Adjustments.segment_creatives`` for a `creative_key`."""
     return f"{cell_of(segment)}|{key}"
-
-
-def cell_of(segment: str) -> str:
-    """Return a segment's name in keys: a ``|`` in it becomes ``/``."""
-    return segment.replace("|", "/")
 
 
 class Presented(NamedTuple):
@@ -87,8 +84,7 @@ class Choices:
 
     def within(self, segment: str, weights: Mapping[str, Weight], prior_variance: float) -> Choices:
         """Return the same with what is known of them in a segment added, or its prior."""
-        cell = cell_of(segment)
-        there = choices_of(self.shown, weights, prior_variance, f"{cell}|")
+        there = choices_of(self.shown, weights, prior_variance, segment_creative_key(segment, ""))
         return Choices(
             self.shown, self.mean + there.mean, self.variance + there.variance, self.known or there.known
         )

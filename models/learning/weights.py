@@ -25,9 +25,14 @@ WIDEST = 100.0
 _STEEPEST = 4.0
 
 
+def cell_of(segment: str) -> str:
+    """Return a segment's name in keys: a ``|`` in it becomes ``/``."""
+    return segment.replace("|", "/")
+
+
 def segment_category_key(segment: str, category: str) -> str:
-    """Return the key of ``Adjustments.segment_categories``; a ``|`` in a segment becomes ``/``."""
-    return f"{segment.replace('|', '/')}|{category}"
+    """Return the key of ``Adjustments.segment_categories``."""
+    return f"{cell_of(segment)}|{category}"
 
 
 class Applied(NamedTuple):
