@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.catalogue import Ad
-from models.domain.decision import Outcome, Parts
+from models.domain.decision import Outcome, Parts, Slot
 from models.domain.events import (
     AdEvent,
     Click,
@@ -95,7 +95,7 @@ class Profiles:
         }
         self._events: list[tuple[int, int, int, float]] = []
         self._sequence: list[tuple[int, int, int, int, int, int]] = []
-        self._impressions: list[tuple[int, int, int, int, int, int]] = []
+        self._impressions: list[tuple[int, int, int, int, int, int, int]] = []
         self._answers: list[tuple[int, int, bool, float, int]] = []
 
     @property
@@ -153,9 +153,14 @@ class Profiles:
         ``campaign_id`` is that of the decision, empty where none is known; an ``ad`` that is gone has no
         advertiser. ``keep_ms`` is how far back from the event's time the caps in force may still look.
         """
-        advertiser = NO_KEY if ad is None else label_key(ad.advertiser_id)
-        keys = known_key64(event.ad_id), label_key(campaign_id), advertiser
-        self._impressions.append((row, *keys, event.event_time, keep_ms))
+        keys = _cap_keys(event.ad_id, campaign_id, ad)
+        self._impressions.append((row, *keys, event.event_time, keep_ms, 0))
+
+    def expect(self, row: int, slot: Slot, ad: Ad | None, time_ms: int, keep_ms: int, unseen_ms: int) -> None:
+        """Take an ad that was decided at ``time_ms``: it counts as shown for so long, or until it is."""
+        self._impressions.append(
+            (row, *_cap_keys(slot.ad_id, slot.campaign_id, ad), time_ms, keep_ms, unseen_ms)
+        )
 
     @property
     def collected(self) -> int:
@@ -171,9 +176,9 @@ class Profiles:
         if self._sequence:
             self._append_sequence()
         if self._impressions:
-            row, ad, campaign, advertiser, time, keep = zip(*self._impressions, strict=True)
+            row, ad, campaign, advertiser, time, keep, unseen = zip(*self._impressions, strict=True)
             keys = _u64(ad), _u64(campaign), _u64(advertiser)
-            self.shown.append(Impressions(_i64(row), *keys, _i64(time), _i64(keep)))
+            self.shown.append(Impressions(_i64(row), *keys, _i64(time), _i64(keep), _i64(unseen)))
             self._impressions.clear()
         if self._answers:
             row, key, clicked, offset, time = zip(*self._answers, strict=True)
@@ -254,6 +259,12 @@ def sequence_entry(event: AdEvent, ad: Ad | None) -> SequenceEntry | None:
     category = label_key(ad.category) if ad is not None else NO_KEY
     dwell = event.dwell_ms if isinstance(event, Dwell) else 0
     return SequenceEntry(known_key64(event.ad_id), category, code, dwell, event.event_time)
+
+
+def _cap_keys(ad_id: str, campaign_id: str, ad: Ad | None) -> tuple[int, int, int]:
+    """Return what caps count an ad by: itself, its campaign, its advertiser."""
+    advertiser = NO_KEY if ad is None else label_key(ad.advertiser_id)
+    return known_key64(ad_id), label_key(campaign_id), advertiser
 
 
 def _offset(parts: Parts) -> float:

@@ -291,10 +291,21 @@ class Shard:
         for (view, job), decision in zip(asked, decisions, strict=True):
             self.ledger.follow(job.record.offset, decision, windows_of(view, decision))
             self.interests.note(job.row, decision.segment)
+            if job.trigger == "request":
+                self._expect(view, job, decision)
             self._emit(job.record, decision)
         self._jobs.clear()
         self._older.clear()
         self.go_on()
+
+    def _expect(self, view: View, job: Job, decision: Decision) -> None:
+        """Have the ads count as shown until their impressions are told."""
+        time_ms, unseen_ms = job.event.event_time, view.policy.unseen_s * 1000
+        if unseen_ms:
+            keep_ms = widest_window_ms(view.policy) + max(time_ms - job.record.timestamp_ms, 0)
+            for slot in decision.ads:
+                ad = view.catalogue.ad(slot.ad_id)
+                self.profiles.expect(job.row, slot, ad, time_ms, keep_ms, unseen_ms)
 
     def _join(self, row: int, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
         campaign_id = None

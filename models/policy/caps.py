@@ -3,11 +3,12 @@
 A key (ad, campaign or advertiser) is blocked at ``now`` when at least ``impressions`` of the user's
 impressions of it have ``time_ms > now - window``; an ad is blocked as a repeat when its last one is younger
 than ``no_repeat_s``. Impressions that lie ahead of ``now`` (records out of order) count: they did happen.
+An ad decided less than ``unseen_s`` ago (or ahead) counts as shown then, until its impression is told: the
+placements of one page ask at once, and should neither repeat one another nor pass a cap together.
 
 **No cap is exceeded by what was appended before the decision**, but for users with more impressions inside
 the window than are kept (`models.state.shown`): there the oldest are forgotten, and `is_exact` says so of any
-decision. `check_policy` refuses caps that could never be reached. Impressions still under way between a
-decision and its record are not known yet: append at decision time where that matters.
+decision. `check_policy` refuses caps that could never be reached.
 
 Legend: U users (rows), H hidden ads kept, B decisions, N caps, M blocked keys at most.
 """
@@ -41,6 +42,7 @@ class CompiledCaps(NamedTuple):
     impressions: I64
     window_ms: I64
     no_repeat_ms: int
+    unseen_ms: int
 
 
 class BlockedKeys(NamedTuple):
@@ -70,12 +72,13 @@ def compile_caps(policy: Policy) -> CompiledCaps:
         np.array([cap.impressions for cap in caps], np.int64),
         np.array([cap.window_s * 1000 for cap in caps], np.int64),
         policy.no_repeat_s * 1000,
+        policy.unseen_s * 1000,
     )
 
 
 def widest_window_ms(policy: Policy) -> int:
     """Return how far back the policy's caps look."""
-    return 1000 * max([policy.no_repeat_s, *(cap.window_s for cap in policy.caps)])
+    return 1000 * max([policy.no_repeat_s, policy.unseen_s, *(cap.window_s for cap in policy.caps)])
 
 
 def check_policy(policy: Policy, kept: int = IMPRESSIONS_KEPT) -> None:
@@ -176,17 +179,19 @@ def _block(
         for h in range(min(hidden_count[u], hidden.shape[1])):
             keys[b, n], scope[b, n] = hidden[u, h], HIDDEN
             n += 1
-        head = newest[u], filled[u]
+        head, now = (newest[u], filled[u]), (now_ms[b], caps.unseen_ms)
         if caps.no_repeat_ms > 0:
             since, stamp = now_ms[b] - caps.no_repeat_ms, stamp + 1
-            n = _over(pages, pages.ad_key, head, since, 1, counts, stamp, NO_REPEAT, keys[b], scope[b], n)
+            n = _over(
+                pages, pages.ad_key, head, now, since, 1, counts, stamp, NO_REPEAT, keys[b], scope[b], n
+            )
         for c in range(caps.scope.shape[0]):
             since, stamp, of = now_ms[b] - caps.window_ms[c], stamp + 1, caps.scope[c]
             field = (
                 pages.ad_key if of == AD else pages.campaign_key if of == CAMPAIGN else pages.advertiser_key
             )
             limit = caps.impressions[c]
-            n = _over(pages, field, head, since, limit, counts, stamp, of, keys[b], scope[b], n)
+            n = _over(pages, field, head, now, since, limit, counts, stamp, of, keys[b], scope[b], n)
         length[b] = n
 
 
@@ -195,6 +200,7 @@ def _over(
     pages: Pages,
     field: U64,
     head: tuple[int, int],
+    now: tuple[int, int],
     since_ms: int,
     limit: int,
     counts: _Counts,
@@ -204,13 +210,20 @@ def _over(
     scope: NDArray[np.int8],
     n: int,
 ) -> int:
-    """Write, once each, the keys with at least ``limit`` impressions after a time; return the new length."""
+    """Write, once each, the keys with at least ``limit`` impressions after a time; return the new length.
+
+    ``now`` is the time of the decision, and how far from it unseen ads count.
+    """
     last = np.uint64(counts.key.shape[0] - 1)
-    page, count = head
+    (page, count), (now_ms, unseen_ms) = head, now
     while page >= 0:
         for i in range(count - 1, -1, -1):
-            key = field[page, i]
-            if pages.time_ms[page, i] <= since_ms or key == 0:
+            key, time = field[page, i], pages.time_ms[page, i]
+            if time < 0:
+                time = ~time
+                if abs(now_ms - time) >= unseen_ms:
+                    continue
+            if time <= since_ms or key == 0:
                 continue
             at = key & last
             while counts.stamp[at] == stamp and counts.key[at] != key:

@@ -1,10 +1,14 @@
-"""What the users of one shard were shown and what they hid: all that caps have to count.
+"""What the users of one shard were shown, are about to be shown and hid: all that caps have to count.
 
 A user's impressions lie in pages of PAGE, newest page first, from a pool that grows with the traffic; a user
 who saw nothing takes no page. When a page is full, the user's pages that hold nothing inside the widest
 window of the policy are given back (SLACK_MS later, for decisions on records that come out of order). So
 **every impression inside the widest window is there**, up to ``kept`` of them per user: of one who saw more
 (a robot), the oldest page goes. ``forgotten_ms`` says up to when impressions are gone.
+
+A decided ad whose impression was not told yet is **unseen**. It lies among the impressions under the
+complement of its time, so that it costs no room of its own: the impression takes its place, and so does the
+next decision once it has ceased to count.
 
 Legend: U users (rows), H hidden ads kept, P pages.
 """
@@ -71,7 +75,7 @@ class Pages(NamedTuple):
     advertiser_key: U64
     """`[P, PAGE]` NO_KEY for ads without an advertiser, which no cap counts."""
     time_ms: I64
-    """`[P, PAGE]` event time of the impression."""
+    """`[P, PAGE]` event time of the impression; of an unseen ad ``~`` the time of the decision."""
     older: I32
     """`[P]` the user's page before this one, -1 for none; of a free page, the next free one."""
 
@@ -85,7 +89,7 @@ class Pages(NamedTuple):
 
 
 class Impressions(NamedTuple):
-    """Impressions `[N]` in the order of the log."""
+    """Impressions and unseen ads `[N]` in the order of the log."""
 
     row: I64
     ad_key: U64
@@ -94,10 +98,12 @@ class Impressions(NamedTuple):
     time_ms: I64
     keep_ms: I64
     """How far back from its own time the caps in force may still look."""
+    unseen_ms: I64
+    """Of a decided ad, how long it counts unless an impression is told; 0 for an impression."""
 
 
 class Shown:
-    """Impressions and hidden ads of the users of one shard; see the module."""
+    """Impressions, unseen and hidden ads of the users of one shard; see the module."""
 
     def __init__(self, users: int, kept: int = IMPRESSIONS_KEPT, hidden: int = HIDDEN_KEPT) -> None:
         self._table = Table(lambda count: Users.empty(count, hidden), users)
@@ -112,13 +118,16 @@ class Shown:
         return self._table.columns
 
     def append(self, impressions: Impressions) -> None:
-        """Append impressions in the order given."""
+        """Append impressions in the order given; each takes the place of the same ad unseen."""
+        self._append(impressions, merge=True)
+
+    def _append(self, impressions: Impressions, *, merge: bool) -> None:
         count = len(impressions.row)
         self._provide(count if count <= PAGE else len(np.unique(impressions.row)) + count // PAGE)
         users = self.users
         _append(
             self.pages, self._free, users.newest, users.filled, users.forgotten_ms, impressions,
-            self._most_pages,
+            self._most_pages, merge,
         )  # fmt: skip
 
     def hide(self, row: int, ad_key: int) -> None:
@@ -160,7 +169,8 @@ class Shown:
         self._table.load(columns)
         fields = {name: from_plain(field) for name, field in data["impressions"].items()}
         row = np.repeat(np.arange(len(fields["length"])), fields.pop("length"))
-        self.append(Impressions(row=row, keep_ms=np.full(len(row), _FOREVER_MS), **fields))
+        keep_ms, unseen_ms = np.full(len(row), _FOREVER_MS), np.zeros(len(row), np.int64)
+        self._append(Impressions(row=row, keep_ms=keep_ms, unseen_ms=unseen_ms, **fields), merge=False)
 
     def _provide(self, pages: int) -> None:
         """Have so many free pages at least."""
@@ -178,19 +188,57 @@ class Shown:
 
 @njit(cache=True)
 def _append(
-    pages: Pages, free: I32, newest: I32, filled: I32, forgotten: I64, of: Impressions, most: int
+    pages: Pages, free: I32, newest: I32, filled: I32, forgotten: I64, of: Impressions, most: int, merge: bool
 ) -> None:
     for n in range(of.row.shape[0]):
-        u = of.row[n]
-        if newest[u] < 0 or filled[u] == PAGE:
-            _drop_old(pages, free, newest, forgotten, u, of.time_ms[n] - of.keep_ms[n] - SLACK_MS, most - 1)
-            page = free[0]
-            free[0], free[1] = pages.older[page], free[1] - 1
-            pages.older[page], newest[u], filled[u] = newest[u], page, 0
-        page, at = newest[u], filled[u]
+        u, time = of.row[n], of.time_ms[n]
+        page, at = _place(pages, newest[u], filled[u], of, n) if merge else (_NONE, 0)
+        if page < 0:
+            if newest[u] < 0 or filled[u] == PAGE:
+                _drop_old(pages, free, newest, forgotten, u, _time(time) - of.keep_ms[n] - SLACK_MS, most - 1)
+                page = free[0]
+                free[0], free[1] = pages.older[page], free[1] - 1
+                pages.older[page], newest[u], filled[u] = newest[u], page, 0
+            page, at = newest[u], filled[u]
+            filled[u] += 1
         pages.ad_key[page, at], pages.campaign_key[page, at] = of.ad_key[n], of.campaign_key[n]
-        pages.advertiser_key[page, at], pages.time_ms[page, at] = of.advertiser_key[n], of.time_ms[n]
-        filled[u] += 1
+        pages.advertiser_key[page, at] = of.advertiser_key[n]
+        pages.time_ms[page, at] = ~time if of.unseen_ms[n] > 0 else time
+
+
+@njit(cache=True)
+def _time(time_ms: int) -> int:
+    return time_ms if time_ms >= 0 else ~time_ms
+
+
+@njit(cache=True)
+def _place(pages: Pages, newest: int, filled: int, of: Impressions, n: int) -> tuple[int, int]:
+    """Return page and entry of an unseen ad in whose place this one comes, page -1 for none.
+
+    An impression takes that of its own ad that was decided last, from the two newest pages; an unseen ad
+    that of one which ceased to count, from the newest.
+    """
+    unseen_ms, time = of.unseen_ms[n], of.time_ms[n]
+    page, count, found, latest = newest, filled, (_NONE, 0), -1
+    for _ in range(1 if unseen_ms > 0 else 2):
+        if page < 0:
+            break
+        for at in range(count):
+            decided = ~pages.time_ms[page, at]  # negative where it was seen
+            if unseen_ms > 0 and 0 <= decided <= time - unseen_ms:
+                return page, at
+            if unseen_ms == 0 and decided > latest and pages.ad_key[page, at] == of.ad_key[n]:
+                found, latest = (page, at), decided
+        page, count = pages.older[page], PAGE
+    return found
+
+
+@njit(cache=True)
+def _newest_ms(pages: Pages, page: int) -> int:
+    newest = _time(pages.time_ms[page, 0])
+    for at in range(1, PAGE):
+        newest = max(newest, _time(pages.time_ms[page, at]))
+    return newest
 
 
 @njit(cache=True)
@@ -200,7 +248,7 @@ def _drop_old(pages: Pages, free: I32, newest: I32, forgotten: I64, u: int, sinc
     for _ in range(most):
         if page < 0:
             break
-        if pages.time_ms[page].max() > since_ms:
+        if _newest_ms(pages, page) > since_ms:
             needed = page
         page = pages.older[page]
     page = newest[u] if needed < 0 else pages.older[needed]
@@ -209,7 +257,7 @@ def _drop_old(pages: Pages, free: I32, newest: I32, forgotten: I64, u: int, sinc
     else:
         pages.older[needed] = _NONE
     while page >= 0:
-        forgotten[u] = max(forgotten[u], pages.time_ms[page].max())
+        forgotten[u] = max(forgotten[u], _newest_ms(pages, page))
         after = pages.older[page]
         pages.older[page], free[0], free[1] = free[0], page, free[1] + 1
         page = after

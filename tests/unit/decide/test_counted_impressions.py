@@ -17,8 +17,8 @@ def capped(scope: str, impressions: int = 1) -> Policy:
 
 
 def next_ads(bench, log) -> list[str]:
-    """The ads of one more decision of the user's."""
-    log.request()
+    """The ads of one more decision of the user's, when nothing unseen counts any more."""
+    log.request(after_s=10)
     return [slot.ad_id for slot in bodies(run(bench.shard(), log.records), Decision)[-1].ads]
 
 
@@ -34,7 +34,7 @@ def test_a_click_whose_impression_was_lost_counts_as_one(bench, log, policy):
 def test_the_decision_that_a_click_asks_for_counts_the_impression_that_it_implies(bench, log):
     log.ads(2)
     triggers = Triggers(after_click=True)
-    log.add(events.PolicyChange, policy=Policy(no_repeat_s=HOUR_S, caps=(), triggers=triggers))
+    log.add(events.PolicyChange, policy=Policy(no_repeat_s=HOUR_S, caps=(), unseen_s=0, triggers=triggers))
     decision = log.request()
     log.add(events.Click, user_id="u", ad_id="a0", decision_id=decision)
     (_, after) = bodies(run(bench.shard(), log.records), Decision)
@@ -80,3 +80,54 @@ def test_an_impression_dated_ahead_makes_nobody_forget_what_a_cap_still_counts(b
         log.add(events.Impression, user_id="u", ad_id="a0")
     log.add(events.Impression, user_id="u", ad_id="a1", event_time=log.now + 2 * HOUR_S * 1000)
     assert next_ads(bench, log) == ["a1"]
+
+
+def a_good_and_a_bad_ad(log) -> None:
+    bids = (5_000_000, 10_000)
+    log.add(
+        events.AdUpsert,
+        ads=tuple(Ad(ad_id=f"a{n}", campaign_id=f"c{n}", bid_micros=bid) for n, bid in enumerate(bids)),
+    )
+
+
+def answers(bench, log) -> list[list[str]]:
+    """The ads of all decisions."""
+    return [
+        [slot.ad_id for slot in decision.ads]
+        for decision in bodies(run(bench.shard(), log.records), Decision)
+    ]
+
+
+@pytest.mark.parametrize(("unseen_s", "second"), [(5, ["a1"]), (0, ["a0"])])
+def test_two_placements_of_one_page_show_different_ads_though_neither_was_seen_yet(
+    bench, log, unseen_s, second
+):
+    a_good_and_a_bad_ad(log)
+    log.add(events.PolicyChange, policy=Policy(slots=1, unseen_s=unseen_s))
+    for placement in ("top", "side"):
+        log.add(events.Request, user_id="u", placement_id=placement)
+    assert answers(bench, log) == [["a0"], second]
+
+
+def test_placements_that_ask_at_once_pass_no_cap_together(bench, log):
+    log.add(events.AdUpsert, ads=tuple(Ad(ad_id=f"a{n}", campaign_id="c") for n in range(4)))
+    caps = (Cap(scope="campaign", impressions=2, window_s=HOUR_S),)
+    log.add(events.PolicyChange, policy=Policy(slots=1, caps=caps))
+    for _ in range(4):
+        log.add(events.Request, user_id="u")
+    assert [len(ads) for ads in answers(bench, log)] == [1, 1, 0, 0]
+
+
+def test_an_ad_that_nobody_saw_may_come_again_a_moment_later(bench, log):
+    log.ads(1)
+    log.request()
+    log.add(events.Request, user_id="u", event_time=log.now + 5_000)
+    assert answers(bench, log) == [["a0"], ["a0"]]
+
+
+def test_what_a_click_asked_for_keeps_no_ad_from_the_request_that_shows_it(bench, log):
+    a_good_and_a_bad_ad(log)
+    log.add(events.PolicyChange, policy=Policy(slots=1, triggers=Triggers(after_click=True)))
+    log.add(events.Click, user_id="u", ad_id="a9")
+    log.request()
+    assert answers(bench, log) == [["a0"], ["a0"]]

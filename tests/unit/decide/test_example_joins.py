@@ -94,7 +94,7 @@ def told_late(log, about):
 
 
 def asked_late(log, about):
-    long_ago = log.now
+    long_ago = log.now - 60_000
     log.add(events.View, after_s=2 * DAY_S, user_id="w", ad_id="a0")
     late = log.request(event_time=long_ago)
     log.add(events.Impression, **about | {"decision_id": late})

@@ -23,12 +23,12 @@ from models.policy.caps import (
 )
 from models.state.shown import PAGE, Impressions, Shown
 
-NO_RULES = Policy(caps=(), no_repeat_s=0)
+NO_RULES = Policy(caps=(), no_repeat_s=0, unseen_s=0)
 
 
-def show(shown, row, ad, time_ms, campaign=0, advertiser=0, keep_ms=60_000):
+def show(shown, row, ad, time_ms, campaign=0, advertiser=0, keep_ms=60_000, unseen_ms=0):
     keys = (np.array([k], np.uint64) for k in (ad, campaign, advertiser))
-    shown.append(Impressions(np.array([row]), *keys, np.array([time_ms]), np.array([keep_ms])))
+    shown.append(Impressions(np.array([row]), *keys, *(np.array([n]) for n in (time_ms, keep_ms, unseen_ms))))
 
 
 def blocked(shown, now_ms, policy, row=0):
@@ -87,6 +87,41 @@ def test_an_impression_ahead_of_the_decision_counts():
     assert blocked(shown, 1_000, NO_RULES) == []
 
 
+def test_an_ad_that_was_decided_counts_as_shown_until_it_should_have_been_seen():
+    shown, policy = Shown(1), Policy(caps=(), no_repeat_s=60, unseen_s=5)
+    show(shown, 0, ad=7, time_ms=1_000, unseen_ms=5_000)
+    assert blocked(shown, 5_999, policy) == [(NO_REPEAT, 7)]
+    assert blocked(shown, 6_000, policy) == []
+    assert blocked(shown, 1_001, Policy(caps=(), no_repeat_s=60, unseen_s=0)) == []
+
+
+def test_a_window_shorter_than_that_forgets_an_unseen_ad_as_soon_as_a_seen_one():
+    shown = Shown(1)
+    show(shown, 0, ad=7, time_ms=0, unseen_ms=5_000)
+    assert blocked(shown, 1_999, capped("ad", 1, window_s=2)) == [(AD, 7)]
+    assert blocked(shown, 2_000, capped("ad", 1, window_s=2)) == []
+
+
+@pytest.mark.parametrize("told_ms", [1_500, 30_000])
+def test_the_impression_of_a_decided_ad_counts_instead_of_it_and_not_beside_it(told_ms):
+    shown, twice = Shown(1), capped("ad", 2)
+    show(shown, 0, ad=7, time_ms=1_000, unseen_ms=5_000)
+    show(shown, 0, ad=7, time_ms=told_ms)
+    assert blocked(shown, told_ms, twice) == []
+    assert blocked(shown, told_ms + 59_999, capped("ad", 1)) == [(AD, 7)]
+    show(shown, 0, ad=7, time_ms=told_ms + 1)
+    assert blocked(shown, told_ms + 1, twice) == [(AD, 7)]
+
+
+def test_decided_ads_count_for_campaign_and_advertiser_beside_what_was_seen():
+    shown = Shown(1)
+    show(shown, 0, ad=1, time_ms=0, campaign=10, advertiser=100)
+    show(shown, 0, ad=2, time_ms=1_000, campaign=10, advertiser=100, unseen_ms=5_000)
+    assert blocked(shown, 1_000, capped("campaign", 2)) == [(CAMPAIGN, 10)]
+    assert blocked(shown, 1_000, capped("advertiser", 2)) == [(ADVERTISER, 100)]
+    assert blocked(shown, 6_000, capped("campaign", 2)) == []
+
+
 def test_a_hidden_ad_stays_hidden_and_takes_one_place():
     shown = Shown(1, hidden=2)
     for ad in (7, 7, 8, 7):
@@ -142,6 +177,32 @@ def test_the_blocked_keys_are_those_counted_by_hand(events, limit, window, now):
     campaigns = [ad % 2 + 10 for ad in inside]
     expected += [(CAMPAIGN, c) for c in set(campaigns) if campaigns.count(c) >= limit]
     assert blocked(shown, now * 1000, Policy(caps=caps, no_repeat_s=0)) == sorted(expected)
+
+
+told = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9), st.booleans()), max_size=60)
+
+
+@given(told, st.integers(1, 4), st.integers(1, 100), st.integers(0, 20))
+def test_seen_and_unseen_ads_are_those_counted_by_hand(events, limit, window, unseen):
+    """Decisions and impressions in the order of time; an impression ends the wait of its ad's last one."""
+    shown, now, seen, waiting = Shown(1), 0, [], []
+    for ad, gap, is_decided in events:
+        now += gap
+        show(shown, 0, ad=ad, time_ms=now * 1000, keep_ms=10**6, unseen_ms=20_000 if is_decided else 0)
+        last = max((at for at in waiting if at[0] == ad and at[1] > now - 20), default=None)
+        if is_decided:
+            waiting.append((ad, now))
+        else:
+            seen.append((ad, now))
+            if last is not None:
+                waiting.remove(last)
+        counted = [a for a, at in seen if at > now - window]
+        counted += [a for a, at in waiting if at > now - min(window, unseen)]
+        policy = Policy(
+            caps=(Cap(scope="ad", impressions=limit, window_s=window),), no_repeat_s=0, unseen_s=unseen
+        )
+        expected = sorted((AD, a) for a in set(counted) if counted.count(a) >= limit)
+        assert blocked(shown, now * 1000, policy) == expected
 
 
 @given(st.lists(st.integers(0, 30), max_size=120), st.randoms(use_true_random=False))

@@ -10,12 +10,13 @@ from models.state.shown import PAGE, Impressions, Shown
 WINDOW_MS = 60_000
 
 
-def show(shown: Shown, row: int, times: list[int], window_ms: int = WINDOW_MS) -> None:
-    """Impressions of ads 1, 2, ... at these times."""
+def show(shown: Shown, row: int, times: list[int], window_ms: int = WINDOW_MS, unseen_ms: int = 0) -> None:
+    """Impressions of ads 1, 2, ... at these times, or decisions that wait so long for theirs."""
     n = len(times)
     keys = np.arange(1, n + 1, dtype=np.uint64)
     columns = np.full(n, row), keys, keys + np.uint64(100), keys + np.uint64(200)
-    shown.append(Impressions(*columns, np.array(times, np.int64), np.full(n, window_ms)))
+    waits = np.full(n, window_ms), np.full(n, unseen_ms)
+    shown.append(Impressions(*columns, np.array(times, np.int64), *waits))
 
 
 def times_of(shown: Shown, row: int, used: int) -> list[int]:
@@ -67,7 +68,7 @@ def test_everything_inside_the_widest_window_is_kept(batches, window_ms):
 def test_everything_inside_the_widest_window_is_kept_of_impressions_told_out_of_order(seed):
     """The clock goes on evenly; every second impression happened up to 20 windows before it was told."""
     shown, rng, step = Shown(1), np.random.default_rng(seed), WINDOW_MS // (seed + 1)
-    now = step * np.arange(10 * PAGE)
+    now = 20 * WINDOW_MS + step * np.arange(10 * PAGE)
     late = rng.integers(0, 20 * WINDOW_MS, len(now)) * rng.integers(0, 2, len(now))
     times = (now - late).tolist()
     for n, time in enumerate(times, 1):
@@ -85,6 +86,23 @@ def test_steady_traffic_takes_a_steady_number_of_pages():
         show(shown, n % 4, [n * 1000])
         most.append(pages_in_use(shown))
     assert max(most[20_000:]) == max(most[5_000:10_000]) < 40
+
+
+def test_a_user_who_asks_and_never_sees_takes_no_more_room_than_one_page_of_decisions():
+    shown = Shown(1)
+    for n in range(1_000):
+        show(shown, 0, [n * 1000] * 5, unseen_ms=5000)
+    assert pages_in_use(shown) == 1
+    assert len(times_of(shown, 0, 1)) <= PAGE
+
+
+def test_impressions_take_the_place_of_the_ads_that_waited_for_them():
+    shown = Shown(1)
+    for n in range(50):
+        show(shown, 0, [n * 60_000] * 5, unseen_ms=5000)
+        show(shown, 0, [n * 60_000 + 1000] * 5)
+    assert len(times_of(shown, 0, 1)) <= 5 * PAGE
+    assert min(times_of(shown, 0, 1)) >= 0
 
 
 def test_many_impressions_at_once_take_no_more_room_than_one_by_one():
@@ -121,10 +139,12 @@ def test_pages_of_a_user_who_is_forgotten_serve_others():
 def test_a_restored_shard_goes_on_as_the_original_would(count):
     shown, restored = Shown(3), Shown(1)
     show(shown, 2, list(range(count)))
+    show(shown, 2, list(range(7)), unseen_ms=1000)
     shown.hide(1, 77)
     restored.grow(3)
     restored.load(shown.dump(3))
     for one in (shown, restored):
         for n in range(100):
-            show(one, 2, [1000 + n], window_ms=n)
+            show(one, 2, [1000 + n] * 3, window_ms=n)
+            show(one, 2, [1000 + n] * 2, window_ms=n, unseen_ms=n)
     assert restored.dump(3) == shown.dump(3)
