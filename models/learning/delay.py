@@ -1,25 +1,23 @@
 r"""Delayed conversions: a campaign's conversion rate without waiting for its labels.
 
-A click at age e whose conversion probability is p has produced r p F(e) conversions by now on average,
-with F the distribution of the delay and r the campaign's factor on the model's rate. Conversions are
-then a thinned Poisson process, and with maturity-weighted exposure E = sum p F(e)
+Of a click that converts with probability p, r p G(e) conversions are to be expected by its age e, with r the
+campaign's factor on the model's rate and G as `models.learning.delay_law` has it: the share of the delays up
+to e, faded with the time since they ended. So with maturity-weighted exposure E = sum p G(e)
 
     r = (N + a) / (E + a),     log r has variance about 1 / (N + a),
 
-``a`` pseudo-conversions holding a new campaign at the model's rate. F is Weibull with shape k and rate b,
-F(e) = 1 - exp(-b e^k) (k = 1: exponential), fitted with censoring: clicks without a conversion stand in
-the expectation step for r p S(e) conversions still to come (Chapelle, KDD '14), so
-
-    log b maximises N log b - b W - (log b - log b0)^2 / (2 k^2 sd^2),   W = sum d^k + r sum p S(e) e^k,
-
-for each k of a small grid; the k of the highest likelihood is taken. Ages count from the decision. Delays are
-log-normal around b0, which is the setting's for all campaigns together, and theirs for each one.
+``a`` pseudo-conversions holding a new campaign at the model's rate. The delays are Weibull (k = 1:
+exponential), found by the likelihood of what arrived, in which clicks without a conversion stand with what
+may still come (censoring; Chapelle, KDD '14, who fades nothing), for each shape k of a small grid; the k of
+the highest likelihood is taken. Ages count from the decision. Delays are log-normal around the setting's for
+all campaigns together, and around theirs for each one.
 
 A campaign that never converts could be one whose delay is endless. So one in a hundred is taken to be dead:
 while no conversion is known r is multiplied by the probability that it is not, with the likelihood of none so
 far (a / (a + E))^a exp(-(log b - log b0)^2 / (2 k^2 sd^2)) if it is alive and 1 if it is dead.
 
-Everything fades with the age of the click (time constant T), so the rate follows drift. Several
+A conversion fades with the time since it came (time constant T), so the rate follows drift. Were it to fade
+with the age of its click, one that comes two days late would count for little, whatever it says. Several
 conversions of one click count each; view-through ones do not count (pcvr is given a click).
 """
 
@@ -30,14 +28,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from .delay_law import Arrived, Clicks, Fit, Prior, clicks_of, faded_arrivals, fit
 
+_PSEUDO_CONVERSIONS = 10.0
 _SHAPES = (0.5, 0.7, 1.0, 1.4)
 _EXPONENTIAL = 2
-_PSEUDO_CONVERSIONS = 10.0
-_SPREAD = 1.5
+_SPREAD = 1.0
 """Standard deviation of the logarithms of campaigns' mean delays around that of all."""
 _SPREAD_OF_GUESS = 3.0
 """The same around the setting's mean delay, which is a guess."""
@@ -46,9 +43,8 @@ _DEAD = 0.01
 _LEAST_ALIVE = 0.01
 _NO_CONVERSION = 0.5
 _LIKELIHOOD_MARGIN = 2.0
-_BIN_GROWTH = 8
+_BIN_GROWTH = 12
 _SUREST = 50.0
-_NEWTON_STEPS, _CONVERGED = 50, 1e-9
 
 
 @dataclass(frozen=True)
@@ -62,10 +58,10 @@ class DelaySettings:
 
 @dataclass
 class CampaignDelay:
-    """One campaign's clicks by age and its conversions' sufficient statistics, all faded to ``time_s``.
+    """One campaign's clicks by age and its conversions' sufficient statistics, these faded to ``time_s``.
 
-    ``bins`` holds [time of the click, exposure] of clicks not mature yet, merged as they age, at most
-    some 200 of them; the sums over conversions are one per shape of the grid.
+    ``bins`` holds [time, exposure] of clicks that are not mature yet, merged as they age, at most some 200
+    of them, ``mature`` what the older ones brought. The sums over conversions are one per shape of the grid.
     """
 
     time_s: float = 0.0
@@ -74,41 +70,41 @@ class CampaignDelay:
     conversions: float = 0.0
     sum_log_delay: float = 0.0
     sum_power: list[float] = field(default_factory=lambda: [0.0] * len(_SHAPES))
-    rates: list[float] = field(default_factory=list)
+    log_rates: list[float] = field(default_factory=list)
     shape: int = _EXPONENTIAL
     factor: float = 1.0
 
     def click(self, time_s: float, pcvr: float, settings: DelaySettings) -> None:
         """Add one click's exposure."""
         self._fade_to(max(time_s, self.time_s), settings)
-        faded = pcvr * math.exp(-(self.time_s - time_s) / settings.time_constant_s)
-        self.bins.append([time_s, faded])
+        self.bins.append([time_s, pcvr])
 
     def conversion(self, time_s: float, delay_s: float, settings: DelaySettings) -> None:
         """Add one conversion that came ``delay_s`` after its decision."""
         self._fade_to(max(time_s, self.time_s), settings)
         delay_s = max(delay_s, 1e-3)
-        weight = math.exp(-(self.time_s - time_s + delay_s) / settings.time_constant_s)
+        weight = math.exp(-(self.time_s - time_s) / settings.time_constant_s)
         self.conversions += weight
         self.sum_log_delay += weight * math.log(delay_s)
         self.sum_power = [s + weight * delay_s**k for s, k in zip(self.sum_power, _SHAPES, strict=True)]
 
     def refit(self, time_s: float, settings: DelaySettings, like: CampaignDelay | None = None) -> None:
-        """Take one step of expectation maximisation for F and solve for the factor, as of ``time_s``.
+        """Fit the law of the delays and solve for the factor, as of ``time_s``.
 
         ``like`` is all campaigns as one, fitted: delays are like its until the campaign's own tell otherwise.
         """
         self._fade_to(max(time_s, self.time_s), settings)
-        self._merge(settings)
-        age, exposure = self._ages()
-        usual = [settings.mean_delay_s**-k for k in _SHAPES] if like is None else like.rates
+        usual = [-k * math.log(settings.mean_delay_s) for k in _SHAPES] if like is None else like.log_rates
         spread = _SPREAD_OF_GUESS if like is None else _SPREAD
-        if not self.rates:
-            self.rates = list(usual)
-        factors = [self._maximise(i, age, exposure, math.log(usual[i]), spread) for i in range(len(_SHAPES))]
-        self.shape = self._best_shape(age, exposure, factors, _EXPONENTIAL if like is None else like.shape)
-        alive = 1.0 if like is None else self._alive(age, exposure, math.log(usual[self.shape]), spread)
-        self.factor = factors[self.shape] * alive
+        if not self.log_rates:
+            self.log_rates = list(usual)
+        clicks = self._clicks(settings)
+        fits = [self._fit(i, clicks, Prior(usual[i], k * spread)) for i, k in enumerate(_SHAPES)]
+        self.log_rates = [one.log_rate for one in fits]
+        self.shape = self._best_shape(fits, _EXPONENTIAL if like is None else like.shape)
+        exposure, off = fits[self.shape].exposure, self.log_rates[self.shape] - usual[self.shape]
+        alive = 1.0 if like is None else self._alive(exposure, off / (_SHAPES[self.shape] * spread))
+        self.factor = (self.conversions + _PSEUDO_CONVERSIONS) / (exposure + _PSEUDO_CONVERSIONS) * alive
 
     @property
     def log_factor(self) -> tuple[float, float]:
@@ -117,7 +113,10 @@ class CampaignDelay:
 
     def matured(self, elapsed_s: float) -> float:
         """Return F(elapsed): the share of conversions to be expected by then."""
-        return float(-math.expm1(-self.rates[self.shape] * max(elapsed_s, 0.0) ** _SHAPES[self.shape]))
+        if elapsed_s <= 0.0:
+            return 0.0
+        log_power = self.log_rates[self.shape] + _SHAPES[self.shape] * math.log(elapsed_s)
+        return -math.expm1(-math.exp(log_power))
 
     def _fade_to(self, time_s: float, settings: DelaySettings) -> None:
         fade = math.exp(-(time_s - self.time_s) / settings.time_constant_s) if self.time_s else 1.0
@@ -126,76 +125,54 @@ class CampaignDelay:
         self.conversions *= fade
         self.sum_log_delay *= fade
         self.sum_power = [s * fade for s in self.sum_power]
-        for pair in self.bins:
-            pair[1] *= fade
 
-    def _merge(self, settings: DelaySettings) -> None:
-        """Merge neighbours closer together than an eighth of their age; retire those past the horizon."""
-        merged: list[list[float]] = []
-        for time_s, exposure in sorted(self.bins):
-            if self.time_s - time_s > settings.horizon_s:
-                self.mature += exposure
-            elif merged and (time_s - merged[-1][0]) * _BIN_GROWTH < self.time_s - merged[-1][0]:
-                merged[-1][1] += exposure
-            else:
-                merged.append([time_s, exposure])
-        self.bins = merged
+    def _clicks(self, settings: DelaySettings) -> Clicks:
+        """Return the clicks that are not mature, after adding up what those brought that have become it."""
+        self.bins = _merged(self.bins, self.time_s)
+        at_s, exposure = np.array(self.bins).reshape(-1, 2)[::-1].T
+        clicks = clicks_of(self.time_s - at_s, exposure, settings.time_constant_s)
+        old = clicks.log_age > math.log(settings.horizon_s)
+        if not old.any():
+            return clicks
+        brought = faded_arrivals(self.log_rates[self.shape], _SHAPES[self.shape], clicks)
+        self.mature += float((clicks.exposure * brought)[old].sum())
+        self.bins = [one for one in self.bins if self.time_s - one[0] <= settings.horizon_s]
+        return Clicks(*(column[~old] for column in clicks))
 
-    def _ages(self) -> tuple[F64, F64]:
-        pairs = np.array(self.bins).reshape(-1, 2)
-        return np.maximum(self.time_s - pairs[:, 0], 1e-3), pairs[:, 1]
+    def _fit(self, i: int, clicks: Clicks, prior: Prior) -> Fit:
+        arrived = Arrived(self.conversions, self.sum_power[i], self.mature)
+        found = Fit(*fit(self.log_rates[i], _SHAPES[i], clicks, arrived, prior))
+        of_shape = self.conversions * math.log(_SHAPES[i]) + (_SHAPES[i] - 1.0) * self.sum_log_delay
+        return found._replace(log_likelihood=found.log_likelihood + of_shape)
 
-    def _maximise(self, i: int, age: F64, exposure: F64, usual: float, spread: float) -> float:
-        power = age ** _SHAPES[i]
-        surviving = np.exp(-self.rates[i] * power)
-        to_come = self.factor * float(np.sum(exposure * surviving * power))
-        waited = self.sum_power[i] + to_come
-        self.rates[i] = math.exp(_log_rate(self.conversions, waited, usual, _SHAPES[i] * spread))
-        mature = self.mature + float(np.sum(exposure * -np.expm1(-self.rates[i] * power)))
-        return (self.conversions + _PSEUDO_CONVERSIONS) / (mature + _PSEUDO_CONVERSIONS)
-
-    def _alive(self, age: F64, exposure: F64, usual: float, spread: float) -> float:
+    def _alive(self, exposure: float, deviations: float) -> float:
         """Return the probability that a campaign of which no conversion is known has any to come."""
         if self.conversions >= _NO_CONVERSION:
             return 1.0
-        shape, rate = _SHAPES[self.shape], self.rates[self.shape]
-        mature = self.mature + float(np.sum(exposure * -np.expm1(-rate * age**shape)))
-        off = (math.log(rate) - usual) / (shape * spread)
-        none_yet = -_PSEUDO_CONVERSIONS * math.log1p(mature / _PSEUDO_CONVERSIONS) - 0.5 * off * off
+        none_yet = -_PSEUDO_CONVERSIONS * math.log1p(exposure / _PSEUDO_CONVERSIONS) - 0.5 * deviations**2
         odds = _DEAD / (1.0 - _DEAD) * math.exp(min(-none_yet, _SUREST))
         return max(1.0 / (1.0 + odds), _LEAST_ALIVE)
 
-    def _best_shape(self, age: F64, exposure: F64, factors: list[float], usual: int) -> int:
-        likelihood = [self._likelihood(i, age, exposure, factors[i]) for i in range(len(_SHAPES))]
+    def _best_shape(self, fits: list[Fit], usual: int) -> int:
+        likelihood = [one.log_likelihood for one in fits]
         best = int(np.argmax(likelihood))
         return best if likelihood[best] > likelihood[usual] + _LIKELIHOOD_MARGIN else usual
-
-    def _likelihood(self, i: int, age: F64, exposure: F64, factor: float) -> float:
-        shape, rate = _SHAPES[i], self.rates[i]
-        mature = self.mature + float(np.sum(exposure * -np.expm1(-rate * age**shape)))
-        density = self.conversions * math.log(shape * rate) + (shape - 1.0) * self.sum_log_delay
-        return density - rate * self.sum_power[i] + self.conversions * math.log(factor) - factor * mature
 
     def values(self) -> dict[str, Any]:
         """Return the state as plain values; ``CampaignDelay(**values)`` restores it."""
         return asdict(self)
 
 
-def _log_rate(conversions: float, waited: float, usual: float, sd: float) -> float:
-    """Return the x that maximises N x - waited e^x - (x - usual)^2 / (2 sd^2), by Newton's method.
-
-    It lies between ``usual`` and the maximum without the last term; from the right of it the steps of a
-    concave function's derivative cannot overshoot.
-    """
-    most_likely = math.log(conversions) - math.log(waited) if conversions > 0.0 < waited else usual
-    x = max(usual, most_likely)
-    for _ in range(_NEWTON_STEPS):
-        slope = conversions - waited * math.exp(x) - (x - usual) / sd**2
-        step = slope / (waited * math.exp(x) + 1.0 / sd**2)
-        x += step
-        if abs(step) < _CONVERGED:
-            break
-    return x
+def _merged(bins: list[list[float]], time_s: float) -> list[list[float]]:
+    """Return bins by time, neighbours within a twelfth of their age as one at their mean time."""
+    merged: list[list[float]] = []
+    for at_s, exposure in sorted(bins):
+        if merged and (at_s - merged[-1][0]) * _BIN_GROWTH < time_s - merged[-1][0]:
+            total = merged[-1][1] + exposure
+            merged[-1] = [merged[-1][0] + (at_s - merged[-1][0]) * exposure / total, total]
+        else:
+            merged.append([at_s, exposure])
+    return merged
 
 
 def logit_change(pcvr: float, log_factor: float) -> float:

@@ -52,7 +52,7 @@ from .sample import BIAS, SEGMENT_CATEGORY, Sampler, adjusted_logit, frozen_logi
 from .settings import LearnerSettings
 from .vocabulary import Vocabulary
 
-_SNAPSHOT = "learner/11"
+_SNAPSHOT = "learner/12"
 _FIELDS = ("", "ads", "campaigns", "segment_categories", "creatives", "segment_creatives")
 """Fields of `Adjustments` that hold the weights of each of `GROUPS` by name."""
 _MOST_PENDING = 4096
