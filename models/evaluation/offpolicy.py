@@ -1,12 +1,16 @@
 """What another policy would have earned, from a log with propensities (off-policy evaluation).
 
 Legend: N logged rows (one action each). With weights w = π_e(a|x) / π_b(a|x), reward r, a reward model's
-q(x, a) for the logged action and v(x) = Σ_a π_e(a|x) q(x, a)::
+q(x, a) for the logged action and v(x) = Σ_a π_e(a|x) q(x, a). Where a row is a slot of a slate, w is the
+product over the slots up to it, w₀ that over the slots before, and v and q are given these; else w₀ = 1::
 
     IPS   Σ w·r / N                    Horvitz & Thompson 1952
     SNIPS Σ w·r / Σ w                  Swaminathan & Joachims, NeurIPS'15
     DM    Σ v / N
-    DR    Σ (v + w·(r − q)) / N        Dudík, Langford & Li, ICML'11
+    DR    Σ (w₀·v + w·(r − q)) / N     Dudík, Langford & Li, ICML'11; slates: Kiyohara et al., WSDM'22
+
+DR of slates has a model of each slot's own reward (the paper's also foretells that of the slots to come).
+There is no DM of slates: it would need the slates that the evaluation policy would have made.
 
 Intervals are bootstrapped by user and studentised (`bootstrap`); those of IPS, SNIPS and DR cover the truth.
 **DM is biased** by whatever its model gets wrong, and its interval knows nothing of that: it is the spread of
@@ -63,12 +67,21 @@ class BanditData:
     """The reward model's value of the logged action; DM and DR need it and `v_target`."""
     v_target: F64 | None = None
     """The reward model's value of the evaluation policy in the row's context."""
+    weight_before: F64 | None = None
+    """Importance weight of the slots before the row's, for slates; None: 1 everywhere."""
 
     def __post_init__(self) -> None:
         """Refuse rows that no estimator can use."""
         _check(self.propensity, (self.propensity > 0) & (self.propensity <= 1), "propensity", "in (0, 1]")
         _check(self.target, (self.target >= 0) & (self.target <= 1), "target probability", "in [0, 1]")
-        _check(self.reward, np.isfinite(self.reward), "reward", "a finite number")
+        for name, values in self._numbers().items():
+            _check(values, np.isfinite(values), name, "a finite number")
+        if (before := self.weight_before) is not None:
+            _check(before, np.isfinite(before) & (before >= 0), "weight before", "a finite number from 0 on")
+
+    def _numbers(self) -> dict[str, F64]:
+        named = {"reward": self.reward, "modelled reward": self.q_logged, "modelled value": self.v_target}
+        return {name: values for name, values in named.items() if values is not None}
 
     @property
     def weight(self) -> F64:
@@ -177,12 +190,17 @@ def _snips(data: BanditData) -> tuple[F64, F64]:
 
 
 def _dm(data: BanditData) -> tuple[F64, F64]:
+    if data.weight_before is not None:
+        raise LogError.expected(
+            "method", got="dm of slates", expected="ips, snips or dr", fix="name one of them for slates"
+        )
     return _modelled(data)[1], np.ones(len(data.reward))
 
 
 def _dr(data: BanditData) -> tuple[F64, F64]:
     q, v = _modelled(data)
-    return v + data.weight * (data.reward - q), np.ones(len(data.reward))
+    before = 1.0 if data.weight_before is None else data.weight_before
+    return before * v + data.weight * (data.reward - q), np.ones(len(data.reward))
 
 
 def _modelled(data: BanditData) -> tuple[F64, F64]:

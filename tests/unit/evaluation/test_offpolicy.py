@@ -82,6 +82,37 @@ def test_dr_is_the_model_plus_the_weighted_residual():
     assert estimate(log, "dr").interval.value == pytest.approx((0.4 + 0.5 * 0.5 + 0.3 - 2 * 0.2) / 2)
 
 
+def test_drs_model_of_a_slot_counts_with_the_weight_of_the_slots_before():
+    model = {"q_logged": np.array([0.5, 0.2]), "v_target": np.array([0.4, 0.3])}
+    log = data([1, 0], [0.5, 0.25], [0.25, 0.5], **model, weight_before=np.array([1.0, 0.5]))
+    assert estimate(log, "dr").interval.value == pytest.approx((0.4 + 0.5 * 0.5 + 0.5 * 0.3 - 2 * 0.2) / 2)
+    ones = data([1, 0], [0.5, 0.25], [0.25, 0.5], **model, weight_before=np.ones(2))
+    none = data([1, 0], [0.5, 0.25], [0.25, 0.5], **model)
+    assert METHODS["dr"](ones)[0].tolist() == METHODS["dr"](none)[0].tolist()
+
+
+def test_there_is_no_dm_of_slates():
+    model = {"q_logged": np.zeros(2), "v_target": np.zeros(2), "weight_before": np.ones(2)}
+    with pytest.raises(LogError, match="'dm of slates', expected ips, snips or dr"):
+        estimate(data([1, 0], [0.5, 0.5], [0.5, 0.5], **model), "dm")
+
+
+@pytest.mark.parametrize(
+    ("column", "bad", "named"),
+    [
+        ("weight_before", -0.1, "weight before"),
+        ("weight_before", float("inf"), "weight before"),
+        ("weight_before", float("nan"), "weight before"),
+        ("q_logged", float("nan"), "modelled reward"),
+        ("v_target", float("inf"), "modelled value"),
+    ],
+)
+def test_models_and_weights_that_no_estimator_can_use_are_refused_by_number(column, bad, named):
+    values = np.array([0.5, 0.5, bad])
+    with pytest.raises(LogError, match=f"{named} of row 2: got {bad}, expected a finite number"):
+        data(np.zeros(3), np.full(3, 0.5), np.full(3, 0.5), **{column: values})
+
+
 @given(arrays(float, 30, elements=st.floats(0, 1)), arrays(float, 30, elements=st.floats(0.01, 1)))
 @settings(max_examples=30, deadline=None)
 def test_evaluating_the_policy_that_logged_gives_its_own_mean(reward, propensity):
