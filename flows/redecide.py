@@ -43,7 +43,8 @@ def evaluate_policy(
     """Return the estimated value of a service's model under a changed policy, from another's log.
 
     The recorded decisions are followed while the log is replayed, so every context is the logged one,
-    whatever model made it; see `models.evaluation.redecided` for what the estimates mean.
+    whatever model made it; see `models.evaluation.redecided` for what the estimates mean: those of the first
+    slot, and of slates (without DM).
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def evaluate_policy(
         "censored_labels": found.censored,
         "repeats": made.repeats + told.repeats,
         "first": estimates(found.first.data(), replicates=replicates),
-        "slate": estimates(found.slate.data(), ("ips", "snips"), replicates=replicates),
+        "slate": estimates(found.slate.data(), ("ips", "snips", "dr"), replicates=replicates),
     }
 
 
@@ -103,11 +104,11 @@ def _counts(decision: Decision, bucket: Bucket) -> bool:
 
 
 def _chances(asked: Asked, decision: Decision, exploring: Exploring, found: Redecided) -> list[Chance]:
-    shown = [slot.ad_id for slot in decision.ads]
-    ads = [ad.ad_id for ad in asked.compiled.view.catalogue.ads]
+    shown, ads = [slot.ad_id for slot in decision.ads], asked.compiled.view.catalogue.ads
+    followed = follow(asked, shown, randomized=exploring == "randomized")
     return [
-        Chance(one.logged, distribution_value(one.chances, one.rows, ads, found.means, decision.user_id))
-        for one in follow(asked, shown, randomized=exploring == "randomized")
+        Chance(one.logged, distribution_value(one.chances, one.rows, ads, found.means, decision.user_id, s))
+        for s, one in enumerate(followed)
     ]
 
 

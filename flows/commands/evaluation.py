@@ -65,7 +65,10 @@ def evaluate_policy(
     settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate off-policy what another model or policy would have earned on a log with propensities."""
+    """Estimate off-policy what another model or policy would have earned on a log with propensities.
+
+    The first slot by IPS, SNIPS, DM and DR, slates by IPS, SNIPS and DR, with their gates.
+    """
     from flows.redecide import evaluate_policy as evaluate
     from flows.redecide import read_changes
     from flows.service import Service

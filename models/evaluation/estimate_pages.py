@@ -11,6 +11,11 @@ from .decision_page import number
 from .report import render_report
 from .report_data import Dots, ReportData, Table
 
+_SLATES = (
+    "slate: every slot, weighted by the chances of the slots up to it. It has no DM, which would need the "
+    "slates that the policy would have made."
+)
+
 
 def estimates_page(figures: Mapping[str, Any], title: str) -> str:
     """Return the page of an off-policy evaluation: one block of estimates, or one per kind of row."""
@@ -26,6 +31,7 @@ def estimates_page(figures: Mapping[str, Any], title: str) -> str:
             notes=[
                 "DM is biased by its model, and its interval does not know; no verdict is given from it.",
                 "Intervals: 95 %, bootstrapped by user and studentised.",
+                *([_SLATES] if "slate" in blocks else []),
                 *(
                     f"{name}: no verdict, {found['refusal']}."
                     for name, found in blocks.items()

@@ -51,6 +51,7 @@ def test_the_policy_that_made_the_log_has_weights_of_one(own):
         assert told[part]["max_weight"] == pytest.approx(1, rel=1e-9)
         assert told[part]["estimates"]["ips"]["value"] == pytest.approx(told[part]["logged"]["value"])
     assert set(told["first"]["estimates"]) == set(METHODS)
+    assert set(told["slate"]["estimates"]) == {"ips", "snips", "dr"}
 
 
 def test_another_policy_gets_an_estimate_and_its_gates(own, tmp_path):
@@ -61,6 +62,17 @@ def test_another_policy_gets_an_estimate_and_its_gates(own, tmp_path):
     assert told["first"]["effective_rows"] < told["first"]["rows"]
     assert "below 500" in told["first"]["refusal"]
     assert {e["verdict"] for e in told["first"]["estimates"].values()} == {"none"}
+
+
+def test_slates_are_told_by_dr_which_the_policy_that_made_the_log_need_not_be_corrected_by(own, tmp_path):
+    page = tmp_path / "report.html"
+    told = impulse(
+        "evaluate", "policy", *options(own), "--exploring", "randomized", "--replicates", 50, "--report", page
+    )  # fmt: skip
+    dr, logged = told["slate"]["estimates"]["dr"], told["slate"]["logged"]
+    assert dr["value"] == pytest.approx(logged["value"], rel=0.1)
+    assert dr["low"] < logged["value"] < dr["high"]
+    assert "slate DR" in page.read_text() and "It has no DM" in page.read_text()
 
 
 def test_decisions_of_another_log_are_refused(own, tmp_path):

@@ -86,6 +86,7 @@ def test_an_estimates_page_of_two_kinds_of_rows_names_the_one_without_a_verdict(
     page = estimates_page({"model_hash": "m", "first": bandit(2000), "slate": bandit(90)}, "Off-policy")
     assert page.count("<svg") == 2
     assert "slate: no verdict, effective sample size 90 is below 500." in page
+    assert "slate: every slot" in page
     assert "first: no verdict" not in page
 
 
