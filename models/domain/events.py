@@ -152,7 +152,7 @@ class Pacing(_Record, frozen=True, gc=False, kw_only=True, tag="pacing"):
     version: Version
     more: bool = False
     unfinished: bool = False
-    multipliers: dict[Id, Annotated[float, Meta(ge=0, le=1e6)]] = {}
+    multipliers: dict[Id, Annotated[float, Meta(ge=0, le=1_000_000)]] = {}
     exhausted: tuple[Id, ...] = ()
     lifetime_exhausted: tuple[Id, ...] = ()
     waived: dict[Id, Count] = {}
