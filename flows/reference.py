@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from flows.minutes import CampaignMinute
 from flows.setting_names import PREFIX
 from flows.settings import Settings
 from models.domain.catalogue import Ad, Creative
@@ -30,7 +31,9 @@ from models.domain.policy import Attribution, Cap, Exploration, Placement, Polic
 from models.evaluation.world_config import WorldConfig
 
 _INSIDE = (Context, Ad, Creative, Policy, Cap, Placement, Exploration, Triggers, Attribution)
-_LEAVING = (Decision, Slot, Parts, Presentation, Outcome, Interest, DeadLetter)
+_LEAVING = (Decision, Slot, Parts, Presentation, Outcome, Interest, CampaignMinute, DeadLetter)
+_COMMON = ("id", "event_time")
+"""Fields that every record of the log has."""
 
 
 def commands_reference(app: typer.Typer) -> str:
@@ -103,12 +106,14 @@ def _meaning(field: FieldInfo) -> str:
 
 def events_reference() -> str:
     """Return Markdown tables of the log's records, of what stands inside them and of what leaves."""
-    records = [(f"`{_tag(kind)}`", _fields_of(kind), _first_line(kind)) for kind in _kinds(Event)]
+    records = [
+        (f"`{_tag(kind)}`", _fields_of(kind, _COMMON), _first_line(kind)) for kind in _kinds(Event)
+    ]
     inside = [(f"`{kind.__name__}`", _fields_of(kind), _first_line(kind)) for kind in _INSIDE]
     leaving = [(f"`{kind.__name__}`", _fields_of(kind), _first_line(kind)) for kind in _LEAVING]
     head = ("`type`", "fields", "what")
     parts = (
-        "Every record has an `id` text ≤ 128, unique, and an `event_time` in UTC milliseconds. A field "
+        "Every record of the log has an `id` text ≤ 128, unique, and an `event_time` in UTC milliseconds. A field "
         "with a default may be left out; all others are required.\n",
         _table(head, records),
         _table(("inside", "fields", "what"), inside),
@@ -145,9 +150,8 @@ def _tag(kind: type[msgspec.Struct]) -> str:
     return str(kind.__struct_config__.tag)
 
 
-def _fields_of(kind: type[msgspec.Struct]) -> str:
-    fields = _shape(kind).fields
-    return ", ".join(_field(field) for field in fields if field.name not in ("id", "event_time"))
+def _fields_of(kind: type[msgspec.Struct], besides: Collection[str] = ()) -> str:
+    return ", ".join(_field(field) for field in _shape(kind).fields if field.name not in besides)
 
 
 def _shape(kind: type[msgspec.Struct]) -> inspect.StructType:

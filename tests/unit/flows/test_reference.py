@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli import app as impulse
+from flows.minutes import CampaignMinute
 from flows.reference import (
     SECTIONS,
     commands_reference,
@@ -18,6 +19,7 @@ from flows.reference import (
     settings_reference,
     world_reference,
 )
+from models.domain.decision import Decision, Interest, Outcome
 from models.domain.errors import SettingError
 from models.domain.events import KINDS
 from models.evaluation.world_config import WorldConfig
@@ -75,6 +77,12 @@ def test_every_kind_of_record_and_its_fields_are_listed():
     assert all(f"| `{kind}` |" in text for kind in KINDS)
     assert "`dwell_ms` int ≥ 0 ≤ 86,400,000 |" in text
     assert '`bid_type` "cpa" / "cpc" / "cpm" = "cpc"' in text
+
+
+def test_what_leaves_is_listed_with_every_field_that_it_has():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \| [^|]*\|$", events_reference(), re.MULTILINE))
+    for kind in (Decision, Outcome, Interest, CampaignMinute):
+        assert re.findall(r"`(\w+)` ", rows[kind.__name__]) == list(kind.__struct_fields__)
 
 
 def test_every_field_of_the_world_file_is_listed_under_its_section_with_range_and_default():
