@@ -1,7 +1,8 @@
-"""Models and catalogue snapshots as files named by their content.
+"""Catalogue snapshots and kept views as files named by their content.
 
 A control record names an artifact by hash only; whoever holds the folder (a shared disk, a synchronised
-bucket) can check that it got the very bytes. Nothing here is ever unpickled.
+bucket) can check that it got the very bytes. Nothing here is ever unpickled. A model is a folder, copied
+whole; `models.scorer.artifact` checks what is in it.
 """
 
 from __future__ import annotations
@@ -14,24 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
 from models.domain.errors import ArtifactError
 from models.domain.ids import content_hash
 
 _HASH = re.compile(r"[0-9a-f]{32}")
-
-
-def directory_hash(folder: Path) -> str:
-    """Return the name of a folder's content: the hash of its files' relative paths and hashes."""
-    listing = {name: content_hash(path.read_bytes()) for name, path in _files(folder)}
-    return content_hash(msgspec.json.encode(listing))
-
-
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.rglob("*"), key=lambda p: p.relative_to(folder).as_posix()):
-        if path.is_file():
-            yield path.relative_to(folder).as_posix(), path
 
 
 def require_hash(name: str) -> None:
@@ -75,10 +62,10 @@ def _unreadable(path: Path) -> Iterator[None]:
 
 
 class ArtifactStore:
-    """A folder of artifacts, each a file or a folder named by its content hash.
+    """A folder of artifacts, each a file named by its content hash.
 
-    Guarantee: what `get` and `get_directory` return hashes to the name that was asked for. An artifact
-    appears whole or not at all, also when two processes put the same one.
+    Guarantee: what `get` returns hashes to the name that was asked for. An artifact appears whole or not at
+    all, also when two processes put the same one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -91,15 +78,6 @@ class ArtifactStore:
             with self._scratch() as scratch:
                 (Path(scratch) / name).write_bytes(data)
                 (Path(scratch) / name).replace(self._root / name)
-        return name
-
-    def put_directory(self, folder: Path) -> str:
-        """Store a copy of a folder and return the hash of its content."""
-        if not folder.is_dir():
-            raise self._missing(str(folder))
-        name = directory_hash(folder)
-        if not (self._root / name).exists():
-            copy_whole(folder, self._root / name)
         return name
 
     def get(self, name: str) -> bytes:
@@ -119,31 +97,9 @@ class ArtifactStore:
         self._require(name, content_hash(data), path)
         return data
 
-    def get_directory(self, name: str) -> Path:
-        """Return the stored folder with this hash, every file of it checked.
-
-        Raises
-        ------
-        ArtifactError
-            when it is missing, cannot be read or one byte of it differs.
-
-        """
-        path = self._path(name)
-        with _unreadable(path):
-            if not path.is_dir():
-                raise self._missing(name)
-            found = directory_hash(path)
-        self._require(name, found, path)
-        return path
-
     def remove(self, name: str) -> None:
         """Remove stored bytes; nothing where they are not here."""
         self._path(name).unlink(missing_ok=True)
-
-    def names(self) -> list[str]:
-        """Return the hashes of all artifacts here."""
-        found = self._root.iterdir() if self._root.is_dir() else iter(())
-        return sorted(path.name for path in found if _HASH.fullmatch(path.name))
 
     def _path(self, name: str) -> Path:
         require_hash(name)

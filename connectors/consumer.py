@@ -62,7 +62,6 @@ class ReaderStats:
     """What a consumer has seen since it started."""
 
     records: int = 0
-    polls: int = 0
     client_errors: int = 0
     failed_commits: int = 0
     broker_down: bool = False
@@ -285,7 +284,6 @@ class PartitionReader:
             logger.warning("kafka at %s: no answer, closing without", self._config.bootstrap_servers)
 
     def _poll(self) -> None:
-        self.stats.polls += 1
         if (first := self._consumer.poll(self._settings.poll_s)) is not None:
             self._keep([first, *self._consumer.consume(self._settings.batch_size - 1, 0)])
         else:

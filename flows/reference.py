@@ -106,15 +106,13 @@ def _meaning(field: FieldInfo) -> str:
 
 def events_reference() -> str:
     """Return Markdown tables of the log's records, of what stands inside them and of what leaves."""
-    records = [
-        (f"`{_tag(kind)}`", _fields_of(kind, _COMMON), _first_line(kind)) for kind in _kinds(Event)
-    ]
+    records = [(f"`{_tag(kind)}`", _fields_of(kind, _COMMON), _first_line(kind)) for kind in _kinds(Event)]
     inside = [(f"`{kind.__name__}`", _fields_of(kind), _first_line(kind)) for kind in _INSIDE]
     leaving = [(f"`{kind.__name__}`", _fields_of(kind), _first_line(kind)) for kind in _LEAVING]
     head = ("`type`", "fields", "what")
     parts = (
-        "Every record of the log has an `id` text ≤ 128, unique, and an `event_time` in UTC milliseconds. A field "
-        "with a default may be left out; all others are required.\n",
+        "Every record of the log has an `id` text ≤ 128, unique, and an `event_time` in UTC milliseconds. A "
+        "field with a default may be left out; all others are required.\n",
         _table(head, records),
         _table(("inside", "fields", "what"), inside),
         _table(("leaves as", "fields", "what"), leaving),

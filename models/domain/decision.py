@@ -14,7 +14,8 @@ from msgspec import Meta
 from .fields import EpochMs, Fraction, Id, Int64, Key, Label, Micros, Text
 
 Trigger = Literal["request", "click", "dwell"]
-Rung = Literal["full", "cached_vector", "adjustments_only", "popularity"]
+Rung = Literal["full", "popularity"]
+"""How candidates were scored: by a trained model, or by popularity."""
 OutcomeKind = Literal["impression", "click", "no_click", "dwell", "swipe", "hide", "conversion"]
 
 

@@ -140,11 +140,6 @@ class Groups:
         return self._rows[group]
 
 
-def requests_of(batch: Sequence[Delivered]) -> list[tuple[LogRecord, Request]]:
-    """Return the requests of a batch with their records."""
-    return [(record, event) for record, event in batch if isinstance(event, Request)]
-
-
 def make_decision(
     truth: Truth,
     record: LogRecord,

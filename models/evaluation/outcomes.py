@@ -1,4 +1,4 @@
-"""A log of outcomes as evaluation takes it: labelled predictions, off-policy rows, ads' merit."""
+"""A log of outcomes as evaluation takes it: labelled predictions, ads' merit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from models.domain.decision import Outcome
-from models.domain.ids import key64
 
 from .draws import F64
 from .fairness import GroupExposure, exposure_by_group, exposure_merit_correlation
-from .offpolicy import BanditData
 from .prequential import Labelled
 
 NEW_AD_MS = 120_000
@@ -139,26 +137,6 @@ def _new_ads(rows: Sequence[Outcome]) -> list[str]:
     late = {ad_id for ad_id, at in first.items() if at >= start + NEW_AD_MS}
     new = (o.ad_id in late and o.decision_time < first[o.ad_id] + NEW_AD_MS for o in rows)
     return ["new" if yes else "old" for yes in new]
-
-
-def bandit_data(outcomes: Iterable[Outcome], target: Sequence[float] | F64) -> BanditData:
-    """Return rows for off-policy estimators: reward is the click.
-
-    Parameters
-    ----------
-    outcomes
-        Of decisions with propensities below 1 (the randomised bucket); see `labels` for which are rows.
-    target
-        `[N]` what the evaluation policy would have shown this ad in this slot with, in the order of `labels`.
-
-    """
-    rows = labels(outcomes)
-    return BanditData(
-        reward=_clicks(rows),
-        propensity=np.array([o.propensity for o in rows], dtype=np.float64),
-        target=np.asarray(target, dtype=np.float64),
-        user=np.array([key64(o.user_id) >> 1 for o in rows], dtype=np.int64),
-    )
 
 
 def exposure_fairness(

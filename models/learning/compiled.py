@@ -187,11 +187,6 @@ class CompiledWeights:
             )
         )
 
-    def position_logit(self, slots: int) -> F64:
-        """Return the log examination of each slot `[slots]`; the last known one repeats."""
-        known = self.table.position_logits or (0.0,)
-        return np.array([known[min(slot, len(known) - 1)] for slot in range(slots)])
-
 
 @njit(cache=True)
 def _sum_parts(ad: F64, campaign: F64, cells: F64, campaign_of: I32, category_of: I32) -> F32:

@@ -29,7 +29,6 @@ from .kernels import multiply
 from .kv_cache import HotUsers, empty_seats, seat_bytes
 from .leanings import LeaningTable, no_leanings, stored_leanings
 from .neighbours import Neighbours, add_boosts, boosts, neighbours_of, recent_rows
-from .popularity import PopularityScorer
 from .ranker import rank_candidates
 from .retrieval import Boosts, top_k
 from .segments import SegmentTable, no_segments, stored_segments
@@ -316,12 +315,6 @@ def content_of(encoder: ContentEncoder | None) -> Content | None:
         return content_vectors(encoder, [text_of(ad) for ad in ads], [ad.vector for ad in ads])
 
     return vectors
-
-
-def popularity_of(model: artifact.Artifact) -> PopularityScorer:
-    """Return the popularity scorer that knows what a trained model knows of popularity."""
-    popularity = model.tensors["bias_scale"] * model.tensors["log_popularity"]
-    return PopularityScorer(model.tensors["vocabulary_keys"], popularity)
 
 
 def warm_up() -> None:

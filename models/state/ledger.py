@@ -144,10 +144,6 @@ class Ledger:
                 return self._followed[offset], slot, due
         return None
 
-    def peek_due(self, now_ms: int) -> bool:
-        """Say whether `next_due` may have something."""
-        return bool(self._unlabelled) and self._unlabelled[0][0] <= now_ms
-
     def expire(self, now_ms: int) -> None:
         """Drop the oldest decisions that were kept long enough, clicked ones in the order of the clicks."""
         for kept in (self._unclicked, self._clicked):

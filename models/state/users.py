@@ -10,10 +10,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-from numpy.typing import NDArray
-
-Arrays = dict[str, NDArray[Any]]
-
 
 class UserRows:
     """Which row belongs to which user, least recently seen first."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import artifacts
-from connectors.artifacts import ArtifactStore, directory_hash
+from connectors.artifacts import ArtifactStore, copy_whole
 from connectors.catalogues import stored_ads
 from models.domain.errors import ArtifactError
 from models.domain.ids import content_hash
@@ -41,9 +41,9 @@ def test_bytes_come_back_under_their_hash(tmp_path_factory, data):
     assert store.get(name) == data
 
 
-def test_putting_the_same_bytes_again_changes_nothing(store):
+def test_putting_the_same_bytes_again_changes_nothing(store, tmp_path):
     assert store.put(b"x") == store.put(b"x")
-    assert store.names() == [content_hash(b"x")]
+    assert [path.name for path in (tmp_path / "artifacts").iterdir()] == [content_hash(b"x")]
 
 
 def test_one_flipped_byte_is_refused_by_name(store, tmp_path):
@@ -56,8 +56,6 @@ def test_one_flipped_byte_is_refused_by_name(store, tmp_path):
 def test_a_missing_artifact_is_refused_with_the_fix(store):
     with pytest.raises(ArtifactError, match=r"is not in .*Fix: copy it there"):
         store.get("0" * 32)
-    with pytest.raises(ArtifactError, match="is not in"):
-        store.get_directory("0" * 32)
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "0" * 31, "Z" * 32, "0" * 32 + "/x"])
@@ -66,63 +64,38 @@ def test_a_name_that_is_no_hash_reaches_no_file(store, name):
         store.get(name)
 
 
-def test_a_folder_comes_back_whole_under_its_hash(store, model):
-    copy = store.get_directory(store.put_directory(model))
-    assert (copy / "towers" / "ad.safetensors").read_bytes() == bytes(range(256))
-    assert directory_hash(copy) == directory_hash(model)
+def test_a_folder_is_copied_whole_and_nothing_is_left_beside_it(model, tmp_path):
+    copy_whole(model, tmp_path / "models" / "copy")
+    assert (tmp_path / "models" / "copy" / "towers" / "ad.safetensors").read_bytes() == bytes(range(256))
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["copy"]
 
 
-def test_the_hash_of_a_folder_depends_on_names_and_contents_alone(model, tmp_path):
-    before = directory_hash(model)
-    assert directory_hash(model.rename(tmp_path / "elsewhere")) == before
-    (tmp_path / "elsewhere" / "manifest.json").rename(tmp_path / "elsewhere" / "other.json")
-    assert directory_hash(tmp_path / "elsewhere") != before
+def test_a_folder_that_another_process_has_copied_meanwhile_is_left_as_it_is(model, tmp_path):
+    copy_whole(model, tmp_path / "copy")
+    copy_whole(model, tmp_path / "copy")
+    assert len(list((tmp_path / "copy").rglob("*"))) == 3
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "towers/ad.safetensors"])
-def test_one_flipped_byte_in_any_file_of_a_folder_is_refused(store, model, file):
-    name = store.put_directory(model)
-    flip_a_byte(store.get_directory(name) / file)
-    with pytest.raises(ArtifactError, match="damaged"):
-        store.get_directory(name)
+def test_a_folder_that_cannot_be_copied_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        copy_whole(tmp_path / "none", tmp_path / "models" / "copy")
+    assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_a_file_added_to_a_folder_is_refused(store, model):
-    name = store.put_directory(model)
-    (store.get_directory(name) / "extra").write_text("")
-    with pytest.raises(ArtifactError, match="damaged"):
-        store.get_directory(name)
-
-
-def test_putting_a_folder_twice_keeps_one(store, model):
-    assert store.put_directory(model) == store.put_directory(model)
-    assert len(store.names()) == 1
-
-
-def test_a_folder_that_does_not_exist_is_refused(store, tmp_path):
-    with pytest.raises(ArtifactError):
-        store.put_directory(tmp_path / "none")
-
-
-def test_nothing_is_left_of_a_put_but_the_artifact(store, model, tmp_path):
-    name = store.put_directory(model)
+def test_nothing_is_left_of_a_put_but_the_artifact(store, tmp_path):
+    name = store.put(b"x")
     assert [path.name for path in (tmp_path / "artifacts").iterdir()] == [name]
 
 
-def test_a_store_that_does_not_exist_yet_is_empty(store):
-    assert store.names() == []
-
-
-def test_what_the_file_system_refuses_is_an_artifact_error(store, model, monkeypatch):
-    data, folder = store.put(b"x"), store.put_directory(model)
+def test_what_the_file_system_refuses_is_an_artifact_error(store, monkeypatch):
+    name = store.put(b"x")
 
     def refused(_: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(artifacts.Path, "read_bytes", refused)
-    for read, name in ((store.get, data), (store.get_directory, folder)):
-        with pytest.raises(ArtifactError, match=f"{name}.*Permission denied.*Fix: "):
-            read(name)
+    with pytest.raises(ArtifactError, match=f"{name}.*Permission denied.*Fix: "):
+        store.get(name)
 
 
 @pytest.mark.parametrize("data", [b"{", b'[{"ad_id":"a","campaign_id":"\xff"}]', b"[" * 100_000])

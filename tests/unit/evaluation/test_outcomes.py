@@ -1,11 +1,9 @@
 """Outcome logs as evaluation takes them."""
 
-import numpy as np
 import pytest
 
 from models.domain.decision import Outcome, Parts
-from models.evaluation.offpolicy import estimate
-from models.evaluation.outcomes import bandit_data, exposure_fairness, labelled, labels, split_labels
+from models.evaluation.outcomes import exposure_fairness, labelled, labels, split_labels
 
 
 def outcome(
@@ -116,13 +114,6 @@ def test_an_ad_is_new_for_two_minutes_unless_it_was_there_from_the_start():
     assert labelled(rows).slices["new_ad"].tolist() == ["old", "new", "old", "new", "old"]
 
 
-def test_off_policy_rows_take_the_logged_propensity_and_group_by_user():
-    rows = [outcome("click", 10, user="x"), outcome(at_s=11, user="y"), outcome(at_s=12, user="x")]
-    data = bandit_data(rows, [0.25, 0.5, 0.5])
-    assert data.user[0] == data.user[2] != data.user[1]
-    assert estimate(data, "ips", replicates=10).interval.value == pytest.approx(0.5 / 3)
-
-
 def test_exposure_is_set_beside_merit_by_ad_and_advertiser():
     rows = [outcome("click" if n % 2 else "no_click", 10, "a", n=n) for n in range(60)]
     rows += [outcome("no_click", 10, "b", n=n) for n in range(20)]
@@ -141,4 +132,3 @@ def test_ads_that_were_never_shown_count_in_the_correlation_with_the_overall_mer
 def test_an_empty_log_gives_empty_rows():
     assert len(labelled([]).label) == 0
     assert exposure_fairness([], {}) == (0.0, [])
-    assert bandit_data([], np.zeros(0)).reward.shape == (0,)

@@ -177,11 +177,6 @@ def test_a_stale_record_is_reported_by_the_cache_too():
     assert applied.stale and applied.table is table
 
 
-def test_position_logits_repeat_the_last_known_slot_and_default_to_zero():
-    assert compiled_after(FULL).position_logit(5).tolist() == [0.0, -0.5, -1.0, -1.0, -1.0]
-    assert compile_weights(WeightTable(), CATALOGUE).position_logit(3).tolist() == [0.0, 0.0, 0.0]
-
-
 def test_an_empty_catalogue_compiles():
     compiled = compile_weights(WeightTable().apply(FULL).table, Catalogue())
     assert compiled.situation_bias("s").shape == (0,)

@@ -16,7 +16,7 @@ from models.scorer.config import ModelConfig
 from models.scorer.content import HashedText
 from models.scorer.interface import HistoryTable
 from models.scorer.popularity import PopularityScorer
-from models.scorer.serving import TransformerScorer, open_scorer, popularity_of
+from models.scorer.serving import TransformerScorer, open_scorer
 from models.scorer.weights import blank_tensors
 
 KNOWN = 50
@@ -263,12 +263,6 @@ def test_a_model_with_content_reads_the_texts_of_ads(tmp_path):
 def test_the_text_of_an_ad_is_its_title_and_text():
     assert text_of(Ad(ad_id="a", campaign_id="c", title="Tea", text="green")) == "Tea green"
     assert text_of(Ad(ad_id="a", campaign_id="c")) == ""
-
-
-def test_a_trained_model_can_fall_back_to_its_popularity(folder):
-    fallback = popularity_of(artifact.load(folder))
-    ours, theirs = fallback.index(catalogue()), open_scorer(folder).index(catalogue())
-    np.testing.assert_array_equal(ours.bias, theirs.bias)
 
 
 @pytest.mark.parametrize("name", [artifact.TENSORS_FILE, artifact.MANIFEST_FILE])
