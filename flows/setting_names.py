@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, get_origin
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -68,11 +69,13 @@ def unreadable_variables(model: type[BaseModel], environment: Mapping[str, str])
 
 
 def _is_structured(kind: Any) -> bool:
+    if get_origin(kind) is UnionType:
+        return any(_is_structured(one) for one in get_args(kind))
     return get_origin(kind) in (dict, tuple) or (isinstance(kind, type) and issubclass(kind, BaseModel))
 
 
 def _example(name: str) -> str:
-    return "[1, 2]" if name.upper().endswith("PACING_PLAN") else '{"name": "value"}'
+    return "[1, 2]" if name.upper().endswith(("PACING_PLAN", "PARTITIONS")) else '{"name": "value"}'
 
 
 def _is_json(value: str) -> bool:

@@ -43,7 +43,11 @@ class Kafka(_Section):
     """How to reach the cluster; ``extra`` passes further librdkafka settings through."""
 
     bootstrap_servers: str = Field("localhost:9092", description="HOST:PORT[,HOST:PORT...]")
-    security_protocol: str = Field("PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")
+    security_protocol: str = Field(
+        "PLAINTEXT",
+        pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
+        description="`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`",
+    )
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
@@ -51,7 +55,9 @@ class Kafka(_Section):
     ssl_certificate_location: str | None = None
     ssl_key_location: str | None = None
     ssl_key_password: SecretStr | None = None
-    extra: dict[str, str | int | float | bool] = Field(default_factory=dict, repr=False)
+    extra: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, repr=False, description="further settings of librdkafka, by its names"
+    )
 
     @field_serializer("extra", when_used="json")
     def _without_secrets(self, extra: dict[str, str | int | float | bool]) -> dict[str, Any]:
@@ -75,9 +81,15 @@ class Topics(_Section):
     interests: str = "ads.interests.v1"
     dead_letters: str = "ads.events.v1.dlq"
     rollups: str = "ads.rollups.v1"
-    partitions: int = Field(16, ge=1, le=4096, description="of the events topic, for `impulse topics`")
+    partitions: int = Field(
+        16, ge=1, le=4096, description="of events, decisions and outcomes, as `impulse topics` wants them"
+    )
     replication: int = Field(-1, ge=-1, le=32767, description="-1: the cluster's default")
-    retention_days: int = Field(7, ge=1)
+    retention_days: int = Field(
+        7,
+        ge=1,
+        description="of events, decisions and interests; outcomes and dead letters stay four times as long",
+    )
 
     def by_stream(self) -> dict[str, str]:
         """Return the topic of each output stream."""
@@ -92,7 +104,7 @@ class Topics(_Section):
 
 
 class Bounds(_Section):
-    """How large the state may grow; part of the identity of the recovery store."""
+    """How large the state may grow; a recovery store keeps ``slices`` and ``history_length`` for good."""
 
     slices: int = Field(4, ge=1, le=256, description="shards per partition")
     users_per_shard: int = Field(8192, ge=1, description="the least recently seen user is forgotten beyond")
@@ -128,7 +140,11 @@ class Settings(BaseSettings):
     partitions: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, description="partitions of this process; none: all"
     )
-    learner_engine: str = Field("impulse", pattern="^(impulse|river_lr|river_adpredictor)$")
+    learner_engine: str = Field(
+        "impulse",
+        pattern="^(impulse|river_lr|river_adpredictor)$",
+        description="`impulse`, `river_lr` or `river_adpredictor`",
+    )
     pacing_plan: tuple[float, ...] = Field(
         (), description="known traffic of a day's 24 hours or 96 quarters (UTC); none: foretold, then learned"
     )
@@ -142,7 +158,8 @@ class Settings(BaseSettings):
         60.0, ge=1, le=86_400, description="how long after a decision its outcomes may reach the pacer"
     )
     recovery: Path | None = Field(
-        None, description="folder of Bytewax's recovery store, one per process; none: no recovery"
+        None,
+        description="folder of the flows' recovery stores, one per process of a flow; none: no recovery",
     )
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="port of Prometheus's `/metrics`, one per process; none: no metrics"
@@ -215,7 +232,9 @@ def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise SettingError("\n".join(explained(Settings, problem) for problem in error.errors())) from None
+        wrong = unreadable_variables(Settings, os.environ)
+        wrong = wrong or [explained(Settings, problem) for problem in error.errors()]
+        raise SettingError("\n".join(wrong)) from None
     except SettingsError as error:
         unreadable = unreadable_variables(Settings, os.environ) or [f"settings: {error}"]
         raise SettingError("\n".join(unreadable)) from None

@@ -64,7 +64,7 @@ class Triggers(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Attribution(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """How feedback joins decisions; an ad may have conversion windows of its own, shorter or longer.
+    """How feedback joins decisions; an ad may have conversion windows of its own, up to 90 days.
 
     A conversion belongs to the click within ``click_through_s``, else to the view within ``view_through_s``,
     by the windows in force when the decision was asked for. Where it names no decision, it belongs to the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 
 from connectors.mapping import read_mappings
 from flows.cli import app
+from flows.recovery import recovery_store
 from flows.setting_names import PREFIX
 from flows.settings import Settings, load_settings
 
@@ -78,9 +80,12 @@ def test_the_image_sets_only_settings_that_exist():
     assert {name.lower() for name in names} <= Settings.model_fields.keys()
 
 
-def test_the_services_that_share_a_folder_share_no_recovery_store():
-    """Each flow keeps its own folder below the one that the settings name."""
-    assert len({service["environment"]["IMPULSE_RECOVERY"] for service in OURS.values()}) == 1
+def test_the_services_that_share_a_folder_share_no_recovery_store(tmp_path):
+    (folder,) = {service["environment"]["IMPULSE_RECOVERY"] for service in OURS.values()}
+    chosen = Settings(recovery=tmp_path / folder.lstrip("/"))
+    with ExitStack() as held:  # a store that another had would be refused
+        for flow_id in ("personalize", "learn", "rollup", "ingest"):
+            assert held.enter_context(recovery_store(flow_id, chosen)) is not None
     assert len({tuple(service["command"]) for service in OURS.values()}) == len(OURS)
 
 

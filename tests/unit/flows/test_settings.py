@@ -117,5 +117,10 @@ def test_a_variable_that_is_no_json_is_named(refusal, name):
     assert f"environment variable {name}: got no JSON" in refusal(**{name: "{"})
 
 
+def test_a_list_of_partitions_that_is_no_json_is_refused_with_one_that_is(refusal):
+    said = refusal(IMPULSE_PARTITIONS="0,1")
+    assert "IMPULSE_PARTITIONS: got no JSON, expected a value such as [1, 2]" in said
+
+
 def test_a_file_that_is_no_toml_is_named(refusal, tmp_path):
     assert f"settings file {tmp_path / 'settings.toml'}: " in refusal("[")
