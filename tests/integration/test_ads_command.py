@@ -1,8 +1,10 @@
-"""`impulse ads`, as a user calls it: from a file of ads to what the flow reads in every partition."""
+"""What users send to every partition: `impulse ads`, and policies and erasures as the README has it."""
 
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,9 +18,11 @@ from connectors.codec import EventCodec
 from flows.cli import app
 from models.domain.catalogue import Ad
 from models.domain.errors import BadRecord, LogError, SettingError
-from models.domain.events import AdUpsert, AdWithdraw, CatalogueSnapshot
+from models.domain.events import AdUpsert, AdWithdraw, CatalogueSnapshot, Erasure, PolicyChange
 from models.domain.log import LogRecord
+from models.domain.policy import Policy
 
+README = Path(__file__).parents[2] / "README.md"
 ADS = tuple(Ad(ad_id=f"a{n}", campaign_id="c", title=f"Ad {n}") for n in range(3))
 
 
@@ -62,6 +66,15 @@ def test_ads_come_into_every_partition_and_are_withdrawn_from_it(topic, in_log, 
     upsert, withdrawal = in_log()
     assert isinstance(upsert, AdUpsert) and upsert.ads == ADS
     assert isinstance(withdrawal, AdWithdraw) and withdrawal.ad_ids == ("a1", "a2")
+
+
+def test_a_policy_and_an_erasure_come_into_every_partition_by_what_the_readme_says(topic, in_log):
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (example,) = [code for code in examples if "Broadcaster" in code]
+    exec(example, {})
+    policy, erasure = in_log()
+    assert isinstance(policy, PolicyChange) and policy.policy == Policy(version=2, slots=3)
+    assert isinstance(erasure, Erasure) and erasure.user_id == "u-7"
 
 
 def test_a_whole_catalogue_goes_by_reference_to_an_artifact(topic, in_log, tmp_path):
