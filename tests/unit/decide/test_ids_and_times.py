@@ -48,3 +48,13 @@ def test_a_request_out_of_order_does_not_shorten_the_gap_between_decisions(bench
     log.add(events.Click, user_id="u", ad_id="a0", after_s=60)
     decisions = bodies(run(bench.shard(), log.records), Decision)
     assert [decision.trigger for decision in decisions] == ["request", "request", "click"]
+
+
+def test_a_clock_that_runs_ahead_by_less_than_is_refused_makes_nobody_else_late(bench, log):
+    log.add(events.PolicyChange, policy=Policy(lateness_s=10, future_s=60))
+    log.add(events.View, user_id="fast", ad_id="a", event_time=log.now + 55_000)
+    log.add(events.View, user_id="u", ad_id="a")
+    shard = bench.shard()
+    run(shard, log.records)
+    assert shard.counts["view"] == 2 and shard.counts["late"] == 0
+    assert shard.watermark.time_ms == log.now

@@ -18,6 +18,7 @@ from models.decide.shard import Place, ShardBounds
 from models.domain import events
 from models.domain.errors import BadRecord, SettingError
 from models.domain.log import Emission, LogRecord, Rejected
+from models.domain.policy import Policy
 from models.learning.learner import Learner
 from models.policy.pacing import Pacer
 
@@ -66,6 +67,19 @@ def test_shards_say_what_they_took_in_and_what_they_had_to_forget(ran):
     assert (found["impulse_held", "users"], found["impulse_forgotten_total", "users"]) == (2, 1)
     assert (found["impulse_held", "decisions"], found["impulse_forgotten_total", "decisions"]) == (2, 1)
     assert found["impulse_view_version", "adjustments"] == 0
+
+
+def test_of_several_shards_the_least_version_is_told():
+    log, bench, metrics = LogBuilder(), Bench(), RunMetrics()
+    for version in (3, 5):
+        log.add(events.PolicyChange, policy=Policy(version=version))
+        log.add(events.Adjustments, version=version)
+        log.add(events.Pacing, version=version)
+    new_shard = metrics.following(lambda place: bench.shard(place.partition))
+    for partition, records in enumerate((log.records, log.records[:3])):
+        run(new_shard(Place(TOPIC, partition, 0)), records)
+    found = asked(metrics)
+    assert {found["impulse_view_version", of] for of in ("policy", "adjustments", "pacing")} == {3}
 
 
 def test_before_the_first_record_there_is_nothing_but_zeros():

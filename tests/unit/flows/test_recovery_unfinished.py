@@ -14,7 +14,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 
-from flows.recovery import forget_unfinished
+from flows.recovery import forget_unfinished, recovery_store
+from flows.settings import Settings
 from models.domain.errors import SettingError
 
 CRASH = TestingSource.ABORT()
@@ -58,6 +59,17 @@ def test_state_of_an_epoch_that_never_ended_comes_back_two_starts_later_unless_f
         assert forget_unfinished(store) >= 1
     count(store, ["a", "a", "b", "b", "b", CRASH])
     assert count(store, ["a", "a", "b", "b", "b", "z"])[-1] == ("z", then)
+
+
+def test_a_start_forgets_them_before_it_resumes(tmp_path):
+    chosen, store = Settings(recovery=tmp_path), tmp_path / "learn"
+    with recovery_store("learn", chosen):
+        count(store, ["a", "a", CRASH])
+    leave_half_written(store, "z", 100)
+    with recovery_store("learn", chosen):
+        assert forget_unfinished(store) == 0
+    leave_half_written(store, "z", 100)
+    assert forget_unfinished(store) == 1, "there was one to forget"
 
 
 def test_what_whole_epochs_have_told_stays(store):
