@@ -339,9 +339,10 @@ def _segment_cells(
 def _fill_cells(
     cells: F64, weights: Mapping[str, Weight], segments: Mapping[str, int], categories: Mapping[str, int]
 ) -> None:
+    """Write the weights; one of a segment that has no row is the prior, which is all that is known of it."""
     for key, weight in weights.items():
         segment, bar, category = key.partition("|")
-        if bar and category in categories:
+        if bar and category in categories and segment in segments:
             cells[segments[segment], categories[category]] = weight
 
 

@@ -52,20 +52,23 @@ FULL = record(
     position_logits=(0.0, -0.5, -1.0),
 )
 weights = st.tuples(st.floats(-5, 5), st.floats(0, 1))
+PRIORS = DEFAULT_PRIORS
 
 
-def named(prefix, n):
-    return st.dictionaries(st.sampled_from([f"{prefix}{i}" for i in range(n)]), weights, max_size=3)
+def named(n, prior, *prefixes):
+    """Draw weights of keys of one prefix; some are the prior, which is what no weight is."""
+    of_one = st.sampled_from(prefixes).map(lambda prefix: st.sampled_from([f"{prefix}{i}" for i in range(n)]))
+    return of_one.flatmap(lambda keys: st.dictionaries(keys, weights | st.just((0.0, prior)), max_size=3))
 
 
 changes = st.fixed_dictionaries(
     {
-        "ads": named("a", 9),
-        "campaigns": named("c", 4),
-        "segment_categories": named("s|k", 3) | named("t|k", 3),
-        "conversions": named("c", 4),
-        "creatives": named("a0|x", 4) | named("a4|x", 4) | named("a5|x", 4),
-        "segment_creatives": named("s|a5|x", 3) | named("u|a5|x", 3) | named("s|a2|x", 3),
+        "ads": named(9, PRIORS.ad, "a"),
+        "campaigns": named(4, PRIORS.campaign, "c"),
+        "segment_categories": named(3, PRIORS.segment_category, "s|k", "t|k"),
+        "conversions": named(4, 0.0, "c"),
+        "creatives": named(4, PRIORS.creative, "a0|x", "a4|x", "a5|x"),
+        "segment_creatives": named(3, PRIORS.segment_creative, "s|a5|x", "u|a5|x", "s|a2|x"),
         "reset": st.sampled_from([False, False, False, True]),
     }
 )
@@ -132,6 +135,15 @@ def test_compiling_step_by_step_equals_compiling_from_nothing(steps):
             assert (mine == theirs).all()
         assert compiled.segments == fresh.segments
         assert (compiled.situation_bias("s") == fresh.situation_bias("s")).all()
+
+
+def test_a_weight_that_is_the_prior_may_be_of_a_segment_that_nothing_else_is_known_of():
+    compiled = compiled_after(FULL)
+    step = record(2, segment_categories={"nobody|k0": (0.0, PRIORS.segment_category), "s|k1": (0.5, 0.01)})
+    table = compiled.table.apply(step).table
+    recompiled, fresh = recompile(compiled, table, step), compile_weights(table, CATALOGUE)
+    assert recompiled.segments == fresh.segments and "nobody" not in fresh.segments
+    assert (recompiled.segment_category == fresh.segment_category).all()
 
 
 def test_recompiling_leaves_the_earlier_weights_as_they_were():
