@@ -115,19 +115,21 @@ def test_a_crash_while_it_catches_up_with_an_earlier_one_changes_nothing(start, 
     assert written() == once(100)
 
 
-def test_a_part_that_had_nothing_to_write_may_keep_an_older_snapshot(start, written):
+@pytest.mark.parametrize(("quiet", "busy"), [PARTS, PARTS[::-1]])
+def test_a_part_that_had_nothing_to_write_may_keep_an_older_snapshot(start, written, caplog, quiet, busy):
     run = start()
-    run.write(range(10), "000")
-    run.write(range(10, 20), "001")
+    run.write(range(10), quiet)
+    run.write(range(10, 20), busy)
     states = run.snapshot()
-    run.write(range(20, 40), "001")
-    states |= run.snapshot("001")
-    run.write(range(40, 50), "000")
+    run.write(range(20, 40), busy)
+    states |= run.snapshot(busy)
+    run.write(range(40, 50), quiet)
     run.crash()
     run = start(states)
-    run.write(range(40, 60), "000")
+    run.write(range(40, 60), quiet)
     run.snapshot()
     assert written() == once(60)
+    assert "not decided again" not in caplog.text, "it goes on from the newer one"
 
 
 def test_the_same_output_twice_stands_twice(start, written):
