@@ -95,7 +95,7 @@ class Profiles:
         }
         self._events: list[tuple[int, int, int, float]] = []
         self._sequence: list[tuple[int, int, int, int, int, int]] = []
-        self._impressions: list[tuple[int, int, int, int, int, int, int]] = []
+        self._impressions: list[tuple[int, int, int, int, int, int, int, int]] = []
         self._answers: list[tuple[int, int, bool, float, int]] = []
 
     @property
@@ -147,19 +147,22 @@ class Profiles:
         if kind is Hide:
             self.shown.hide(row, known_key64(event.ad_id))
 
-    def show(self, row: int, event: AdEvent, ad: Ad | None, campaign_id: str, keep_ms: int) -> None:
+    def show(
+        self, row: int, event: AdEvent, ad: Ad | None, campaign_id: str, decided_ms: int, keep_ms: int
+    ) -> None:
         """Take what an event says was shown for the caps to count, to be applied by the next `apply`.
 
-        ``campaign_id`` is that of the decision, empty where none is known; an ``ad`` that is gone has no
-        advertiser. ``keep_ms`` is how far back from the event's time the caps in force may still look.
+        ``campaign_id`` and ``decided_ms`` are those of the decision, empty and -1 where none is known; an
+        ``ad`` that is gone has no advertiser. ``keep_ms`` is how far back from the event's time the caps in
+        force may still look.
         """
         keys = _cap_keys(event.ad_id, campaign_id, ad)
-        self._impressions.append((row, *keys, event.event_time, keep_ms, 0))
+        self._impressions.append((row, *keys, event.event_time, keep_ms, 0, decided_ms))
 
     def expect(self, row: int, slot: Slot, ad: Ad | None, time_ms: int, keep_ms: int, unseen_ms: int) -> None:
         """Take an ad that was decided at ``time_ms``: it counts as shown for so long, or until it is."""
         self._impressions.append(
-            (row, *_cap_keys(slot.ad_id, slot.campaign_id, ad), time_ms, keep_ms, unseen_ms)
+            (row, *_cap_keys(slot.ad_id, slot.campaign_id, ad), time_ms, keep_ms, unseen_ms, -1)
         )
 
     @property
@@ -176,9 +179,9 @@ class Profiles:
         if self._sequence:
             self._append_sequence()
         if self._impressions:
-            row, ad, campaign, advertiser, time, keep, unseen = zip(*self._impressions, strict=True)
+            row, ad, campaign, advertiser, time, *waits = zip(*self._impressions, strict=True)
             keys = _u64(ad), _u64(campaign), _u64(advertiser)
-            self.shown.append(Impressions(_i64(row), *keys, _i64(time), _i64(keep), _i64(unseen)))
+            self.shown.append(Impressions(_i64(row), *keys, _i64(time), *map(_i64, waits)))
             self._impressions.clear()
         if self._answers:
             row, key, clicked, offset, time = zip(*self._answers, strict=True)

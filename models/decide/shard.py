@@ -308,18 +308,19 @@ class Shard:
                 self.profiles.expect(job.row, slot, ad, time_ms, keep_ms, unseen_ms)
 
     def _join(self, row: int, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
-        campaign_id = None
+        campaign_id, decided_ms = None, -1
         for outcome in self.feedback.join(event, self.view.policy.attribution.no_click_after_s):
             self._emit(record, outcome)
             if outcome.kind == "impression":
-                campaign_id = outcome.campaign_id
+                campaign_id, decided_ms = outcome.campaign_id, outcome.decision_time
             if outcome.kind in ("impression", "click"):
                 self._learn(outcome)
         if campaign_id is None and type(event) is events.Impression and not self.feedback.names(event):
             campaign_id = "" if ad is None else ad.campaign_id
         if campaign_id is not None:
             ahead_ms = max(event.event_time - record.timestamp_ms, 0)
-            self.profiles.show(row, event, ad, campaign_id, self._caps_window_ms + ahead_ms)
+            keep_ms = self._caps_window_ms + ahead_ms
+            self.profiles.show(row, event, ad, campaign_id, decided_ms, keep_ms)
 
     def _learn(self, outcome: Outcome) -> None:
         if self.view.policy.personal_adjustments and outcome.user_id in self.rows:

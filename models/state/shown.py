@@ -7,8 +7,8 @@ window of the policy are given back (SLACK_MS later, for decisions on records th
 (a robot), the oldest page goes. ``forgotten_ms`` says up to when impressions are gone.
 
 A decided ad whose impression was not told yet is **unseen**. It lies among the impressions under the
-complement of its time, so that it costs no room of its own: the impression takes its place, and so does the
-next decision once it has ceased to count.
+complement of its time, so that it costs no room of its own: the impression of that decision takes its place,
+and so does the next decision once it has ceased to count.
 
 Legend: U users (rows), H hidden ads kept, P pages.
 """
@@ -100,6 +100,8 @@ class Impressions(NamedTuple):
     """How far back from its own time the caps in force may still look."""
     unseen_ms: I64
     """Of a decided ad, how long it counts unless an impression is told; 0 for an impression."""
+    decided_ms: I64
+    """Of an impression, the event time of its decision; -1 where none is known."""
 
 
 class Shown:
@@ -118,7 +120,7 @@ class Shown:
         return self._table.columns
 
     def append(self, impressions: Impressions) -> None:
-        """Append impressions in the order given; each takes the place of the same ad unseen."""
+        """Append impressions in the order given; each takes the place of its ad unseen."""
         self._append(impressions, merge=True)
 
     def _append(self, impressions: Impressions, *, merge: bool) -> None:
@@ -169,8 +171,9 @@ class Shown:
         self._table.load(columns)
         fields = {name: from_plain(field) for name, field in data["impressions"].items()}
         row = np.repeat(np.arange(len(fields["length"])), fields.pop("length"))
-        keep_ms, unseen_ms = np.full(len(row), _FOREVER_MS), np.zeros(len(row), np.int64)
-        self._append(Impressions(row=row, keep_ms=keep_ms, unseen_ms=unseen_ms, **fields), merge=False)
+        keep_ms, none = np.full(len(row), _FOREVER_MS), np.zeros(len(row), np.int64)
+        impressions = Impressions(row=row, keep_ms=keep_ms, unseen_ms=none, decided_ms=none, **fields)
+        self._append(impressions, merge=False)
 
     def _provide(self, pages: int) -> None:
         """Have so many free pages at least."""
@@ -215,22 +218,32 @@ def _time(time_ms: int) -> int:
 def _place(pages: Pages, newest: int, filled: int, of: Impressions, n: int) -> tuple[int, int]:
     """Return page and entry of an unseen ad in whose place this one comes, page -1 for none.
 
-    An impression takes that of its own ad that was decided last, from the two newest pages; an unseen ad
-    that of one which ceased to count, from the newest.
+    An impression takes that of its own decision, where none is known the one of its ad that was decided last;
+    an unseen ad that of one which ceased to count, from the newest page.
     """
-    unseen_ms, time = of.unseen_ms[n], of.time_ms[n]
+    if of.unseen_ms[n] > 0:
+        return _ceased(pages, newest, filled, of.time_ms[n] - of.unseen_ms[n])
     page, count, found, latest = newest, filled, (_NONE, 0), -1
-    for _ in range(1 if unseen_ms > 0 else 2):
-        if page < 0:
-            break
+    while page >= 0:
         for at in range(count):
             decided = ~pages.time_ms[page, at]  # negative where it was seen
-            if unseen_ms > 0 and 0 <= decided <= time - unseen_ms:
-                return page, at
-            if unseen_ms == 0 and decided > latest and pages.ad_key[page, at] == of.ad_key[n]:
-                found, latest = (page, at), decided
+            if decided > latest and pages.ad_key[page, at] == of.ad_key[n]:
+                if of.decided_ms[n] < 0:
+                    found, latest = (page, at), decided
+                elif decided == of.decided_ms[n]:
+                    return page, at
         page, count = pages.older[page], PAGE
     return found
+
+
+@njit(cache=True)
+def _ceased(pages: Pages, page: int, filled: int, until_ms: int) -> tuple[int, int]:
+    """Return page and entry of an unseen ad that was decided up to a time, page -1 for none."""
+    if page >= 0:
+        for at in range(filled):
+            if 0 <= ~pages.time_ms[page, at] <= until_ms:
+                return page, at
+    return _NONE, 0
 
 
 @njit(cache=True)

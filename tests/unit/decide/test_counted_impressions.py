@@ -131,3 +131,13 @@ def test_what_a_click_asked_for_keeps_no_ad_from_the_request_that_shows_it(bench
     log.add(events.Click, user_id="u", ad_id="a9")
     log.request()
     assert answers(bench, log) == [["a0"], ["a0"]]
+
+
+def test_a_late_impression_lets_no_cap_be_passed_while_a_later_decision_is_still_unseen(bench, log):
+    log.ads(1)
+    log.add(events.PolicyChange, policy=Policy(no_repeat_s=0, caps=(Cap(impressions=2, window_s=HOUR_S),)))
+    first = log.request()
+    log.request(after_s=6)
+    log.add(events.Impression, user_id="u", ad_id="a0", decision_id=first)
+    log.request()
+    assert answers(bench, log) == [["a0"], ["a0"], []]

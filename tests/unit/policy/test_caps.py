@@ -26,9 +26,10 @@ from models.state.shown import PAGE, Impressions, Shown
 NO_RULES = Policy(caps=(), no_repeat_s=0, unseen_s=0)
 
 
-def show(shown, row, ad, time_ms, campaign=0, advertiser=0, keep_ms=60_000, unseen_ms=0):
+def show(shown, row, ad, time_ms, campaign=0, advertiser=0, keep_ms=60_000, unseen_ms=0, decided_ms=-1):
     keys = (np.array([k], np.uint64) for k in (ad, campaign, advertiser))
-    shown.append(Impressions(np.array([row]), *keys, *(np.array([n]) for n in (time_ms, keep_ms, unseen_ms))))
+    times = (np.array([n]) for n in (time_ms, keep_ms, unseen_ms, decided_ms))
+    shown.append(Impressions(np.array([row]), *keys, *times))
 
 
 def blocked(shown, now_ms, policy, row=0):
@@ -180,6 +181,25 @@ def test_the_blocked_keys_are_those_counted_by_hand(events, limit, window, now):
 
 
 told = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9), st.booleans()), max_size=60)
+
+
+def test_an_impression_that_comes_late_leaves_the_later_decision_of_its_ad_waiting():
+    shown, policy = Shown(1), Policy(caps=(Cap(impressions=2, window_s=60),), no_repeat_s=0, unseen_s=5)
+    show(shown, 0, ad=7, time_ms=0, unseen_ms=5_000)
+    show(shown, 0, ad=7, time_ms=6_000, unseen_ms=5_000)
+    show(shown, 0, ad=7, time_ms=7_000, decided_ms=0)
+    assert blocked(shown, 7_500, policy) == [(AD, 7)]
+    show(shown, 0, ad=7, time_ms=8_000, decided_ms=6_000)
+    assert blocked(shown, 8_500, policy) == [(AD, 7)]
+    assert blocked(shown, 8_500, capped("ad", 3)) == []
+
+
+def test_an_ad_counts_once_however_many_were_decided_between_it_and_its_impression():
+    shown, policy = Shown(1), Policy(caps=(Cap(impressions=2, window_s=60),), no_repeat_s=0, unseen_s=50)
+    for ad in range(1, 4 * PAGE):
+        show(shown, 0, ad=ad, time_ms=ad, unseen_ms=50_000)
+    show(shown, 0, ad=1, time_ms=1_000, decided_ms=1)
+    assert blocked(shown, 1_500, policy) == []
 
 
 @given(told, st.integers(1, 4), st.integers(1, 100), st.integers(0, 20))
