@@ -21,7 +21,7 @@ _BULK: dict[type[Control], tuple[str, ...]] = {
 }
 _SAID_ONCE: dict[type[Control], dict[str, Any]] = {
     Adjustments: {"reset": False, "reason": "", "bias": None, "position_logits": None, "calibration": None},
-    Pacing: {},
+    Pacing: {"reset": False},
 }
 
 

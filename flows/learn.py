@@ -208,6 +208,7 @@ class LearnLogic(StatefulBatchLogic[Lesson, list[Output], dict[str, bytes]]):
         if state is None:
             self.learner, self.pacer = Learner(settings), Pacer(pacing)
             self.learner.forget_earlier("a learner starts without a snapshot")
+            self.pacer.forget_earlier(due_ms=first_version)  # that is now; outcomes of before come first
         else:
             self.learner = Learner.from_bytes(state["learner"], settings)
             self.pacer = Pacer.restore(state["pacer"], pacing)

@@ -36,7 +36,7 @@ class PacingTable(msgspec.Struct, frozen=True):
         if is_stale(change, self.version):
             return self
         day = change.event_time // DAY_MS
-        multipliers = self.multipliers | change.multipliers
+        multipliers = ({} if change.reset else self.multipliers) | change.multipliers
         for campaign_id in [name for name, mu in change.multipliers.items() if mu == 0.0]:
             del multipliers[campaign_id]
         told, told_for_good = self.coming if change.more else ((), ())

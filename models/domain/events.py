@@ -146,12 +146,13 @@ class Pacing(_Record, frozen=True, gc=False, kw_only=True, tag="pacing"):
     ``lifetime_exhausted`` those of them that stay stopped on later days. ``waived`` is what a campaign was
     charged beyond its budgets and does not pay, in micros from its beginning on. A record that is ``more``
     adds to those of its version before it; until the last one, which is not ``unfinished``, what was stopped
-    before stays so.
+    before stays so. ``reset`` forgets all earlier multipliers first.
     """
 
     version: Version
     more: bool = False
     unfinished: bool = False
+    reset: bool = False
     multipliers: dict[Id, Annotated[float, Meta(ge=0, le=1_000_000)]] = {}
     exhausted: tuple[Id, ...] = ()
     lifetime_exhausted: tuple[Id, ...] = ()

@@ -9,9 +9,8 @@ left of the traffic plan. A cost is what an impression will be billed in expecta
 foretells it, and else a charge: the same spend, but known earlier and with less chance in it. It raises mu
 when it arrives and the minute's end takes its target off, so a campaign that opens far too fast is slowed
 with its first reports. Decisions rank and charge by ``bid / (1 + mu)``, so a campaign that runs ahead gives
-up its worst auctions first and pays less in the others. The plan's weights are given, or foretold on
-the first day and learned from each completed one; it is one for all campaigns, so a new campaign's first
-day is planned as well as its tenth.
+up its worst auctions first and pays less in the others. The plan's weights are given, or foretold on the
+first day and learned from each completed one; it is one for all campaigns, so a first day has it, too.
 
 **A campaign that gets a budget starts slowly** (`slow_start`): at a small part of its bid, which grows until
 a minute costs as much as it should.
@@ -64,6 +63,8 @@ class _State(msgspec.Struct):
     minute: int = -1
     emitted_ms: int | None = None
     announce: bool = False
+    opening_ms: int | None = None
+    """When a record is due that forgets what an earlier pacer told."""
     accounts: dict[str, Account] = {}
     starting: bool = False
     """Some account may be at its start."""
@@ -89,6 +90,10 @@ class Pacer:
     def account(self, campaign_id: str) -> Account:
         """Return what is kept of a campaign; an empty account for one never seen."""
         return self._state.accounts.get(campaign_id, Account())
+
+    def forget_earlier(self, due_ms: int) -> None:
+        """Have the first record, due by then, forget what an earlier pacer told; nobody else could."""
+        self._state.opening_ms = due_ms
 
     def follow(self, ads: Iterable[Ad]) -> None:
         """Take over the budgets of these ads' campaigns; of each campaign the last ad wins."""
@@ -165,6 +170,7 @@ class Pacer:
         if time_ms <= state.clock_ms:
             return
         before, state.clock_ms = state.clock_ms, time_ms
+        state.announce |= state.opening_ms is not None and state.opening_ms <= time_ms
         minute = time_ms // MINUTE_MS
         if before < 0:
             state.minute = minute
@@ -195,10 +201,12 @@ class Pacer:
         state.announce, state.emitted_ms = False, state.clock_ms
         state.version += 1
         stopped = {name: account for name, account in state.accounts.items() if account.exhausted}
+        opening_ms, state.opening_ms = state.opening_ms, None
         return Pacing(
             id=f"pacing-{state.version}",
             event_time=max(state.clock_ms, 0),
             version=state.version,
+            reset=opening_ms is not None,
             multipliers=self._changed_multipliers(),
             exhausted=tuple(stopped),
             lifetime_exhausted=tuple(name for name, account in stopped.items() if account.has_ended()),
@@ -250,13 +258,10 @@ class Pacer:
             raise ArtifactError.expected(
                 "snapshot of the pacer", got=str(error), expected="bytes of snapshot()", fix="replay the log"
             ) from error
-        found = pacer._state.snapshot_version
+        what, found = "version of the pacer's snapshot", pacer._state.snapshot_version
         if found != SNAPSHOT_VERSION:
             raise ArtifactError.expected(
-                "version of the pacer's snapshot",
-                got=found,
-                expected=str(SNAPSHOT_VERSION),
-                fix="replay the log",
+                what, got=found, expected=str(SNAPSHOT_VERSION), fix="replay the log"
             )
         return pacer
 

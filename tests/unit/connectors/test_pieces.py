@@ -15,8 +15,8 @@ from models.learning.weights import WeightTable
 NAMES = st.lists(st.text(min_size=1, max_size=20), max_size=40, unique=True)
 
 
-def pacing(multipliers, exhausted, lifetime=(), version=7) -> Pacing:
-    about = {"id": f"pacing-{version}", "event_time": START, "version": version}
+def pacing(multipliers, exhausted, lifetime=(), version=7, reset=False) -> Pacing:
+    about = {"id": f"pacing-{version}", "event_time": START, "version": version, "reset": reset}
     named = dict.fromkeys(multipliers, 1.5)
     return Pacing(**about, multipliers=named, exhausted=tuple(exhausted), lifetime_exhausted=tuple(lifetime))
 
@@ -28,14 +28,15 @@ def adjustments(ads, campaigns=(), version=7, **fields) -> Adjustments:
     return Adjustments(id=f"adjustments-{version}", event_time=START, version=version, **weights, **fields)
 
 
-@given(NAMES, NAMES, st.integers(80, 2000))
-def test_the_pieces_of_a_pacing_record_say_what_it_says(slowed, stopped, most_bytes):
-    record = pacing(slowed, stopped, stopped[::2])
+@given(NAMES, NAMES, st.integers(80, 2000), st.booleans())
+def test_the_pieces_of_a_pacing_record_say_what_it_says(slowed, stopped, most_bytes, reset):
+    record = pacing(slowed, stopped, stopped[::2], reset=reset)
     table = PacingTable(3, {"before": 2.0}, ("open again",))
     at_once, by_pieces = table.apply(record), table
     for piece in pieces(record, most_bytes):
         by_pieces = by_pieces.apply(piece)
     assert by_pieces.multipliers == at_once.multipliers
+    assert ("before" in by_pieces.multipliers) is (not reset)
     assert set(by_pieces.exhausted) == set(stopped) and "open again" not in by_pieces.exhausted
     assert set(by_pieces.lifetime_exhausted) == set(stopped[::2])
 

@@ -19,3 +19,8 @@ def test_pieces_of_a_record_lift_what_they_say_too():
     table = table.apply(told(2, multipliers={"c": 0.0}, unfinished=True))
     assert table.multipliers == {"d": 0.7}
     assert table.apply(told(2, multipliers={"d": 0.0}, more=True)).multipliers == {}
+
+
+def test_a_reset_forgets_the_multipliers_of_before():
+    table = PacingTable().apply(told(1, multipliers={"c": 0.5, "d": 0.7}))
+    assert table.apply(told(2, reset=True, multipliers={"d": 0.9})).multipliers == {"d": 0.9}

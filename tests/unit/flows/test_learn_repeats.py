@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.outcomes import outcome
+from support.outcomes import MINUTE, outcome
 from support.raw_log import RawLog
 
 from connectors.codec import EventCodec
@@ -33,7 +33,8 @@ STORY = story()
 
 
 def fresh(state: dict[str, bytes] | None = None) -> LearnLogic:
-    return LearnLogic(state, (0,), DEFAULT_OPTIONS, 1)
+    """Started after the story; what a pacer says at its start is said by batches."""
+    return LearnLogic(state, (0,), DEFAULT_OPTIONS, MINUTE + 3_600_000)
 
 
 def said(logic: LearnLogic, told: list[Outcome]) -> list[Output]:

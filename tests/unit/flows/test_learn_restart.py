@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from support.outcomes import MINUTE, outcome
 
 from connectors.codec import EventCodec
-from flows.learn import DEFAULT_OPTIONS, LearnLogic
+from flows.learn import DEFAULT_OPTIONS, LearnLogic, Lesson
 from flows.offers import Offered
 from models.decide.view import PacingTable
 from models.domain.catalogue import Ad
@@ -53,7 +55,7 @@ class Said:
     def __init__(self) -> None:
         self.records: list[Control] = []
 
-    def hear(self, logic: LearnLogic, told: list[Outcome]) -> None:
+    def hear(self, logic: LearnLogic, told: Sequence[Lesson]) -> None:
         codec = EventCodec()
         for n in range(0, len(told), 16):
             outputs = (output for said in logic.on_batch(told[n : n + 16])[0] for output in said)
@@ -146,6 +148,32 @@ def test_a_learner_without_a_snapshot_has_forgotten_what_the_one_before_it_told(
     said.hear(fresh, [*rare, *(outcome("impression", 990 + n, event_id=f"n{n}") for n in range(30))])
     assert "rare" in said.weights().ads
     assert not said.weights().ads.keys() & {"a1", "a2"}
+
+
+def started_anew_without_budgets(told: list[Outcome]) -> Said:
+    """Return what is said where a learner without a snapshot finds that nobody has a budget any more."""
+    said = Said()
+    begun(said)
+    assert said.pacing().multipliers
+    stopped = Pacing(
+        id="s", event_time=MINUTE, version=MINUTE - 1, exhausted=("c1",), lifetime_exhausted=("c1",)
+    )
+    said.records.append(stopped)
+    fresh = LearnLogic(None, (0,), DEFAULT_OPTIONS, MINUTE)
+    free = tuple(Ad(ad_id=f"a{n}", campaign_id=f"c{n}") for n in range(3))
+    said.hear(fresh, [Offered("free", free, whole=True)])
+    said.hear(LearnLogic(fresh.snapshot(), (0,), DEFAULT_OPTIONS, MINUTE), told)
+    return said
+
+
+def test_a_pacer_without_a_snapshot_slows_and_stops_nobody_without_a_budget_any_more():
+    pacing = started_anew_without_budgets(END).pacing()
+    assert (pacing.multipliers, pacing.exhausted, pacing.lifetime_exhausted) == ({}, (), ())
+
+
+def test_what_was_stopped_stays_so_until_the_outcomes_of_before_have_been_heard_again():
+    before = [outcome("impression", -900 + n, event_id=f"b{n}") for n in range(30)]
+    assert started_anew_without_budgets(before).pacing().lifetime_exhausted == ("c1",)
 
 
 def test_only_the_first_record_of_a_learner_forgets():
