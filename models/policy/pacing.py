@@ -10,7 +10,7 @@ foretells it, and else a charge: the same spend, but known earlier and with less
 when it arrives and the minute's end takes its target off, so a campaign that opens far too fast is slowed
 with its first reports. Decisions rank and charge by ``bid / (1 + mu)``, so a campaign that runs ahead gives
 up its worst auctions first and pays less in the others. The plan's weights are given, or foretold on the
-first day and learned from each completed one; it is one for all campaigns, so a first day has it, too.
+first day and learned from each completed one; it is one for all campaigns.
 
 **A campaign that gets a budget starts slowly** (`slow_start`): at a small part of its bid, which grows until
 a minute costs as much as it should.
