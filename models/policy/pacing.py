@@ -20,7 +20,6 @@ waive little, a campaign stops when what is left does not cover what is under wa
 not billed yet, decisions not reported yet, and three standard deviations. It opens again with the next UTC
 day, with a larger budget, or when what was expected has not come and enough is left.
 A campaign that left the catalogue is neither slowed nor stopped; what comes late of it is paid as ever.
-
 **A stop ends with its day.** A record names all stopped campaigns, and those of them whose lifetime budget
 is spent. Decisions of a later UTC day than the record's take only the latter for stopped: a new day needs no
 word from the pacer, which hears of it by the outcomes of these decisions.

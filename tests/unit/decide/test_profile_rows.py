@@ -11,7 +11,7 @@ def filled(profiles: Profiles, row: int) -> None:
     for kind in (Impression, Click):
         event = kind(id="e", event_time=1000, user_id="u", ad_id="a")
         profiles.collect(row, event, None)
-    profiles.show(row, event, None, "", 0)
+    profiles.show(row, event, None, "", -1, 0)
     profiles.apply()
 
 
@@ -59,7 +59,7 @@ def test_a_late_impression_waits_to_be_applied_and_leaves_windows_and_sequence_a
     profiles.open(0)
     event = Impression(id="e", event_time=1000, user_id="u", ad_id="a")
     profiles.collect(0, event, None, late=True)
-    profiles.show(0, event, None, "", 0)
+    profiles.show(0, event, None, "", -1, 0)
     assert profiles.collected == 1
     profiles.apply()
     assert (profiles.collected, int(profiles.shown.users.filled[0])) == (0, 1)

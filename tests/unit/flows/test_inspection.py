@@ -33,8 +33,8 @@ def log(tmp_path):
         (1, events.Request(id="r1", event_time=START + 1, **about)),
         (1, events.Hide(id="h", event_time=START + 2, ad_id="a", **about)),
         (0, events.Request(id="r2", event_time=START + 3, user_id="v")),
-        (1, events.Request(id="r3", event_time=START + 4, **about)),
-        (1, events.Request(id="r3", event_time=START + 4, **about)),
+        (1, events.Request(id="r3", event_time=START + 9_000, **about)),
+        (1, events.Request(id="r3", event_time=START + 9_000, **about)),
     ]
     records, offsets = [], [0, 0]
     for partition, event in told:
