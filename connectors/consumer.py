@@ -43,10 +43,17 @@ _TRANSIENT = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.NETWORK_EXCEPTION,
     }
 )
+"""What passes by itself: brokers that go and come, partitions whose leaders change."""
 
-_NOT_KNOWN_YET = _TRANSIENT | {KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}
+NOT_KNOWN_YET = _TRANSIENT | {KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}
 """While a topic is new to the broker that is asked; whether it exists at all is seen to before."""
 
 
@@ -215,7 +222,7 @@ class PartitionReader:
                 low, high = self._consumer.get_watermark_offsets(where, timeout=METADATA_TIMEOUT_S)
                 return int(low), int(high)
             except KafkaException as error:
-                if error.args[0].code() not in _NOT_KNOWN_YET or time.monotonic() > deadline:
+                if error.args[0].code() not in NOT_KNOWN_YET or time.monotonic() > deadline:
                     raise unreachable(self._config, error) from error
                 time.sleep(0.05)
 

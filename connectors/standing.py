@@ -12,7 +12,9 @@ are told apart, and what was not decided again (settings differ, say) is given u
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
@@ -25,6 +27,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from connectors.client import KafkaConfig, opened
 from connectors.consumer import (
     METADATA_TIMEOUT_S,
+    NOT_KNOWN_YET,
     PartitionReader,
     ReadSettings,
     list_partitions,
@@ -32,8 +35,13 @@ from connectors.consumer import (
 )
 from models.domain.log import Headers, LogRecord, Output
 
+logger = logging.getLogger("impulse.kafka")
+
 SOURCE = "impulse-source"
 """Header that names the record of the log which caused this one: ``PARTITION/OFFSET``."""
+
+ASK_AGAIN_S = 1.0
+"""How long a broker is left alone that did not say where topics end."""
 
 _PLACE = re.compile(rb"(\d{1,10})/(\d{1,19})")
 _DIGEST_BYTES = 16
@@ -114,6 +122,8 @@ class Standing:
 class OutputTopics:
     """The topics that a flow writes: where they end, and what they hold from there on.
 
+    A broker that restarts, or a partition whose leader changes, is waited for: at most ``patience_s``.
+
     Raises
     ------
     LogError
@@ -121,9 +131,9 @@ class OutputTopics:
 
     """
 
-    def __init__(self, config: KafkaConfig, topics: Collection[str]) -> None:
-        self._config = config
-        self._admin = opened(AdminClient, config, config.common())
+    def __init__(self, config: KafkaConfig, topics: Collection[str], patience_s: float = 120.0) -> None:
+        self._config, self._patience_s = config, patience_s
+        self._admin = self._client()
         self._partitions = {topic: list_partitions(config, topic) for topic in sorted(set(topics))}
 
     def ends(self) -> Ends:
@@ -131,14 +141,27 @@ class OutputTopics:
         return self._offsets(OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def _offsets(self, which: Any) -> Ends:
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._answered(which)
+            except KafkaException as error:
+                lost = unreachable(self._config, error)
+                if error.args[0].code() not in NOT_KNOWN_YET or time.monotonic() > deadline:
+                    raise lost from error
+            logger.warning("%s. Asking again.", lost)
+            time.sleep(ASK_AGAIN_S)
+            self._admin = self._client()  # the old one goes on believing in the leaders that it knows
+
+    def _client(self) -> AdminClient:
+        return opened(AdminClient, self._config, self._config.common())
+
+    def _answered(self, which: Any) -> Ends:
         wanted = {TopicPartition(t, p): which for t, parts in self._partitions.items() for p in parts}
         ends: Ends = {topic: {} for topic in self._partitions}
-        try:
-            answers = self._admin.list_offsets(wanted, request_timeout=METADATA_TIMEOUT_S)
-            for place, answer in answers.items():
-                ends[place.topic][place.partition] = answer.result().offset
-        except KafkaException as error:
-            raise unreachable(self._config, error) from error
+        answers = self._admin.list_offsets(wanted, request_timeout=METADATA_TIMEOUT_S)
+        for place, answer in answers.items():
+            ends[place.topic][place.partition] = answer.result().offset
         return ends
 
     def since(self, ends: Ends, partitions: Collection[int] | None = None) -> Iterator[Mark]:

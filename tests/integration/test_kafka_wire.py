@@ -20,6 +20,7 @@ from connectors.broadcast import Broadcaster
 from connectors.client import KafkaConfig
 from connectors.consumer import PartitionReader, ReadSettings, list_partitions
 from connectors.kafka import KafkaLogSource, KafkaSink
+from connectors.standing import OutputTopics
 from connectors.topics import TopicSpec, create_topics, diff_topics, standard_topics
 from models.domain.errors import LogError
 from models.domain.events import ModelSwitch
@@ -121,6 +122,17 @@ def test_a_broker_that_is_killed_and_returns_costs_no_record(kafka):
     assert {m.value() for m in read_all(kafka.config, target)} == set(numbered(21_000))
     assert log.stats()[0].client_errors > 0
     assert not log.stats()[0].broker_down
+
+
+def test_where_outputs_end_is_told_again_after_the_broker_was_started_anew(kafka):
+    """A client that has asked before goes on asking for the leaders of then."""
+    topic = kafka.new_topic(2)
+    outputs = OutputTopics(kafka.config, [topic])
+    assert outputs.ends() == {topic: {0: 0, 1: 0}}
+    kafka.kill()
+    kafka.start()
+    produce(kafka.config, topic, [b"one"])
+    assert sum(outputs.ends()[topic].values()) == 1
 
 
 def delete_before(kafka, topic: str, offset: int) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 from bytewax.outputs import StatefulSinkPartition
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 from support.kafka_io import read_all
 
+from connectors import standing
 from connectors.client import KafkaConfig
 from connectors.kafka import KafkaSink
 from models.domain.errors import LogError
@@ -176,3 +179,40 @@ def test_a_note_that_cannot_be_read_is_refused(start, tmp_path: Path):
     (tmp_path / "outputs.json").write_text("{")
     with pytest.raises(LogError, match="restore it from a copy"):
         start()
+
+
+def refusing(monkeypatch, code: int, clients: int) -> list[object]:
+    """Let so many of the next clients that ask where topics end get an error; return who has asked."""
+    asking: list[object] = []
+    answered = AdminClient.list_offsets
+
+    def list_offsets(client: object, *args: object, **options: object) -> object:
+        if client not in asking:
+            asking.append(client)
+        if client in asking[:clients]:
+            raise KafkaException(KafkaError(code))
+        return answered(client, *args, **options)
+
+    monkeypatch.setattr(AdminClient, "list_offsets", list_offsets)
+    monkeypatch.setattr(standing, "ASK_AGAIN_S", 0.0)
+    return asking
+
+
+@pytest.mark.parametrize("code", [KafkaError.FENCED_LEADER_EPOCH, KafkaError._TIMED_OUT])
+def test_a_partition_that_gets_another_leader_ends_no_flow(start, written, monkeypatch, caplog, code):
+    """A client that has asked once goes on asking the leader that it knows."""
+    run = start()
+    run.write(range(10))
+    refusing(monkeypatch, code, clients=2)
+    run.snapshot()
+    assert written() == once(10)
+    assert caplog.text.count("Asking again") == 2
+
+
+def test_a_topic_that_may_not_be_asked_ends_a_flow_at_once(start, monkeypatch):
+    run = start()
+    run.write(range(10))
+    asking = refusing(monkeypatch, KafkaError.TOPIC_AUTHORIZATION_FAILED, clients=2)
+    with pytest.raises(LogError, match="Fix"):
+        run.snapshot()
+    assert len(asking) == 1
