@@ -27,7 +27,7 @@ from connectors.dead_letters import to_dead_letter
 from connectors.kafka import KafkaLogSource, KafkaSink
 from connectors.mapped import mapped
 from connectors.mapping import TopicMapping
-from models.domain.errors import BadRecord
+from models.domain.errors import BadRecord, SettingError
 from models.domain.events import CONTROL_TYPES
 from models.domain.log import LogRecord, Output
 
@@ -38,12 +38,30 @@ from .settings import Settings
 def flow(
     settings: Settings, mappings: Sequence[TopicMapping], stop: threading.Event | None = None
 ) -> Dataflow:
-    """Return the dataflow that reads and writes Kafka as settings and mappings say."""
+    """Return the dataflow that reads and writes Kafka as settings and mappings say.
+
+    Raises
+    ------
+    SettingError
+        where a raw topic is one that is written: each record would come back, without end.
+
+    """
     config, topics = settings.kafka.config(), settings.topics
+    _require_raw(mappings, (topics.events, topics.dead_letters))
     reading = ReadSettings(batch_size=settings.batch_size, group_id=f"{settings.group_id}-ingest")
     sources = {m.topic: KafkaLogSource(config, m.topic, settings=reading, stop=stop) for m in mappings}
     streams = {"events": topics.events, "dead_letters": topics.dead_letters}
     return ingest(sources, mappings, KafkaSink(config, streams, linger_ms=settings.linger_ms))
+
+
+def _require_raw(mappings: Sequence[TopicMapping], written: Sequence[str]) -> None:
+    for mapping in mappings:
+        if mapping.topic in written:
+            raise SettingError.expected(
+                "raw topic of the mapping", got=mapping.topic,
+                expected=f"none that is written by this flow: {', '.join(written)}",
+                fix="name the topic that the records come from, or another one for events and dead letters",
+            )  # fmt: skip
 
 
 def ingest(

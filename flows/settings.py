@@ -91,6 +91,16 @@ class Topics(_Section):
         description="of events, decisions and interests; outcomes and dead letters stay four times as long",
     )
 
+    @model_validator(mode="after")
+    def _each_of_its_own(self) -> Topics:
+        names = {"events": self.events, **self.by_stream()}
+        del names["control"]  # which goes into the events
+        shared = {name: [s for s in names if names[s] == name] for name in names.values()}
+        for name, streams in shared.items():
+            if len(streams) > 1:  # a flow that reads what it writes never comes to an end
+                raise ValueError(f"a topic of its own for each; {name!r} is that of {' and '.join(streams)}")
+        return self
+
     def by_stream(self) -> dict[str, str]:
         """Return the topic of each output stream."""
         return {

@@ -9,7 +9,9 @@ from support.flow_runs import MemoryLog, MemorySink, reason, run_flow
 
 from connectors.codec import EventCodec
 from connectors.mapping import parse_mappings
-from flows.ingest import ingest, step_name
+from flows.ingest import flow, ingest, step_name
+from flows.settings import Settings
+from models.domain.errors import SettingError
 from models.domain.log import LogRecord
 
 MAPPINGS = parse_mappings("""
@@ -108,3 +110,10 @@ def test_topics_give_steps_of_different_names_without_dots():
     names = [step_name(topic) for topic in ("a.b", "a_b", "a-b", "ab")]
     assert len(set(names)) == 4
     assert not any("." in name for name in names)
+
+
+@pytest.mark.parametrize("topic", ["ads.events.v1", "ads.events.v1.dlq"])
+def test_a_topic_that_is_written_is_no_raw_topic_for_its_records_would_come_back(topic):
+    mappings = parse_mappings(f'[[topics]]\ntopic = "{topic}"\nkind = "request"\nfields.user_id = "u"\n')
+    with pytest.raises(SettingError, match=rf"raw topic of the mapping: got '?{topic}'?, .*Fix: "):
+        flow(Settings(), mappings)

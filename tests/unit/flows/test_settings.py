@@ -124,3 +124,9 @@ def test_a_list_of_partitions_that_is_no_json_is_refused_with_one_that_is(refusa
 
 def test_a_file_that_is_no_toml_is_named(refusal, tmp_path):
     assert f"settings file {tmp_path / 'settings.toml'}: " in refusal("[")
+
+
+def test_one_topic_for_two_purposes_is_refused(refusal):
+    """Dead letters among the events would be refused as events, for ever."""
+    said = refusal(IMPULSE_TOPICS__DEAD_LETTERS="ads.events.v1")
+    assert "setting topics: " in said and "'ads.events.v1' is that of events and dead_letters" in said
