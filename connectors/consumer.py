@@ -161,7 +161,15 @@ class _Place:
     next_offset: int
     end: int
     queue: list[LogRecord] = field(default_factory=list)
-    at_end: bool = False
+    reached: int = 0
+    """Where the partition ended when it was last at its end: markers of transactions are no records."""
+
+    def hand_out(self) -> list[LogRecord]:
+        """Return what was taken in, and move on behind it and whatever holds no record after it."""
+        records, self.queue = self.queue, []
+        behind = records[-1].offset + 1 if records else self.next_offset
+        self.next_offset = max(behind, self.reached)
+        return records
 
 
 class PartitionReader:
@@ -191,6 +199,7 @@ class PartitionReader:
         self._consumer.assign(
             [TopicPartition(topic, partition, place.next_offset) for partition, place in self._places.items()]
         )
+        self._closing = threading.Lock()
         self._served: set[int] = set()
         self._committed_at = time.monotonic()
         self._ends_when_lost: dict[int, int] = {}
@@ -199,7 +208,7 @@ class PartitionReader:
 
     def _client_settings(self) -> dict[str, Any]:
         return self._config.consumer(self._settings.group_id) | {
-            "enable.partition.eof": self._settings.until_end,
+            "enable.partition.eof": True,
             "isolation.level": self._settings.isolation,
             "error_cb": self._on_client_error,
             "on_commit": self._on_commit,
@@ -243,31 +252,25 @@ class PartitionReader:
             self._poll()
             self._served.clear()
         self._served.add(partition)
-        place = self._places[partition]
-        records, place.queue = place.queue, []
-        if records:
-            place.next_offset = records[-1].offset + 1
-        return records
+        return self._places[partition].hand_out()
 
     def finished(self, partition: int) -> bool:
         """Say whether a reader with ``until_end`` has handed out all of a partition."""
         place = self._places[partition]
-        return (
-            self._settings.until_end and not place.queue and (place.at_end or place.next_offset >= place.end)
-        )
+        read = not place.queue and max(place.reached, place.next_offset) >= place.end
+        return self._settings.until_end and read
 
     def next_offset(self, partition: int) -> int:
-        """Return the offset after the last record handed out."""
+        """Return the offset after the last record handed out, and after what follows it that is none."""
         return self._places[partition].next_offset
 
     def lag(self) -> dict[int, int]:
-        """Return how many offsets each partition is behind the end that the consumer last heard of."""
-        return {
-            partition: max(0, self._end(partition) - p.next_offset) for partition, p in self._places.items()
-        }
+        """Return how many offsets each open partition is behind the end that the consumer last heard of."""
+        with self._closing:  # whoever serves metrics asks from a thread of its own
+            return {n: max(0, self._end(n, place) - place.next_offset) for n, place in self._places.items()}
 
-    def _end(self, partition: int) -> int:
-        return max(self._last_heard_end(partition), self._places[partition].end)
+    def _end(self, partition: int, place: _Place) -> int:
+        return max(self._last_heard_end(partition), place.end)
 
     def _last_heard_end(self, partition: int) -> int:
         _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
@@ -275,7 +278,8 @@ class PartitionReader:
 
     def close(self, partition: int) -> bool:
         """Stop reading a partition; with the last one close the consumer and return True."""
-        place = self._places.pop(partition)
+        with self._closing:
+            place = self._places.pop(partition)
         self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
         self._commit({partition: place})
         if not self._places:
@@ -332,7 +336,8 @@ class PartitionReader:
         partition, code = message.partition(), error.code()
         if code == KafkaError._PARTITION_EOF:
             if place := self._places.get(partition):
-                place.at_end = message.offset() >= place.end
+                most = place.end if self._settings.until_end else message.offset()
+                place.reached = min(message.offset(), most)  # what has come since is not handed out
         elif code == KafkaError._AUTO_OFFSET_RESET:
             raise self._lost(partition, message.offset(), self._config.redact(error.str()))
         elif code in _TRANSIENT:

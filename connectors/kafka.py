@@ -93,7 +93,7 @@ class KafkaLogSource(FixedPartitionedSource[LogRecord, State]):
 
     def lag(self) -> dict[int, int]:
         """Return the lag of each partition that this process reads, in offsets."""
-        return {partition: lag for hub in self._hubs.values() for partition, lag in hub.lag().items()}
+        return {partition: lag for hub in [*self._hubs.values()] for partition, lag in hub.lag().items()}
 
     def stats(self) -> list[ReaderStats]:
         """Return what each worker's consumer has seen."""
@@ -120,7 +120,8 @@ class _Hub:
 
     def lag(self) -> dict[int, int]:
         """Return the lag of each partition in offsets; nothing before the start."""
-        return self.reader.lag() if self.reader else {}
+        reader = self.reader  # the flow may close it meanwhile
+        return reader.lag() if reader else {}
 
     def close(self, partition: int) -> None:
         """Give a partition up; the last one closes the reader."""

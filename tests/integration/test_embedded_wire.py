@@ -217,6 +217,24 @@ def test_the_lag_is_what_has_not_been_handed_out(config, embedded_topic):
     assert [reader.close(0), reader.close(1)] == [False, True]
 
 
+def test_the_lag_may_be_asked_for_while_partitions_are_closed(config, embedded_topic):
+    """Metrics are served from a thread of their own, up to the last moment of a flow."""
+    reader = PartitionReader(config, embedded_topic(3), dict.fromkeys(range(3)), ReadSettings())
+    closing = threading.Thread(target=lambda: [reader.close(partition) for partition in range(3)])
+    heard = reader._last_heard_end
+
+    def slowly_heard(partition: int) -> int:
+        if not closing.is_alive():
+            closing.start()
+        closing.join(0.2)
+        return heard(partition)
+
+    reader._last_heard_end = slowly_heard
+    assert reader.lag() == {0: 0, 1: 0, 2: 0}
+    closing.join()
+    assert reader.lag() == {}
+
+
 def test_positions_are_committed_for_others_to_see(config, embedded_topic):
     topic, out = embedded_topic(2), []
     produce(config, topic, numbered(50))
@@ -427,6 +445,26 @@ def drain(reader: PartitionReader) -> list[LogRecord]:
 def test_a_topic_that_may_no_longer_be_read_is_loud(reader, code):
     with pytest.raises(LogError, match=r"\[0\] cannot be read: .*Fix: see that the topic exists"):
         reader._keep([ErrorMessage(code)])
+
+
+def test_what_stands_behind_the_last_record_and_is_none_counts_as_read(config, embedded_topic):
+    """Transactions leave markers, which no consumer gets to see."""
+    topic = embedded_topic(1)
+    produce(config, topic, numbered(3))
+    reader = PartitionReader(config, topic, {0: None}, ReadSettings())
+    while reader.next_offset(0) < 3:
+        reader.take(0)
+    reader._keep([ErrorMessage(KafkaError._PARTITION_EOF, offset=5)])
+    reader.take(0)
+    assert reader.next_offset(0) == 5
+
+
+def test_an_end_does_not_count_before_the_records_in_front_of_it_are_handed_out(reader):
+    while not reader._places[0].queue:
+        reader._poll()
+    reader._keep([ErrorMessage(KafkaError._PARTITION_EOF, offset=5)])
+    assert reader.next_offset(0) == 0
+    assert len(drain(reader)) == 5
 
 
 def test_an_offset_out_of_range_while_reading_is_loud(reader):

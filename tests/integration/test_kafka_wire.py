@@ -188,6 +188,25 @@ def test_aborted_transactions_are_not_read_and_their_markers_do_not_hold_up_the_
     assert [r.value for r in read(kafka.config, topic)] == [b"kept"]
 
 
+def test_markers_of_transactions_are_no_lag_and_no_loss_when_all_has_expired(kafka):
+    topic = kafka.new_topic(1)
+    producer = Producer(kafka.config.producer(delivery_timeout_s=30) | {"transactional.id": topic})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"kept", b"k")
+    producer.commit_transaction(30)
+    wait_for_markers(kafka, topic, stable=2)
+    reader = PartitionReader(kafka.config, topic, {0: None}, ReadSettings())
+    deadline = time.monotonic() + 30
+    while reader.next_offset(0) < 2:
+        assert time.monotonic() < deadline, f"at {reader.next_offset(0)}"
+        reader.take(0)
+    assert reader.lag() == {0: 0}
+    delete_before(kafka, topic, 2)
+    resumed = PartitionReader(kafka.config, topic, {0: 2}, ReadSettings())
+    assert [reader.close(0), resumed.close(0)] == [True, True]
+
+
 def test_a_control_record_stands_in_every_partition(kafka):
     topic = kafka.new_topic(6)
     Broadcaster(kafka.config, topic).send([ModelSwitch(id="m1", event_time=1, model_hash="h")])
