@@ -23,13 +23,18 @@ from confluent_kafka import (
 )
 
 from connectors.client import KafkaConfig, opened
+from connectors.messages import to_record
 from models.domain.errors import LogError
-from models.domain.log import Headers, LogRecord
+from models.domain.log import LogRecord
 
 logger = logging.getLogger("impulse.kafka")
 
 METADATA_TIMEOUT_S = 15.0
 """How long a broker may take to say which partitions and offsets it has."""
+LOOK_EVERY_S = 30.0
+"""How often it is looked whether a topic has got more partitions."""
+LOOK_TIMEOUT_S = 1.0
+"""How long reading waits for that, at most."""
 CLOSE_TIMEOUT_S = 3.0
 """How long a broker may take to let a consumer go; three of them before a supervisor loses patience."""
 
@@ -63,6 +68,11 @@ _PRODUCERS_TIME = (
     "(`impulse topics` shows the command; the embedded broker cannot)"
 )
 
+_MORE_PARTITIONS = (
+    "topic %s: got %d partitions, expected %d as when this flow started: it does not read the others. "
+    "Fix: start all flows again; then send ads, model and policy again, of which new partitions know nothing"
+)
+
 
 @dataclass
 class ReaderStats:
@@ -84,7 +94,8 @@ class ReadSettings:
     with ``until_end`` reading stops at the end that each partition had when it started. Positions are
     committed for ``group_id`` every ``commit_every_s`` so that Kafka's tools show the lag; nothing is ever
     resumed from there. ``stamped`` says that the reader's clock goes by the records' timestamps, which are
-    to be the broker's then: producers' ones are warned of.
+    to be the broker's then: producers' ones are warned of. ``partitions`` is how many the topic has for a
+    flow that reads them all: more of them are warned of, for nobody reads those.
     """
 
     group_id: str = "impulse"
@@ -95,6 +106,7 @@ class ReadSettings:
     isolation: str = "read_committed"
     commit_every_s: float = 5.0
     stamped: bool = False
+    partitions: int | None = None
 
 
 def list_partitions(config: KafkaConfig, topic: str) -> list[int]:
@@ -205,6 +217,7 @@ class PartitionReader:
         self._ends_when_lost: dict[int, int] = {}
         self._emptied = True
         self._trusts_stamps = not settings.stamped
+        self._partitions, self._looked_at = settings.partitions, time.monotonic()
 
     def _client_settings(self) -> dict[str, Any]:
         return self._config.consumer(self._settings.group_id) | {
@@ -301,6 +314,20 @@ class PartitionReader:
             self._emptied = True
         if time.monotonic() - self._committed_at >= self._settings.commit_every_s:
             self._commit(self._places)
+        if time.monotonic() - self._looked_at >= LOOK_EVERY_S:
+            self._look_for_more()
+
+    def _look_for_more(self) -> None:
+        self._looked_at = time.monotonic()
+        if self._partitions is None or self.stats.broker_down:
+            return
+        try:
+            found = self._consumer.list_topics(self._topic, timeout=LOOK_TIMEOUT_S)
+        except KafkaException:
+            return  # a broker that is away is told of elsewhere
+        if (count := len(found.topics[self._topic].partitions)) > self._partitions:
+            logger.warning(_MORE_PARTITIONS, self._topic, count, self._settings.partitions)
+            self._partitions = count  # once is enough
 
     def _keep(self, messages: Sequence[Any]) -> None:
         for message in messages:
@@ -336,8 +363,8 @@ class PartitionReader:
         partition, code = message.partition(), error.code()
         if code == KafkaError._PARTITION_EOF:
             if place := self._places.get(partition):
-                most = place.end if self._settings.until_end else message.offset()
-                place.reached = min(message.offset(), most)  # what has come since is not handed out
+                end = min(message.offset(), place.end) if self._settings.until_end else message.offset()
+                place.reached = max(place.reached, end)
         elif code == KafkaError._AUTO_OFFSET_RESET:
             raise self._lost(partition, message.offset(), self._config.redact(error.str()))
         elif code in _TRANSIENT:
@@ -367,30 +394,3 @@ class PartitionReader:
 
     def _on_commit(self, error: KafkaError | None, _offsets: Sequence[TopicPartition]) -> None:
         self.stats.failed_commits += error is not None
-
-
-UNREADABLE_HEADERS: Headers = (("headers-unreadable", b""),)
-"""Stand for the headers of a record of which one has a name of other bytes than UTF-8."""
-
-
-def to_record(message: Any) -> LogRecord:
-    """Return a consumed message (`confluent_kafka.Message` without an error) as a record of the log."""
-    return LogRecord(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        _headers(message),
-    )
-
-
-def _headers(message: Any) -> Headers:
-    """Return the headers of a message, or one that says so where one has a name that is no UTF-8."""
-    try:
-        return tuple((name, data or b"") for name, data in message.headers() or ())
-    except (SystemError, UnicodeDecodeError) as error:
-        if not isinstance(error.__cause__ or error, UnicodeDecodeError):
-            raise
-        return UNREADABLE_HEADERS

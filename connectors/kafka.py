@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class KafkaLogSource(FixedPartitionedSource[LogRecord, State]):
     Parameters
     ----------
     partitions
-        The partitions to read; None for all that the topic has.
+        The partitions to read; None for all that the topic has, and then it is warned of new ones.
     stop
         Once set, every part ends its input: the last epoch closes whole and the flow exits with 0.
 
@@ -79,6 +80,8 @@ class KafkaLogSource(FixedPartitionedSource[LogRecord, State]):
 
         """
         wanted = wanted_partitions(self._config, self._topic, self._partitions)
+        if self._partitions is None:
+            self._settings = replace(self._settings, partitions=len(wanted))
         return [f"{partition:05d}" for partition in wanted]
 
     def build_part(

@@ -12,7 +12,7 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, run_main
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewPartitions
 from support.kafka_io import produce, read_all
 
 from connectors import consumer
@@ -133,6 +133,20 @@ def test_where_outputs_end_is_told_again_after_the_broker_was_started_anew(kafka
     kafka.start()
     produce(kafka.config, topic, [b"one"])
     assert sum(outputs.ends()[topic].values()) == 1
+
+
+def test_partitions_that_a_topic_gets_while_a_flow_runs_are_warned_of_once(kafka, monkeypatch, caplog):
+    monkeypatch.setattr(consumer, "LOOK_EVERY_S", 0.0)
+    topic = kafka.new_topic(2)
+    some, every = (KafkaLogSource(kafka.config, topic, partitions=p) for p in ([0, 1], None))
+    parts = [source.build_part("in", part, None) for source in (some, every) for part in source.list_parts()]
+    admin = AdminClient(kafka.config.common())
+    admin.create_partitions([NewPartitions(topic, 3)])[topic].result(15)
+    deadline = time.monotonic() + 30
+    while "got 3 partitions, expected 2" not in caplog.text and time.monotonic() < deadline:
+        [part.next_batch() for part in parts]
+    [part.next_batch() for part in parts * 3]
+    assert caplog.text.count(f"topic {topic}: got 3 partitions, expected 2 as when this flow started") == 1
 
 
 def delete_before(kafka, topic: str, offset: int) -> None:

@@ -20,7 +20,7 @@ from support.processes import Processes
 from support.topics import NewTopics, Topics
 
 from connectors.codec import EventCodec, encode
-from connectors.consumer import to_record
+from connectors.messages import to_record
 from flows.learn import learn
 from models.decide.view import PacingTable
 from models.domain.decision import Outcome, Parts

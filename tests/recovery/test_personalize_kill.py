@@ -17,7 +17,7 @@ from support.kafka_io import read_all
 from support.processes import Processes, free_addresses
 from support.topics import NewTopics, Topics
 
-from connectors.consumer import to_record
+from connectors.messages import to_record
 from flows.personalize import personalize
 from flows.service import Service
 from flows.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.consumer import UNREADABLE_HEADERS, to_record
+from connectors.messages import UNREADABLE_HEADERS, to_record
 from models.domain.log import LogRecord
 
 
