@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -54,32 +55,32 @@ class LogWriter:
     def __init__(self, path: Path) -> None:
         self._path, self._part = path, path.with_name(path.name + ".part")
         self.records = 0
-        try:
+        with _writable(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._part.open("wb")
-        except OSError as error:
-            raise LogError(f"{path}: cannot be written: {error}. Fix: name a folder that can") from error
         packing = _PACKINGS.get(path.suffix)
         self._compressor = packing.compressor() if packing else None
 
     def write(self, records: Iterable[LogRecord]) -> None:
-        """Append records."""
+        """Append records; raises LogError where the file takes no more."""
         lines = [encode_line(record) for record in records]
         if lines:
             self.records += len(lines)
             self._append(b"\n".join(lines) + b"\n")
 
     def _append(self, data: bytes) -> None:
-        self._file.write(self._compressor.compress(data) if self._compressor else data)
+        with _writable(self._path):
+            self._file.write(self._compressor.compress(data) if self._compressor else data)
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
-        if self._compressor:
-            self._file.write(self._compressor.flush())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._part.replace(self._path)
+        """Finish the file and give it its name; raises LogError as `write`."""
+        with _writable(self._path):
+            if self._compressor:
+                self._file.write(self._compressor.flush())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._part.replace(self._path)
 
     def __enter__(self) -> LogWriter:
         return self
@@ -87,10 +88,23 @@ class LogWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._file.close()
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            with suppress(OSError):  # what is still to be written found no room before
+                self._file.close()
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Make a LogError of what the file system says."""
+    try:
+        yield
+    except OSError as error:
+        raise LogError(
+            f"{path}: cannot be written: {error}. Fix: name a folder that can, on a disk with room"
+        ) from error
 
 
 def write_log(path: Path, records: Iterable[LogRecord]) -> int:

@@ -238,3 +238,13 @@ def test_a_line_as_long_as_many_chunks_is_read_back(tmp_path, name):
     long = LogRecord("t", 0, 0, 1, b"k", json.dumps("ab" * 2**20).encode())
     write_log(tmp_path / name, [long, *numbered(3)])
     assert [r for batch in read_log(tmp_path / name) for r in batch] == [long, *numbered(3)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [3, 100_000])
+def test_a_disk_that_is_full_is_an_error_with_the_fix(tmp_path, name, count):
+    """The log is written through a link to a device that has no room."""
+    (tmp_path / f"{name}.part").symlink_to("/dev/full")
+    with pytest.raises(LogError, match=r"cannot be written: .*No space left.*Fix: .* on a disk with room"):
+        write_log(tmp_path / name, numbered(count))
+    assert not (tmp_path / name).exists()
