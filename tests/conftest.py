@@ -41,8 +41,6 @@ class RunningKafka:
         return name
 
     def kill(self) -> None:
-        if self._server is None:
-            pytest.skip("IMPULSE_TEST_KAFKA names a broker that these tests may not kill")
         self._server.kill()
 
     def start(self) -> None:
@@ -64,6 +62,13 @@ def kafka() -> Iterator[RunningKafka]:
             yield RunningKafka(server.bootstrap, server)
         finally:
             server.stop()
+
+
+@pytest.fixture
+def own_kafka(kafka: RunningKafka) -> RunningKafka:
+    if os.environ.get("IMPULSE_TEST_KAFKA"):
+        pytest.skip("IMPULSE_TEST_KAFKA names a broker that these tests may not kill")
+    return kafka
 
 
 def _kafka_class() -> Any:

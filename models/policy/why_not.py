@@ -130,6 +130,6 @@ def _caps(ad: Ad, blocked: BlockedKeys, b: int) -> Iterator[Why]:
         if code == HIDDEN and key == key_of["ad"]:
             yield Why("hidden", "the user hid this ad")
         elif code == NO_REPEAT and key == key_of["ad"]:
-            yield Why("no_repeat", "the user saw this ad a moment ago")
+            yield Why("no_repeat", "the user saw this ad a moment ago, or is about to")
         elif key_of.get(SCOPES[code]) == key:
             yield Why("frequency_cap", f"the cap per {SCOPES[code]} is reached for {of[SCOPES[code]]}")

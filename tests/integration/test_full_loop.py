@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import urllib.request
 import uuid
@@ -216,10 +215,8 @@ def test_a_model_with_one_flipped_byte_refuses_to_start(kafka, loop, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_broker_that_goes_away_and_returns_costs_nothing(kafka, loop):
-    if os.environ.get("IMPULSE_TEST_KAFKA"):
-        pytest.skip("IMPULSE_TEST_KAFKA names a broker that these tests may not kill")
-    loop = loop(replace(kafka.config))
+def test_a_broker_that_goes_away_and_returns_costs_nothing(own_kafka, loop):
+    loop = loop(replace(own_kafka.config))
     loop.create_topics()
     run = loop.processes.impulse("run")
     loop.ads()
@@ -230,11 +227,11 @@ def test_a_broker_that_goes_away_and_returns_costs_nothing(kafka, loop):
     for _ in range(2):
         for n in range(30):
             loop.request(f"u{n % 7}")
-        kafka.kill()
+        own_kafka.kill()
         for n in range(30):
             loop.request(f"u{n % 7}")
         time.sleep(2)  # the time that the broker is away
-        kafka.start()
+        own_kafka.start()
         loop.flush()
         run.wait_until(lambda: answered(loop))
     assert run.end() == 0

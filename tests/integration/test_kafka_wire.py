@@ -85,10 +85,10 @@ def test_a_broker_that_was_never_there_is_an_error_with_the_fix(monkeypatch):
         list_partitions(KafkaConfig("127.0.0.1:1"), "any")
 
 
-def test_a_broker_that_is_killed_and_returns_costs_no_record(kafka):
-    source, target = kafka.new_topic(4), kafka.new_topic(4)
-    produce(kafka.config, source, numbered(20_000))
-    log = KafkaLogSource(kafka.config, source)
+def test_a_broker_that_is_killed_and_returns_costs_no_record(own_kafka):
+    source, target = own_kafka.new_topic(4), own_kafka.new_topic(4)
+    produce(own_kafka.config, source, numbered(20_000))
+    log = KafkaLogSource(own_kafka.config, source)
     seen = 0
 
     def see(batch: list[LogRecord]) -> list[LogRecord]:
@@ -98,10 +98,10 @@ def test_a_broker_that_is_killed_and_returns_costs_no_record(kafka):
 
     def kill_and_return() -> None:
         wait_until(lambda: seen > 1000)
-        kafka.kill()
+        own_kafka.kill()
         wait_until(lambda: log.stats()[0].broker_down)
-        kafka.start()
-        produce(kafka.config, source, numbered(21_000)[20_000:])
+        own_kafka.start()
+        produce(own_kafka.config, source, numbered(21_000)[20_000:])
         wait_until(lambda: seen >= 21_000)
         log.stop.set()
 
@@ -117,21 +117,21 @@ def test_a_broker_that_is_killed_and_returns_costs_no_record(kafka):
     saboteur.start()
     # no epoch may end meanwhile: its snapshot waits for the broker, and the reader would not be asked
     whole = timedelta(minutes=10)
-    run_main(copy_flow(log, KafkaSink(kafka.config, {"decisions": target}), see), epoch_interval=whole)
+    run_main(copy_flow(log, KafkaSink(own_kafka.config, {"decisions": target}), see), epoch_interval=whole)
     saboteur.join()
-    assert {m.value() for m in read_all(kafka.config, target)} == set(numbered(21_000))
+    assert {m.value() for m in read_all(own_kafka.config, target)} == set(numbered(21_000))
     assert log.stats()[0].client_errors > 0
     assert not log.stats()[0].broker_down
 
 
-def test_where_outputs_end_is_told_again_after_the_broker_was_started_anew(kafka):
+def test_where_outputs_end_is_told_again_after_the_broker_was_started_anew(own_kafka):
     """A client that has asked before goes on asking for the leaders of then."""
-    topic = kafka.new_topic(2)
-    outputs = OutputTopics(kafka.config, [topic])
+    topic = own_kafka.new_topic(2)
+    outputs = OutputTopics(own_kafka.config, [topic])
     assert outputs.ends() == {topic: {0: 0, 1: 0}}
-    kafka.kill()
-    kafka.start()
-    produce(kafka.config, topic, [b"one"])
+    own_kafka.kill()
+    own_kafka.start()
+    produce(own_kafka.config, topic, [b"one"])
     assert sum(outputs.ends()[topic].values()) == 1
 
 
