@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import (
@@ -24,10 +25,13 @@ from confluent_kafka import (
 
 from connectors.client import KafkaConfig, opened
 from connectors.messages import to_record
+from connectors.place import Place
 from models.domain.errors import LogError
 from models.domain.log import LogRecord
 
 logger = logging.getLogger("impulse.kafka")
+
+NO_STAMPS: Mapping[int, int | None] = MappingProxyType({})
 
 METADATA_TIMEOUT_S = 15.0
 """How long a broker may take to say which partitions and offsets it has."""
@@ -166,24 +170,6 @@ def unreachable(config: KafkaConfig, error: KafkaException, heard: Sequence[str]
     )
 
 
-@dataclass
-class _Place:
-    """Where one partition stands: records taken in but not handed out, and the bounds of reading."""
-
-    next_offset: int
-    end: int
-    queue: list[LogRecord] = field(default_factory=list)
-    reached: int = 0
-    """Where the partition ended when it was last at its end: markers of transactions are no records."""
-
-    def hand_out(self) -> list[LogRecord]:
-        """Return what was taken in, and move on behind it and whatever holds no record after it."""
-        records, self.queue = self.queue, []
-        behind = records[-1].offset + 1 if records else self.next_offset
-        self.next_offset = max(behind, self.reached)
-        return records
-
-
 class PartitionReader:
     """Reads partitions of one topic through one consumer.
 
@@ -193,6 +179,9 @@ class PartitionReader:
         Next offset of each partition to read; None where ``settings.start`` decides.
     stats
         Where to count.
+    stamps
+        Of partitions that are resumed, the timestamp of the last record read (`stamp`): where the record
+        before the offset has another one, the topic was made anew.
 
     """
 
@@ -203,14 +192,13 @@ class PartitionReader:
         offsets: Mapping[int, int | None],
         settings: ReadSettings,
         stats: ReaderStats | None = None,
+        stamps: Mapping[int, int | None] = NO_STAMPS,
     ) -> None:
         self.stats = stats or ReaderStats()
         self._config, self._topic, self._settings = config, topic, settings
         self._consumer = opened(Consumer, config, self._client_settings(), logger=logger)
-        self._places = {partition: self._find(partition, offset) for partition, offset in offsets.items()}
-        self._consumer.assign(
-            [TopicPartition(topic, partition, place.next_offset) for partition, place in self._places.items()]
-        )
+        self._places = {n: self._find(n, offset, stamps.get(n)) for n, offset in offsets.items()}
+        self._consumer.assign([TopicPartition(topic, n, place.first()) for n, place in self._places.items()])
         self._closing = threading.Lock()
         self._served: set[int] = set()
         self._committed_at = time.monotonic()
@@ -227,13 +215,13 @@ class PartitionReader:
             "on_commit": self._on_commit,
         }
 
-    def _find(self, partition: int, offset: int | None) -> _Place:
+    def _find(self, partition: int, offset: int | None, stamp_ms: int | None) -> Place:
         low, high = self._bounds(partition)
         if offset is None:
             offset = low if self._settings.start == "earliest" else high
         if not low <= offset <= high:
             raise self._lost(partition, offset, f"the log holds {low} to {high}")
-        return _Place(offset, high)
+        return Place(offset, high, low=low, stamp_ms=stamp_ms)
 
     def _bounds(self, partition: int) -> tuple[int, int]:
         """Return the first offset of a partition and its end, also while its leader is being elected."""
@@ -277,12 +265,16 @@ class PartitionReader:
         """Return the offset after the last record handed out, and after what follows it that is none."""
         return self._places[partition].next_offset
 
+    def stamp(self, partition: int) -> int | None:
+        """Return the timestamp of the last record handed out; None before the first."""
+        return self._places[partition].stamp_ms
+
     def lag(self) -> dict[int, int]:
         """Return how many offsets each open partition is behind the end that the consumer last heard of."""
         with self._closing:  # whoever serves metrics asks from a thread of its own
             return {n: max(0, self._end(n, place) - place.next_offset) for n, place in self._places.items()}
 
-    def _end(self, partition: int, place: _Place) -> int:
+    def _end(self, partition: int, place: Place) -> int:
         return max(self._last_heard_end(partition), place.end)
 
     def _last_heard_end(self, partition: int) -> int:
@@ -334,10 +326,17 @@ class PartitionReader:
             if (error := message.error()) is not None:
                 self._on_message_error(message, error)
             elif (place := self._places.get(message.partition())) and self._wanted(place, message.offset()):
-                place.queue.append(to_record(message))
-                self.stats.records += 1
+                self._take_in(place, to_record(message))
         if messages[-1].error() is None:
             self._note_good(messages[-1])
+
+    def _take_in(self, place: Place, record: LogRecord) -> None:
+        if record.offset >= place.next_offset:
+            place.queue.append(record)
+            self.stats.records += 1
+        elif record.timestamp_ms != place.stamp_ms:
+            why = f"the record before it is of {record.timestamp_ms} ms, not of {place.stamp_ms}"
+            raise self._lost(record.partition, place.next_offset, why)
 
     def _note_good(self, message: Any) -> None:
         """Look at one record of each batch for what concerns all of them."""
@@ -356,7 +355,7 @@ class PartitionReader:
             if partition in self._places
         )
 
-    def _wanted(self, place: _Place, offset: int) -> bool:
+    def _wanted(self, place: Place, offset: int) -> bool:
         return not self._settings.until_end or offset < place.end
 
     def _on_message_error(self, message: Any, error: KafkaError) -> None:
@@ -382,7 +381,7 @@ class PartitionReader:
             self._ends_when_lost = {partition: self._last_heard_end(partition) for partition in self._places}
         logger.warning("kafka at %s: %s", self._config.bootstrap_servers, self._config.redact(error.str()))
 
-    def _commit(self, places: Mapping[int, _Place]) -> None:
+    def _commit(self, places: Mapping[int, Place]) -> None:
         self._committed_at = time.monotonic()
         if self.stats.broker_down:
             return  # whoever closes would wait for it

@@ -36,8 +36,8 @@ STATE_VERSION = 1
 
 _AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 
-State = dict[str, int]
-"""Recovery state of a source part: ``version`` and the next ``offset``."""
+State = dict[str, int | None]
+"""Recovery state of a source part: ``version``, next ``offset`` and the ``stamp`` of the record before."""
 
 
 class KafkaLogSource(FixedPartitionedSource[LogRecord, State]):
@@ -109,6 +109,7 @@ class _Hub:
     def __init__(self, config: KafkaConfig, topic: str, settings: ReadSettings) -> None:
         self._open = (config, topic, settings)
         self.offsets: dict[int, int | None] = {}
+        self.stamps: dict[int, int | None] = {}
         self.stats = ReaderStats()
         self.reader: PartitionReader | None = None
         self.started = False
@@ -117,7 +118,7 @@ class _Hub:
         """Return the one reader of all parts, made at the first call."""
         if self.reader is None:
             config, topic, settings = self._open
-            self.reader = PartitionReader(config, topic, self.offsets, settings, self.stats)
+            self.reader = PartitionReader(config, topic, self.offsets, settings, self.stats, self.stamps)
             self.started = True
         return self.reader
 
@@ -135,8 +136,8 @@ class _Hub:
 class _Part(StatefulSourcePartition[LogRecord, State]):
     def __init__(self, hub: _Hub, partition: int, resume: State | None, stop: threading.Event) -> None:
         self._hub, self._partition, self._stop = hub, partition, stop
-        self._resume_offset = None if resume is None else _offset(resume)
-        hub.offsets[partition] = self._resume_offset
+        hub.offsets[partition] = None if resume is None else _offset(resume)
+        hub.stamps[partition] = None if resume is None else resume.get("stamp")
 
     def next_batch(self) -> list[LogRecord]:
         """Return what has arrived for this partition; ends when told to stop, or at the end asked for."""
@@ -151,14 +152,19 @@ class _Part(StatefulSourcePartition[LogRecord, State]):
 
     def snapshot(self) -> State:
         """Return the offset to go on from."""
-        return {"version": STATE_VERSION, "offset": self._hub.start().next_offset(self._partition)}
+        reader, partition = self._hub.start(), self._partition
+        return {
+            "version": STATE_VERSION,
+            "offset": reader.next_offset(partition),
+            "stamp": reader.stamp(partition),
+        }
 
     def close(self) -> None:
         """Give the partition up."""
         self._hub.close(self._partition)
 
 
-def _offset(state: State) -> int:
+def _offset(state: State) -> int | None:
     if state.get("version") != STATE_VERSION:
         raise LogError.expected(
             "recovery state of the Kafka source",

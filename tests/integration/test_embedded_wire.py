@@ -165,6 +165,47 @@ def test_an_offset_that_the_log_does_not_hold_is_loud(config, embedded_topic, of
         PartitionReader(config, topic, {0: offset}, UNTIL_END)
 
 
+def handed_out(part, count: int) -> list[int]:
+    """Offsets of the next records of a source part."""
+    offsets: list[int] = []
+    while len(offsets) < count:
+        offsets += [r.offset for r in part.next_batch()]
+    return offsets
+
+
+def test_a_partition_goes_on_behind_the_last_record_that_was_read(config, embedded_topic):
+    topic = embedded_topic(1)
+    produce(config, topic, numbered(3))
+    part = KafkaLogSource(config, topic).build_part("in", "00000", None)
+    assert handed_out(part, 3) == [0, 1, 2]
+    state = part.snapshot()
+    part.close()
+    again = KafkaLogSource(config, topic).build_part("in", "00000", state)
+    assert again.next_batch() == [] and again.snapshot() == state
+    produce(config, topic, numbered(2))
+    assert handed_out(again, 2) == [3, 4]
+    again.close()
+
+
+def test_a_partition_whose_last_record_is_another_one_now_is_loud(config, embedded_topic):
+    topic = embedded_topic(1)
+    produce(config, topic, numbered(9))
+    part = KafkaLogSource(config, topic).build_part("in", "00000", {"version": 1, "offset": 4, "stamp": 1})
+    with pytest.raises(
+        LogError, match=r"offset 4 is not in the log \(the record before it is of .*anew. Fix: "
+    ):
+        while True:
+            part.next_batch()
+
+
+def test_a_recovery_state_without_the_time_of_the_last_record_goes_on(config, embedded_topic):
+    topic = embedded_topic(1)
+    produce(config, topic, numbered(9))
+    part = KafkaLogSource(config, topic).build_part("in", "00000", {"version": 1, "offset": 4})
+    assert handed_out(part, 5) == [4, 5, 6, 7, 8]
+    part.close()
+
+
 def test_a_recovery_state_of_another_version_is_refused(config, embedded_topic):
     source = KafkaLogSource(config, embedded_topic(1))
     with pytest.raises(LogError, match="version 1"):

@@ -164,6 +164,33 @@ def test_an_offset_that_expired_while_the_flow_was_down_refuses_to_start(kafka):
     assert [r.offset for r in read(kafka.config, topic)] == list(range(60, 100))
 
 
+def test_a_topic_that_was_made_anew_and_is_longer_by_now_refuses_to_go_on(kafka):
+    topic = kafka.new_topic(1)
+    produce(kafka.config, topic, numbered(10))
+    part = KafkaLogSource(kafka.config, topic).build_part("in", "00000", None)
+    while part.snapshot()["offset"] < 10:
+        part.next_batch()
+    state = part.snapshot()
+    part.close()
+    admin = AdminClient(kafka.config.common())
+    admin.delete_topics([topic])[topic].result(15)
+    made_anew(kafka, topic)
+    produce(kafka.config, topic, numbered(30))
+    part = KafkaLogSource(kafka.config, topic).build_part("in", "00000", state)
+    with pytest.raises(LogError, match=r"offset 10 is not in the log .*the topic was made anew. Fix: "):
+        while True:
+            part.next_batch()
+
+
+def made_anew(kafka, topic: str) -> None:
+    """Create a topic that was deleted a moment ago."""
+    deadline = time.monotonic() + 30
+    while not create_topics(kafka.config, [TopicSpec(topic, 1, {})]):
+        assert time.monotonic() < deadline, "the deleted topic never went"
+        time.sleep(0.2)
+    PartitionReader(kafka.config, topic, {0: None}, ReadSettings())  # awaits its leader
+
+
 def test_an_offset_that_expires_while_the_flow_reads_is_loud(kafka):
     topic = kafka.new_topic(1)
     produce(kafka.config, topic, [b"x" * 10_000] * 1000)
