@@ -21,6 +21,7 @@ from connectors.ratings import Ratings, read_ratings
 from models.decide.examples import ExampleCollector
 from models.decide.profiles import Profiles
 from models.domain.catalogue import Ad, Catalogue
+from models.domain.errors import SettingError
 from models.domain.events import AdUpsert, Click, Impression, Request, UserEvent
 from models.domain.ids import decision_id
 from models.domain.log import LogRecord, Received
@@ -57,6 +58,8 @@ def stream_figures(
     about = {} if items is None else read_items(items)
     ads = _ads(data, about)
     training = TrainOptions(minutes=options.minutes) if options.minutes > 0 else None
+    if training is not None:
+        _check_clicks(data, options)
     tell("ratings: River's models")
     figures: dict[str, Any] = {
         "ratings": len(data),
@@ -70,6 +73,17 @@ def stream_figures(
     tell("clicks: with and without adjustments")
     figures["click"] = click_stream(data, ads, options)
     return figures
+
+
+def _check_clicks(data: Ratings, options: StreamOptions) -> None:
+    """Refuse a stream of whose earlier part no rating counts as a click: no model could learn from it."""
+    earlier = data.rating[: int(len(data) * options.train_share)]
+    if len(earlier) and earlier.max() < options.click_from:
+        raise SettingError.expected(
+            "--click-from", got=options.click_from,
+            expected=f"{earlier.max():g} at most, the highest rating that the frozen models would learn from",
+            fix="lower it, or leave these models out with --minutes 0",
+        )  # fmt: skip
 
 
 def _rated(name: str, data: Ratings) -> dict[str, float]:
@@ -108,7 +122,7 @@ def click_stream(data: Ratings, ads: tuple[Ad, ...], options: StreamOptions) -> 
     wide = [{**x, f"user:{u}": 1.0} for x, u in zip(features, data.user.tolist(), strict=True)]
     labels, times = clicked.tolist(), data.time_ms.tolist()
     constant_s, priors = options.time_constant_s, _priors()
-    rate = float(clicked[:cut].mean())
+    rate = (float(clicked[:cut].sum()) + 1) / (cut + 2)  # by Laplace: all may be clicks, or none
     level = np.full(len(data), np.log(rate / (1 - rate)))
     online = adjusted_in_turn(wide, labels, level, times, time_constant_s=constant_s, prior_variances=priors)
     found = {"river_lr": river_clicks_in_turn(wide, labels)[cut:], "online": online[cut:]}

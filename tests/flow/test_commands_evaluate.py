@@ -167,6 +167,28 @@ def test_a_stream_of_ratings_is_judged_in_time_order(tmp_path):
     assert 0 <= told["click"]["online"]["gauc"] <= 1
 
 
+def ratings(tmp_path, rows):
+    head = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    file = tmp_path / "x.inter"
+    file.write_text(head + "".join("\t".join(map(str, row)) + "\n" for row in rows))
+    return file
+
+
+@pytest.mark.parametrize("rating", [1, 5])
+@pytest.mark.parametrize("count", [1, 2, 60])
+def test_a_stream_that_begins_with_clicks_alone_or_with_none_is_judged(tmp_path, rating, count):
+    rows = [(f"u{n % 7}", f"i{n % 5}", rating, 1000 + n) for n in range(count)]
+    told = impulse("evaluate", "stream", "--interactions", ratings(tmp_path, rows), "--minutes", 0)["click"]
+    assert told["ctr"] == float(rating == 5)
+    assert 0 <= told["online"]["log_loss"] < 0.7
+
+
+def test_a_rating_that_nothing_reaches_is_refused_before_a_model_is_trained(tmp_path):
+    file = ratings(tmp_path, [(f"u{n % 7}", f"i{n % 5}", 1 + n % 5, 1000 + n) for n in range(60)])
+    with pytest.raises(SettingError, match=r"--click-from: got 6.0, expected 5 at most"):
+        impulse("evaluate", "stream", "--interactions", file, "--click-from", 6)
+
+
 @pytest.mark.slow
 def test_a_frozen_transformer_is_judged_with_and_without_adjustments(tmp_path):
     rows = [(f"u{n % 40}", f"i{(n * 7) % 50}", 5 if (n * 7) % 50 < 25 else 1, 1000 + n) for n in range(3000)]
