@@ -133,6 +133,7 @@ def propensity_figures(decisions: Iterable[Decision]) -> dict[str, Any]:
     """Return the sanity of logged propensities, per behaviour policy.
 
     ``bad`` counts slots outside (0, 1] and slates whose propensity is not the product of their slots'.
+    ``least`` is of all slots; where it is 0, nothing is divided by it.
     Where every candidate has a chance, the mean of 1/propensity over first slots is the number of
     candidates that could be sold, so in the randomised bucket ``inverse_per_candidate`` is near 1 (with
     ``standard_error``): above it, propensities are logged too small; below it, too large, or some
@@ -154,7 +155,8 @@ def _sanity(policy: str, decisions: Sequence[Decision]) -> dict[str, Any]:
         "certain_share": float((slots >= 1.0).mean()) if len(slots) else None,
     }
     if is_randomized(policy):
-        ratios = np.array([1 / d.ads[0].propensity / d.candidates for d in decisions if d.ads])
+        chances = [d.ads[0].propensity * d.candidates for d in decisions if d.ads]
+        ratios = np.array([1 / chance for chance in chances if chance > 0])
         figures["inverse_per_candidate"] = float(ratios.mean()) if len(ratios) else None
         figures["standard_error"] = (
             float(ratios.std(ddof=1) / np.sqrt(len(ratios))) if len(ratios) > 1 else None

@@ -50,6 +50,8 @@ MAX_WEIGHT_ERRORS = 4.0
 MAX_THIN_SHARE = 0.01
 THIN_PROPENSITY = 1e-4
 """Below this the logging policy hardly supports the action."""
+LEAST_PROPENSITY = 1e-140
+"""Below this the squares of weights might be no numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ class BanditData:
 
     reward: F64
     propensity: F64
-    """π_b of the logged action, in (0, 1]."""
+    """π_b of the logged action, in (0, 1] and no less than LEAST_PROPENSITY."""
     target: F64
     """π_e of the logged action, in [0, 1]."""
     user: I64
@@ -72,7 +74,8 @@ class BanditData:
 
     def __post_init__(self) -> None:
         """Refuse rows that no estimator can use."""
-        _check(self.propensity, (self.propensity > 0) & (self.propensity <= 1), "propensity", "in (0, 1]")
+        usable = (self.propensity >= LEAST_PROPENSITY) & (self.propensity <= 1)
+        _check(self.propensity, usable, "propensity", f"in (0, 1], {LEAST_PROPENSITY:g} at least")
         _check(self.target, (self.target >= 0) & (self.target <= 1), "target probability", "in [0, 1]")
         for name, values in self._numbers().items():
             _check(values, np.isfinite(values), name, "a finite number")

@@ -185,5 +185,18 @@ def test_propensities_logged_twice_as_large_are_found_out():
     assert sanity["inverse_per_candidate"] < 0.6
 
 
+@pytest.mark.parametrize("wrong", ["propensity", "candidates"])
+def test_a_propensity_of_nought_counts_as_bad_and_is_not_divided_by(wrong):
+    replace = msgspec.structs.replace
+    first, *others = randomised(100)
+    if wrong == "propensity":
+        first = replace(first, ads=(replace(first.ads[0], propensity=0.0), *first.ads[1:]))
+    else:
+        first = replace(first, candidates=0)
+    (sanity,), (sound,) = (propensity_figures(rows).values() for rows in ([first, *others], others))
+    assert sanity["bad"] == (wrong == "propensity")
+    assert sanity["inverse_per_candidate"] == sound["inverse_per_candidate"]
+
+
 def test_ads_are_grouped_by_the_campaign_that_was_decided():
     assert groups_of(randomised(20, ads=3)) == {f"a{n}": f"c{n}" for n in (1, 2, 3)}

@@ -144,6 +144,7 @@ def test_a_perfect_model_makes_dr_exact_whatever_the_weights():
     ("column", "bad"),
     [
         ("propensity", 0.0),
+        ("propensity", 1e-300),
         ("propensity", 1.5),
         ("propensity", float("nan")),
         ("target", -0.1),
@@ -239,6 +240,15 @@ def test_there_is_no_verdict_below_one_per_cent_of_the_rows():
     found = support(data(np.zeros(100_000), np.full(100_000, 0.5), target))
     assert found.effective == pytest.approx(600)
     assert "1 %" in found.refusal
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_least_propensity_that_is_taken_gives_numbers(method):
+    model = {"q_logged": np.full(600, 0.1), "v_target": np.full(600, 0.1)}
+    found = estimate(data([0, 1] * 300, np.full(600, 1e-140), np.ones(600), **model), method, replicates=20)
+    assert found.support.effective == pytest.approx(600)
+    assert np.isfinite([found.interval.value, found.interval.low, found.interval.high]).all()
+    assert "mean weight" in found.support.refusal
 
 
 def test_thin_support_and_large_weights_are_counted():
