@@ -17,6 +17,7 @@ from models.domain.decision import Decision
 from models.domain.errors import LogError, SettingError
 from models.domain.policy import Policy
 from models.evaluation.estimates import estimates
+from models.evaluation.logbook import TOPIC
 from models.evaluation.redecided import Chance, Redecided, distribution_value
 from models.learning.exploration import is_randomized
 
@@ -39,6 +40,7 @@ def evaluate_policy(
     exploring: Exploring = "greedy",
     bucket: Bucket = "randomized",
     replicates: int = 1000,
+    events: str = TOPIC,
 ) -> dict[str, Any]:
     """Return the estimated value of a service's model under a changed policy, from another's log.
 
@@ -55,6 +57,8 @@ def evaluate_policy(
     bucket
         Which logged decisions count: those of the randomised bucket, whose propensities reach every
         candidate, or all.
+    events
+        The log topic: what stands in it is neither decision nor outcome.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def evaluate_policy(
         named for.
 
     """
-    made, told = some_decisions(decisions), some_outcomes(outcomes)
+    made, told = some_decisions(decisions, events), some_outcomes(outcomes, events)
     recorded = {decision.decision_id: decision for decision in made.rows}
     found = Redecided(told.rows)
     changed = _changing(changes or {})

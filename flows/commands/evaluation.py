@@ -73,10 +73,10 @@ def evaluate_policy(
     from flows.redecide import read_changes
     from flows.service import Service
 
-    service = Service.of(settings_of(settings_file, model=model), pinned=True)
+    chosen = settings_of(settings_file, model=model)
     figures = evaluate(
-        log, decisions, outcomes, service, changes=read_changes(policy), exploring=exploring, bucket=bucket,
-        replicates=replicates,
+        log, decisions, outcomes, Service.of(chosen, pinned=True), changes=read_changes(policy),
+        exploring=exploring, bucket=bucket, replicates=replicates, events=chosen.topics.events,
     )  # fmt: skip
     from models.evaluation.estimate_pages import estimates_page
 
@@ -118,7 +118,7 @@ def evaluate_experiment(
     from flows.recorded import some_outcomes
     from models.evaluation.ab_report import ab_report
 
-    told = some_outcomes(outcomes)
+    told = some_outcomes(outcomes, settings_of(None).topics.events)
     figures = ab_report(told.rows, salt, parse_shares(shares), since_ms=since) | {"repeats": told.repeats}
     from models.evaluation.estimate_pages import experiment_page
 

@@ -32,7 +32,7 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Explain a decision: parts of each score, auction, filters, propensity, what would flip the order."""
-    told = explained(find_decision(decisions, decision_id))
+    told = explained(find_decision(decisions, decision_id, settings_of(None).topics.events))
     if as_json:
         say(told, True)
         return
@@ -45,8 +45,8 @@ def why(
         typer.echo(overtaking(slot))
 
 
-def find_decision(file: Path, decision_id: str) -> Decision:
-    """Return a decision of a file.
+def find_decision(file: Path, decision_id: str, events: str) -> Decision:
+    """Return a decision of a file, not of the log topic ``events``.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def find_decision(file: Path, decision_id: str) -> Decision:
         where the file does not hold it.
 
     """
-    for decision in read_decisions(file):
+    for decision in read_decisions(file, events):
         if decision.decision_id == decision_id:
             return decision
     raise LogError.expected(

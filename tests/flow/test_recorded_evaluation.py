@@ -40,6 +40,27 @@ def test_a_policy_is_evaluated_whatever_the_events_topic_is_called(own, tmp_path
     assert impulse(*words, *options(renamed)) == impulse(*words, *options(own))
 
 
+@pytest.mark.parametrize("names_it", ["policy", "experiment", "why"])
+def test_what_stands_in_the_events_topic_is_no_decision_and_no_outcome(own, tmp_path, monkeypatch, names_it):
+    renamed = {name: tmp_path / file.name for name, file in own.items()}
+    for name, file in own.items():
+        renamed[name].write_text(file.read_text().replace("ads.events.v1", "our-events"))
+    stray = {"topic": "our-events", "partition": 0, "offset": 10**6, "timestamp_ms": 1}
+    stray["value"] = {"behavior_policy": "x", "kind": 3}
+    for name in ("--decisions", "--outcomes"):
+        renamed[name].write_text(json.dumps(stray) + "\n" + renamed[name].read_text())
+    monkeypatch.setenv("IMPULSE_TOPICS__EVENTS", "our-events")
+    decision_id = json.loads(renamed["--decisions"].read_text().splitlines()[-1])["decision_id"]
+    told = impulse(
+        *{
+            "policy": ("evaluate", "policy", "--replicates", 20, *options(renamed)),
+            "experiment": ("evaluate", "experiment", "--salt", "s", *options(renamed, "--outcomes")),
+            "why": ("why", decision_id, *options(renamed, "--decisions")),
+        }[names_it]
+    )
+    assert told
+
+
 def test_a_log_that_holds_none_of_the_decisions_is_refused(own, tmp_path):
     (tmp_path / "log.jsonl").write_text(own["--log"].read_text().replace("ads.events.v1", "our-events"))
     with pytest.raises(LogError, match="none of the recorded decisions"):
