@@ -35,6 +35,7 @@ ENCODING = "utf-8-sig"
 """UTF-8; a byte order mark at the start is no part of the text."""
 
 GZIP_MAGIC = b"\x1f\x8b"
+ITEM_FIX = "give a RecBole .item file, tab-separated"
 FIX = "give the file's true --format (pairs, sequences or recbole)"
 
 
@@ -95,24 +96,29 @@ class _Numbered:
 def read_items(path: Path) -> dict[str, tuple[str, str]]:
     """Read a RecBole ``.item`` file: item id -> (category, text).
 
-    The text is every column but the id; the category is the first word of the last
+    The text is every column but ``item_id``; the category is the first word of the last
     ``token_seq`` column (the genre or class), empty where there is none.
 
     Raises
     ------
     LogError
-        where the file cannot be read or has no typed header.
+        where the file cannot be read, has no typed header with an ``item_id``, or a row ends before it.
 
     """
     lines = read_lines(path)
-    names = _header(path, next(lines, (0, ""))[1])
-    kinds = [name.partition(":")[2] for name in names]
+    header = _header(path, next(lines, (0, ""))[1])
+    names, kinds = ([name.partition(":")[part] for name in header] for part in (0, 2))
+    if "item_id" not in names:
+        raise LogError.expected(f"header of {path}", got=names, expected="item_id", fix=ITEM_FIX)
+    key = names.index("item_id")
     sequences = [at for at, kind in enumerate(kinds) if kind == "token_seq"]
     items = {}
-    for _, line in lines:
+    for number, line in lines:
         cells = line.split("\t")
+        if len(cells) <= key:
+            raise _bad_line(path, number, line, f"{len(names)} columns", ITEM_FIX)
         words = cells[sequences[-1]].split() if sequences and sequences[-1] < len(cells) else []
-        items[cells[0]] = (words[0] if words else "", " ".join(cells[1:]))
+        items[cells[key]] = (words[0] if words else "", " ".join(cells[:key] + cells[key + 1 :]))
     return items
 
 
@@ -177,5 +183,5 @@ def _header(path: Path, line: str) -> list[str]:
     return names
 
 
-def _bad_line(path: Path, number: int, line: str, expected: str) -> ImpulseError:
-    return LogError.expected(f"{path} line {number}", got=line[:80], expected=expected, fix=FIX)
+def _bad_line(path: Path, number: int, line: str, expected: str, fix: str = FIX) -> ImpulseError:
+    return LogError.expected(f"{path} line {number}", got=line[:80], expected=expected, fix=fix)

@@ -115,6 +115,23 @@ def test_items_bring_category_and_text(tmp_path):
     }
 
 
+def test_items_are_known_by_the_column_of_their_ids_wherever_it_stands(tmp_path):
+    text = "title:token_seq\titem_id:token\tclass:token_seq\nToy Story\t1\tAnimation Comedy\n"
+    assert read_items(write(tmp_path, text)) == {"1": ("Animation", "Toy Story Animation Comedy")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title:token_seq\tclass:token_seq\nHeat\tDrama\n", "expected item_id"),
+        ("title:token_seq\titem_id:token\nHeat\n", "line 2"),
+    ],
+)
+def test_a_file_of_items_without_ids_is_refused(tmp_path, text, message):
+    with pytest.raises(LogError, match=message):
+        read_items(write(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     ("format", "text", "message"),
     [
