@@ -32,11 +32,7 @@ def estimates_page(figures: Mapping[str, Any], title: str) -> str:
                 "DM is biased by its model, and its interval does not know; no verdict is given from it.",
                 "Intervals: 95 %, bootstrapped by user and studentised.",
                 *([_SLATES] if "slate" in blocks else []),
-                *(
-                    f"{name}: no verdict, {found['refusal']}."
-                    for name, found in blocks.items()
-                    if found["refusal"]
-                ),
+                *(f"{name}: no verdict, {refusal}." for name, refusal in _refusals(figures).items()),
             ],
         )
     )
@@ -49,6 +45,12 @@ def _blocks(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {
         name: found for name, found in figures.items() if isinstance(found, dict) and "estimates" in found
     }
+
+
+def _refusals(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Return why there is no verdict, by the name of the part; those without a labelled row say so, too."""
+    parts = {"policy": figures, **{name: found for name, found in figures.items() if isinstance(found, dict)}}
+    return {name: found["refusal"] for name, found in parts.items() if found.get("refusal")}
 
 
 def _interval(found: Mapping[str, float | None]) -> Interval:

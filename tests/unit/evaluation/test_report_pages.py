@@ -93,6 +93,7 @@ def test_an_estimates_page_of_two_kinds_of_rows_names_the_one_without_a_verdict(
 def test_a_page_without_labelled_rows_is_a_page():
     page = estimates_page({"first": {"rows": 0, "refusal": "no labelled rows"}}, "Off-policy")
     assert "Off-policy" in page and "<svg" not in page
+    assert "first: no verdict, no labelled rows." in page
 
 
 @pytest.mark.parametrize("users", [1, 200])
