@@ -60,7 +60,7 @@ def train(
         typer.Option(help="Encoder of ads' texts: default, hashed, tfidf, none, or a sentence encoder."),
     ] = "default",
     config: Annotated[
-        Path | None, typer.Option(help="TOML file: sizes of the network in [model], options in [training].")
+        Path | None, typer.Option(help="TOML file: sizes of the network under model, options under training.")
     ] = None,
     minutes: Annotated[
         float, typer.Option(help="CPU minutes to spend.", min=0.001, max=MOST, callback=a_number)

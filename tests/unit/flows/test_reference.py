@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 import pytest
 import typer
+from rich.text import Text
 from typer.testing import CliRunner
 
 from flows.cli import app as impulse
@@ -58,6 +59,12 @@ def test_commands_of_a_group_are_named_in_full_and_bars_are_escaped():
 def test_every_option_of_every_command_says_what_it_is_for():
     empty = [line for line in commands_reference(impulse).splitlines() if line.endswith("|  |")]
     assert empty == []
+
+
+def test_help_shows_every_text_whole():
+    texts = re.findall(r"^\| `[^|]* \|[^|]*\| (.*) \|$", commands_reference(impulse), re.MULTILINE)
+    assert len(texts) > 100
+    assert [text for text in texts if Text.from_markup(text).plain != text] == []
 
 
 def test_the_reference_names_the_commands_that_help_lists():
