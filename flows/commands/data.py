@@ -22,7 +22,7 @@ from models.evaluation.generate import generate_log
 from models.evaluation.world_config import WorldConfig, parse_world, resized
 
 from .output import MOST, AsJson, SettingsFile, a_number, say, settings_of
-from .paths import LogOut, new_file
+from .paths import LogOut, new_file, spare
 
 DataSet = Literal["otto", "recbole", "pairs", "sequences", "open_bandit"]
 
@@ -110,6 +110,7 @@ def generate(
             "--model or --policy", got=str(model or policy), expected="--own beside it",
             fix="add --own; without it the log is made under an exploring policy of the world's",
         )  # fmt: skip
+    spare("--out", out, world, policy)
     config = resized(read_world(world), users=users, ads=ads, seed=seed)
     began = time.perf_counter()
     if own:
@@ -130,6 +131,7 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Turn a data set's file into a recorded log, with the ads first and a request after each view."""
+    spare("--out", out, file)
     began = time.perf_counter()
     records = write_log(out, dataset_log(name, file, partitions=partitions))
     wall_s = time.perf_counter() - began

@@ -12,7 +12,7 @@ from models.domain.errors import SettingError
 
 from .model import evaluate_app
 from .output import MOST, AsJson, SettingsFile, a_number, cell, flat, say, settings_of, tell, write_report
-from .paths import ReportFile
+from .paths import ReportFile, spare
 
 Decisions = Annotated[Path | None, typer.Option(help="Decisions: lines of a replay, or recorded topics.")]
 Outcomes = Annotated[Path | None, typer.Option(help="Outcomes: lines of a replay, or recorded topics.")]
@@ -41,6 +41,7 @@ def evaluate_decisions(
     """Judge decisions by what followed: predictions, exposure, propensities, by slice and in time."""
     from flows.judged import brief, decision_report, judged
 
+    spare("--report", report, log, decisions, outcomes)
     found = judged(decisions, outcomes, log, settings_of(None).topics.events)
     figures = found.figures(window_s)
     say(figures if as_json else brief(figures), as_json, "decisions")
@@ -73,6 +74,7 @@ def evaluate_policy(
     from flows.redecide import read_changes
     from flows.service import Service
 
+    spare("--report", report, log, decisions, outcomes, policy, settings_file)
     chosen = settings_of(settings_file, model=model)
     figures = evaluate(
         log, decisions, outcomes, Service.of(chosen, pinned=True), changes=read_changes(policy),
@@ -98,6 +100,7 @@ def evaluate_bandit(
     """Estimate a policy's click rate from an Open Bandit log: IPS, SNIPS, DM and DR with their gates."""
     from flows.judged import bandit_figures
 
+    spare("--report", report, file, prior, against)
     figures = bandit_figures(file, policy, against, replicates, prior)
     from models.evaluation.estimate_pages import estimates_page
 
@@ -118,6 +121,7 @@ def evaluate_experiment(
     from flows.recorded import some_outcomes
     from models.evaluation.ab_report import ab_report
 
+    spare("--report", report, outcomes)
     told = some_outcomes(outcomes, settings_of(None).topics.events)
     figures = ab_report(told.rows, salt, parse_shares(shares), since_ms=since) | {"repeats": told.repeats}
     from models.evaluation.estimate_pages import experiment_page
@@ -165,6 +169,7 @@ def evaluate_stream(
     """Test, then learn, in the order of time: ratings, next items and clicks, River's models beside ours."""
     from flows.streamed import StreamOptions, stream_figures
 
+    spare("--report", report, interactions, items)
     options = StreamOptions(click_from, train_share, minutes, time_constant_days * 86_400)
     figures = stream_figures(interactions, items, options, tell=tell)
     _finish(figures, as_json, report, f"Stream {interactions.name}")

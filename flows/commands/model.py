@@ -31,7 +31,7 @@ from models.scorer.options import TrainOptions
 from models.scorer.sequences import LogExamples
 
 from .output import MOST, AsJson, SettingsFile, a_number, console, say, settings_of, write_report
-from .paths import ReportFile, new_folder
+from .paths import ReportFile, new_folder, spare
 
 if TYPE_CHECKING:
     from models.scorer.training import Report
@@ -184,6 +184,7 @@ def evaluate_ranking(
     from flows.jobs import CHEAP_BASELINES, FIRST_STAGE, NEURAL_BASELINES, WITHOUT_GRAPH, WITHOUT_TIME
     from flows.jobs import evaluate_ranking as evaluate
 
+    spare("--report", report, interactions, items)
     names: tuple[str, ...] = CHEAP_BASELINES if baselines or table else ()
     manifest = read_manifest(model)
     training, told_time = manifest["training"], manifest["config"].get("use_wait", False)

@@ -29,6 +29,15 @@ def new_folder(param: typer.CallbackParam, value: Path | None) -> Path | None:
     return value
 
 
+def spare(option: str, written: Path | None, *read: Path | None) -> None:
+    """Raise SettingError where what an option names would be written over a file that the command reads."""
+    if written is None or written.resolve() not in {file.resolve() for file in read if file is not None}:
+        return
+    raise SettingError.expected(
+        f"{option} {written}", got="a file that is read", expected="a file of its own", fix="name another"
+    )
+
+
 def _reachable(path: Path) -> bool:
     """Say whether what there is of a path can be written to, and folders can be made up to it."""
     there = next(each for each in (path, *path.absolute().parents) if each.exists())

@@ -10,7 +10,7 @@ import typer
 
 from .data import read_world
 from .output import MOST, AsJson, a_number, say, tell, write_report
-from .paths import ReportFile, new_file, new_folder
+from .paths import ReportFile, new_file, new_folder, spare
 
 
 def register(app: typer.Typer) -> None:
@@ -78,6 +78,7 @@ def simulate(
     from models.evaluation.world import World
     from models.evaluation.world_config import resized
 
+    spare("--report", report, world)
     config = resized(read_world(world), users=users, ads=ads, seed=seed)
     names = installed_policies() if policies is None else names_in(policies)
     models = Models(folder, train_minutes, history)

@@ -55,6 +55,29 @@ def test_two_streams_into_one_file_are_refused(said, world_log, tmp_path, monkey
     assert (tmp_path / "log.jsonl").read_bytes() == log and not (tmp_path / "both").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("convert", "pairs", "read", "--out", "./read"),
+        ("generate", "--world", "read", "--out", "read"),
+        ("simulate", "--world", "read", "--report", "read"),
+        ("evaluate", "bandit", "read", "--report", "read"),
+        ("evaluate", "decisions", "--outcomes", "read", "--report", "read"),
+        ("evaluate", "experiment", "--salt", "s", "--outcomes", "read", "--report", "read"),
+        ("evaluate", "stream", "--interactions", "read", "--report", "read"),
+        ("evaluate", "ranking", "--model", "m", "--interactions", "read", "--report", "read"),
+        ("evaluate", "policy", "--log", "l", "--decisions", "d", "--outcomes", "read", "--report", "read"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_nothing_is_written_over_a_file_that_the_command_reads(said, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "read").write_text("u i\n")
+    code, text = said(*words)
+    assert code == 2 and "got 'a file that is read', expected a file of its own" in text
+    assert (tmp_path / "read").read_text() == "u i\n"
+
+
 @pytest.mark.parametrize("option", ["--model", "--policy"])
 def test_what_only_impulses_own_log_reads_is_refused_without_it(said, tmp_path, option):
     code, text = said("generate", "--out", str(tmp_path / "log.jsonl"), option, "nope")
