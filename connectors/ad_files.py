@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from models.domain.catalogue import Ad
+from models.domain.catalogue import Ad, Creative
 from models.domain.errors import LogError
 
 from .interactions import read_lines
+
+_FIELDS = {"an ad": Ad.__struct_fields__, "a creative": Creative.__struct_fields__}
 
 
 def read_ads(file: Path) -> Iterator[Ad]:
@@ -20,7 +23,8 @@ def read_ads(file: Path) -> Iterator[Ad]:
     Raises
     ------
     LogError
-        where the file cannot be read or a line is no ad.
+        where the file cannot be read, a line is no ad, or has a field that ads have not: a ``bid_micro``
+        that went unread would sell at the default bid.
 
     """
     for number, line in read_lines(file):
@@ -47,8 +51,25 @@ def write_lines(file: Path, lines: Iterable[Any]) -> None:
 
 def _ad(file: Path, number: int, line: str) -> Ad:
     try:
-        return msgspec.json.decode(line, type=Ad)
+        told = msgspec.json.decode(line)
+        ad = msgspec.convert(told, Ad)
     except (msgspec.DecodeError, RecursionError) as error:
         raise LogError.expected(
             f"{file} line {number}", got=line[:80], expected="an ad as JSON", fix=str(error)
         ) from error
+    for kind, fields in (
+        ("an ad", told),
+        *(("a creative", creative) for creative in told.get("creatives", ())),
+    ):
+        _refuse_unknown(f"{file} line {number}", kind, fields)
+    return ad
+
+
+def _refuse_unknown(where: str, kind: str, told: Iterable[str]) -> None:
+    known = _FIELDS[kind]
+    if unknown := sorted(set(told) - set(known)):
+        meant = get_close_matches(unknown[0], known, 1)
+        raise LogError.expected(
+            f"{where}: field of {kind}", got=unknown[0], expected=", ".join(known),
+            fix=f"name it {meant[0]}" if meant else "drop it",
+        )  # fmt: skip

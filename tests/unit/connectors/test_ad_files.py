@@ -22,3 +22,23 @@ def test_a_line_that_is_no_ad_is_named_by_file_and_line(tmp_path, line):
         file.write(f"\n{line}\n")
     with pytest.raises(LogError, match=r"ads\.jsonl line 3: got .*expected an ad as JSON"):
         list(read_ads(tmp_path / "ads.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            '{"ad_id": "a", "campaign_id": "c", "bid_micro": 5}',
+            "line 1: field of an ad: got .*bid_micro.*bid_micros",
+        ),
+        ('{"ad_id": "a", "campaign_id": "c", "colour": "red"}', "got .*colour.*Fix: drop it"),
+        (
+            '{"ad_id": "a", "campaign_id": "c", "creatives": [{"creative_id": "x", "headlin": "y"}]}',
+            "field of a creative: got .*headlin.*Fix: name it headline",
+        ),
+    ],
+)
+def test_a_field_that_ads_have_not_is_refused_with_the_name_that_was_meant(tmp_path, line, message):
+    (tmp_path / "ads.jsonl").write_text(line)
+    with pytest.raises(LogError, match=message):
+        list(read_ads(tmp_path / "ads.jsonl"))
