@@ -54,7 +54,7 @@ def simulate(
         Path | None, typer.Option(help="TOML file with the world's difficulty.", exists=True, dir_okay=False)
     ] = None,
     policies: Annotated[
-        str | None, typer.Option(help="Comma-separated names; all, vw only where it is installed.")
+        str | None, typer.Option(help="Comma-separated names; without it all, vw where it is installed.")
     ] = None,
     train_minutes: Annotated[
         float,
