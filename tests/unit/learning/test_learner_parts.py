@@ -13,7 +13,7 @@ from test_learner import START, outcome
 
 from models.domain.errors import ArtifactError
 from models.learning.drift import DriftWatch
-from models.learning.event_clock import MAX_LEAP_MS, EventClock
+from models.learning.event_clock import IN_A_ROW, MAX_LEAP_MS, EventClock
 from models.learning.guard import Guard
 from models.learning.packing import pack, unpack
 from models.learning.patience import NOTHING_DUE, WARM_UP, Due, Patience
@@ -36,12 +36,27 @@ def test_the_same_user_cannot_confirm_their_own_leap():
     assert clock.advance(far + 5, "other") and clock.now_ms == far + 5
 
 
+def test_a_user_who_is_all_that_comes_is_believed_after_a_night():
+    clock, far = EventClock(), 10 * MAX_LEAP_MS
+    clock.advance(0, "only")
+    believed = [clock.advance(far + n, "only") for n in range(IN_A_ROW + 1)]
+    assert believed == [False] * (IN_A_ROW - 1) + [True, True] and clock.now_ms == far + IN_A_ROW
+
+
+def test_a_wild_device_among_others_is_never_believed_however_much_it_tells():
+    clock = EventClock()
+    clock.advance(0, "u")
+    for n in range(50):
+        assert not clock.advance(10 * MAX_LEAP_MS + n, "wild")
+        assert clock.advance(n, "u")
+
+
 def test_the_clock_survives_as_plain_values():
     clock, back = EventClock(), EventClock()
     clock.advance(0, "u")
     clock.advance(10 * MAX_LEAP_MS, "wild")
     back.restore(clock.values())
-    assert back.advance(10 * MAX_LEAP_MS, "other")
+    assert back.values() == clock.values() and back.advance(10 * MAX_LEAP_MS, "other")
 
 
 @given(st.lists(st.integers(0, 12), max_size=60))
