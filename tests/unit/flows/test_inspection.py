@@ -48,7 +48,7 @@ def log(tmp_path):
 def test_an_ads_fate_is_that_of_the_moment_of_the_decision(log, service):
     assert fate_in_log(log, service, f"{TOPIC}-1-2", "a").status == "shown"
     later = fate_in_log(log, service, f"{TOPIC}-1-4", "a")
-    assert [why.reason for why in later.why] == ["hidden", "no_repeat"]
+    assert [why.reason for why in later.why] == ["hidden"]
 
 
 def test_another_partition_has_its_own_users(log, service):
