@@ -14,17 +14,16 @@ from models.decide.profiles import Profiles
 from models.decide.slate_trace import follow
 from models.decide.view import View
 from models.domain.decision import Decision
-from models.domain.errors import LogError, SettingError
-from models.domain.policy import Policy
+from models.domain.errors import LogError
 from models.evaluation.estimates import estimates
 from models.evaluation.logbook import TOPIC
 from models.evaluation.redecided import Chance, Redecided, distribution_value
 from models.learning.exploration import is_randomized
 
 from .inspection import replay_watched, topic_of, watched
+from .policies import policy_of
 from .recorded import some_decisions, some_outcomes
 from .service import Service
-from .toml_files import read_toml
 
 Exploring = Literal["greedy", "randomized"]
 Bucket = Literal["randomized", "all"]
@@ -127,34 +126,6 @@ def _changing(changes: Mapping[str, Any]) -> Callable[[View], View]:
         return known[id(view)][1]
 
     return changed
-
-
-def read_changes(file: Path | None) -> dict[str, Any]:
-    """Return the fields of a policy that a TOML file changes, checked.
-
-    Raises
-    ------
-    SettingError
-        for a file that cannot be read or fields that a policy has not.
-
-    """
-    if file is None:
-        return {}
-    changes = read_toml(file, "policy", "fields of a policy")
-    unknown = sorted(set(changes) - set(Policy.__struct_fields__))
-    if unknown:
-        names = ", ".join(Policy.__struct_fields__)
-        raise SettingError.expected(f"policy {file}", got=unknown, expected=names, fix="drop what is unknown")
-    policy_of(changes)
-    return changes
-
-
-def policy_of(fields: Mapping[str, Any]) -> Policy:
-    """Return the policy with these fields, the others by default; raises SettingError for a bad value."""
-    try:
-        return msgspec.convert(dict(fields), Policy)
-    except msgspec.ValidationError as error:
-        raise SettingError(f"policy: {error}. Fix: correct the field.") from None
 
 
 def _none_met(log: Path, topics: set[str]) -> Exception:

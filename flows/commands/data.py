@@ -14,7 +14,7 @@ from connectors.datasets import dataset_log
 from connectors.log_files import read_log, write_log
 from flows import replay as replay_flow
 from flows.generated import own_log
-from flows.redecide import policy_of, read_changes
+from flows.policies import policy_of, read_changes
 from flows.service import Service
 from flows.toml_files import read_text
 from models.domain.errors import SettingError

@@ -70,8 +70,8 @@ def evaluate_policy(
 
     The first slot by IPS, SNIPS, DM and DR, slates by IPS, SNIPS and DR, with their gates.
     """
+    from flows.policies import read_changes
     from flows.redecide import evaluate_policy as evaluate
-    from flows.redecide import read_changes
     from flows.service import Service
 
     spare("--report", report, log, decisions, outcomes, policy, settings_file)

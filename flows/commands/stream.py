@@ -1,4 +1,4 @@
-"""Commands that run on Kafka: run, learn, ingest, rollup, ads, topics, record, settings."""
+"""Commands that run on Kafka: run, learn, ingest, rollup, ads, policy, erase, topics, record, settings."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from flows import learn as learning
 from flows import personalize
 from flows import rollup as rolling_up
 from flows.catalogue import checked_ads, records_of
+from flows.policies import erasures, policy_record
 from flows.recovery import recovery_store
 from flows.settings import Settings
 
@@ -38,7 +39,7 @@ _NO_RECOVERY = timedelta(hours=1)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (run, learn, rollup, ingest, ads, topics, record, settings):
+    for command in (run, learn, rollup, ingest, ads, policy, erase, topics, record, settings):
         app.command()(command)
 
 
@@ -156,6 +157,28 @@ def ads(
     Broadcaster(chosen.kafka.config(), chosen.topics.events).send(records)
     figures = {"ads": len(sent), "withdrawn": len(stopped), "records": len(records), "replaced": replace_all}
     say(figures, as_json, "sent")
+
+
+def policy(
+    file: Annotated[Path, typer.Argument(help="TOML file with fields of a policy; the others by default.")],
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a policy in force, in the place of the one before."""
+    chosen, change = settings_of(settings_file), policy_record(file, int(time.time() * 1000))
+    Broadcaster(chosen.kafka.config(), chosen.topics.events).send([change])
+    say({"version": change.policy.version, "records": 1}, as_json, "sent")
+
+
+def erase(
+    user_ids: Annotated[list[str], typer.Argument(help="Users to forget.")],
+    settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have the shards forget users; topics keep their records until they expire."""
+    chosen, records = settings_of(settings_file), erasures(user_ids, int(time.time() * 1000))
+    Broadcaster(chosen.kafka.config(), chosen.topics.events).send(records)
+    say({"users": len(records), "records": len(records)}, as_json, "sent")
 
 
 def topics(

@@ -102,7 +102,7 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     caps: Annotated[tuple[Cap, ...], Meta(max_length=32)] = (Cap(scope="ad", impressions=3, window_s=3600),)
     personal_adjustments: bool = True
     no_repeat_s: Seconds = 60
-    unseen_s: Seconds = 5
+    unseen_s: Seconds = 1
     exploration: Exploration = Exploration()
     triggers: Triggers = Triggers()
     attribution: Attribution = Attribution()

@@ -9,7 +9,7 @@ from support.commands import impulse, options, said
 
 from connectors.outputs import read_decisions, read_outcomes
 from flows.commands.evaluation import parse_shares
-from flows.redecide import read_changes
+from flows.policies import read_changes
 from models.domain.errors import ImpulseError, LogError, SettingError
 from models.evaluation.offpolicy import METHODS
 

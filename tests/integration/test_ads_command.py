@@ -1,10 +1,8 @@
-"""What users send to every partition: `impulse ads`, and policies and erasures as the README has it."""
+"""What users send to every partition: `impulse ads`, `impulse policy` and `impulse erase`."""
 
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,9 +18,8 @@ from models.domain.catalogue import Ad
 from models.domain.errors import BadRecord, LogError, SettingError
 from models.domain.events import AdUpsert, AdWithdraw, CatalogueSnapshot, Erasure, PolicyChange
 from models.domain.log import LogRecord
-from models.domain.policy import Policy
+from models.domain.policy import Exploration, Policy
 
-README = Path(__file__).parents[2] / "README.md"
 ADS = tuple(Ad(ad_id=f"a{n}", campaign_id="c", title=f"Ad {n}") for n in range(3))
 
 
@@ -54,8 +51,8 @@ def saved(file, *ads):
     return str(file)
 
 
-def told(*words):
-    done = CliRunner().invoke(app, ["ads", *words, "--json"], catch_exceptions=False)
+def told(*words, command="ads"):
+    done = CliRunner().invoke(app, [command, *words, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -68,13 +65,49 @@ def test_ads_come_into_every_partition_and_are_withdrawn_from_it(topic, in_log, 
     assert isinstance(withdrawal, AdWithdraw) and withdrawal.ad_ids == ("a1", "a2")
 
 
-def test_a_policy_and_an_erasure_come_into_every_partition_by_what_the_readme_says(topic, in_log):
-    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (example,) = [code for code in examples if "Broadcaster" in code]
-    exec(example, {})
-    policy, erasure = in_log()
-    assert isinstance(policy, PolicyChange) and policy.policy == Policy(version=2, slots=3)
-    assert isinstance(erasure, Erasure) and erasure.user_id == "u-7"
+def test_a_policy_and_erasures_come_into_every_partition(topic, in_log, tmp_path):
+    file = tmp_path / "policy.toml"
+    file.write_text("version = 2\nslots = 3\n[exploration]\nrandomized_share = 0.05\n")
+    assert told(str(file), command="policy") == {"version": 2, "records": 1}
+    assert told("u-7", "u-8", "u-7", command="erase")["users"] == 2
+    policy, *forgotten = in_log()
+    exploration = Exploration(randomized_share=0.05)
+    assert policy.policy == Policy(version=2, slots=3, exploration=exploration)
+    assert [type(one) for one in (policy, *forgotten)] == [PolicyChange, Erasure, Erasure]
+    assert [one.user_id for one in forgotten] == ["u-7", "u-8"]
+
+
+def test_a_policy_without_a_version_has_that_of_the_time(topic, in_log, tmp_path):
+    (tmp_path / "policy.toml").write_text("slots = 3")
+    version = told(str(tmp_path / "policy.toml"), command="policy")["version"]
+    (record,) = in_log()
+    assert record.policy.version == record.event_time == version
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slot = 3", "slot"),
+        ("[exploration]\nrandomised_share = 0.1", r"exploration\.randomised_share"),
+        ('[[caps]]\nscope = "ad"\nseconds = 60', r"caps\.seconds"),
+        ("slots = 21", "20"),
+        ("slots = 20\ncandidates = 10", "at least slots=20"),
+    ],
+)
+def test_a_policy_that_no_flow_would_follow_is_refused_before_it_is_sent(
+    topic, in_log, tmp_path, text, message
+):
+    (tmp_path / "policy.toml").write_text(text)
+    with pytest.raises(SettingError, match=message):
+        told(str(tmp_path / "policy.toml"), command="policy")
+    assert in_log() == []
+
+
+@pytest.mark.parametrize("user_id", ["", "u" * 129])
+def test_a_user_that_no_event_could_name_is_refused(topic, in_log, user_id):
+    with pytest.raises(SettingError, match="user to erase"):
+        told(user_id, command="erase")
+    assert in_log() == []
 
 
 def test_a_whole_catalogue_goes_by_reference_to_an_artifact(topic, in_log, tmp_path):

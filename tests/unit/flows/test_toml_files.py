@@ -6,7 +6,7 @@ import pytest
 from flows.commands.data import read_world
 from flows.judged import read_prior
 from flows.model_file import read_model_file
-from flows.redecide import read_changes
+from flows.policies import read_changes
 from models.domain.errors import SettingError
 
 READERS = {
