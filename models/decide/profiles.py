@@ -34,9 +34,11 @@ from models.learning.weights import WeightTable
 from models.scorer.interface import HistoryTable
 from models.state import windows
 from models.state.sequence import IN_SEQUENCE, KIND_CODE, append
-from models.state.shown import Impressions, Shown
+from models.state.shown import GIVES_UP, Impressions, Shown
 from models.state.table import Table
 from models.state.windows import WindowTable
+
+from .job import Job
 
 I64 = NDArray[np.int64]
 
@@ -95,7 +97,7 @@ class Profiles:
         }
         self._events: list[tuple[int, int, int, float]] = []
         self._sequence: list[tuple[int, int, int, int, int, int]] = []
-        self._impressions: list[tuple[int, int, int, int, int, int, int, int]] = []
+        self._impressions: list[tuple[int, int, int, int, int, int, int, int, int]] = []
         self._answers: list[tuple[int, int, bool, float, int]] = []
 
     @property
@@ -157,13 +159,18 @@ class Profiles:
         force may still look.
         """
         keys = _cap_keys(event.ad_id, campaign_id, ad)
-        self._impressions.append((row, *keys, event.event_time, keep_ms, 0, decided_ms))
+        self._impressions.append((row, *keys, event.event_time, keep_ms, 0, decided_ms, 0))
 
-    def expect(self, row: int, slot: Slot, ad: Ad | None, time_ms: int, keep_ms: int, unseen_ms: int) -> None:
-        """Take an ad that was decided at ``time_ms``: it counts as shown for so long, or until it is."""
-        self._impressions.append(
-            (row, *_cap_keys(slot.ad_id, slot.campaign_id, ad), time_ms, keep_ms, unseen_ms, -1)
-        )
+    def expect(self, job: Job, slot: Slot, ad: Ad | None, keep_ms: int, unseen_ms: int) -> None:
+        """Take an ad that a job was answered with: it counts as shown for so long, or until it is."""
+        keys, time_ms = _cap_keys(slot.ad_id, slot.campaign_id, ad), job.event.event_time
+        placement = _print(job.placement_id)
+        self._impressions.append((job.row, *keys, time_ms, keep_ms, unseen_ms, -1, placement))
+
+    def give_up(self, job: Job) -> None:
+        """Take it that a placement asks again: what was decided for it and not seen counts no more."""
+        keys = NO_KEY, NO_KEY, NO_KEY
+        self._impressions.append((job.row, *keys, 0, 0, GIVES_UP, -1, _print(job.placement_id)))
 
     @property
     def collected(self) -> int:
@@ -179,9 +186,12 @@ class Profiles:
         if self._sequence:
             self._append_sequence()
         if self._impressions:
-            row, ad, campaign, advertiser, time, *waits = zip(*self._impressions, strict=True)
-            keys = _u64(ad), _u64(campaign), _u64(advertiser)
-            self.shown.append(Impressions(_i64(row), *keys, _i64(time), *map(_i64, waits)))
+            row, ad, campaign, advertiser, time, keep, unseen, decided, placement = zip(
+                *self._impressions, strict=True
+            )
+            keys, prints = (_u64(ad), _u64(campaign), _u64(advertiser)), np.array(placement, np.uint16)
+            spans = _i64(keep), _i64(unseen), _i64(decided)
+            self.shown.append(Impressions(_i64(row), *keys, _i64(time), *spans, prints))
             self._impressions.clear()
         if self._answers:
             row, key, clicked, offset, time = zip(*self._answers, strict=True)
@@ -268,6 +278,10 @@ def _cap_keys(ad_id: str, campaign_id: str, ad: Ad | None) -> tuple[int, int, in
     """Return what caps count an ad by: itself, its campaign, its advertiser."""
     advertiser = NO_KEY if ad is None else label_key(ad.advertiser_id)
     return known_key64(ad_id), label_key(campaign_id), advertiser
+
+
+def _print(placement_id: str) -> int:
+    return known_key64(placement_id) & 0xFFFF
 
 
 def _offset(parts: Parts) -> float:

@@ -270,7 +270,9 @@ class Shard:
     def _defer(self, row: int, record: LogRecord, event: UserEvent, trigger: Trigger) -> None:
         self.profiles.note_decision(row, event.event_time)
         self.ledger.reserve(record.offset, event.event_time + self._horizon_ms)
-        self._jobs[row] = Job(row, record, event, trigger)
+        self._jobs[row] = job = Job(row, record, event, trigger)
+        if trigger == "request" and self.view.policy.unseen_s:
+            self.profiles.give_up(job)
 
     def asking(self) -> list[tuple[View, Group]]:
         """Return the jobs by the view they came under, after what happened before them has been applied."""
@@ -291,7 +293,7 @@ class Shard:
         for (view, job), decision in zip(asked, decisions, strict=True):
             self.ledger.follow(job.record.offset, decision, windows_of(view, decision))
             self.interests.note(job.row, decision.segment)
-            if job.trigger == "request":
+            if job.trigger == "request" and view.policy.unseen_s:
                 self._expect(view, job, decision)
             self._emit(job.record, decision)
         self._jobs.clear()
@@ -300,12 +302,11 @@ class Shard:
 
     def _expect(self, view: View, job: Job, decision: Decision) -> None:
         """Have the ads count as shown until their impressions are told."""
-        time_ms, unseen_ms = job.event.event_time, view.policy.unseen_s * 1000
-        if unseen_ms:
-            keep_ms = widest_window_ms(view.policy) + max(time_ms - job.record.timestamp_ms, 0)
-            for slot in decision.ads:
-                ad = view.catalogue.ad(slot.ad_id)
-                self.profiles.expect(job.row, slot, ad, time_ms, keep_ms, unseen_ms)
+        ahead_ms = max(job.event.event_time - job.record.timestamp_ms, 0)
+        keep_ms = widest_window_ms(view.policy) + ahead_ms
+        for slot in decision.ads:
+            ad = view.catalogue.ad(slot.ad_id)
+            self.profiles.expect(job, slot, ad, keep_ms, view.policy.unseen_s * 1000)
 
     def _join(self, row: int, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
         campaign_id, decided_ms = None, -1

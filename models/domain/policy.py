@@ -84,7 +84,8 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``lateness_s`` and ``future_s`` bound how far an event's time may lie behind or ahead of the
     record's ingest time; beyond, it is counted and not windowed (late) or dead-lettered (future).
     ``no_repeat_s`` keeps an ad from a user who saw it less than so long ago. For caps and repeats an ad that
-    a request was answered with counts as shown for ``unseen_s``, or until its impression is told.
+    a request was answered with counts as shown for ``unseen_s``, or until its impression is told, or until
+    its placement asks again: what was not seen there by then is gone.
     ``personal_adjustments`` lets each user's taste per category be learned in their own state.
     ``reserve_micros`` is the least expected revenue of a thousand impressions, paced, before quality;
     a placement named in ``placements`` may ask for more, and has slots of its own.
@@ -102,7 +103,7 @@ class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     caps: Annotated[tuple[Cap, ...], Meta(max_length=32)] = (Cap(scope="ad", impressions=3, window_s=3600),)
     personal_adjustments: bool = True
     no_repeat_s: Seconds = 60
-    unseen_s: Seconds = 1
+    unseen_s: Seconds = 5
     exploration: Exploration = Exploration()
     triggers: Triggers = Triggers()
     attribution: Attribution = Attribution()

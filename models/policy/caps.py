@@ -3,8 +3,9 @@
 A key (ad, campaign or advertiser) is blocked at ``now`` when at least ``impressions`` of the user's
 impressions of it have ``time_ms > now - window``; an ad is blocked as a repeat when its last one is younger
 than ``no_repeat_s``. Impressions that lie ahead of ``now`` (records out of order) count: they did happen.
-An ad decided less than ``unseen_s`` ago (or ahead) counts as shown then, until its impression is told: the
-placements of one page ask at once, and should neither repeat one another nor pass a cap together.
+An ad decided for another placement less than ``unseen_s`` ago (or ahead) counts as shown then, until its
+impression is told: the placements of one page ask at once, and should neither repeat one another nor pass a
+cap together.
 
 **No cap is exceeded by what was appended before the decision**, but for users with more impressions inside
 the window than are kept (`models.state.shown`): there the oldest are forgotten, and `is_exact` says so of any

@@ -8,7 +8,8 @@ window of the policy are given back (SLACK_MS later, for decisions on records th
 
 A decided ad whose impression was not told yet is **unseen**. It lies among the impressions under the
 complement of its time, so that it costs no room of its own: the impression of that decision takes its place,
-and so does the next decision once it has ceased to count.
+and so does the next decision once it has ceased to count. A placement that asks again gives up what of it
+is unseen: the user has moved on, and other ads stand there now.
 
 Legend: U users (rows), H hidden ads kept, P pages.
 """
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from .table import Plain, Table, from_plain, plain
 
+U16 = NDArray[np.uint16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -33,6 +35,9 @@ IMPRESSIONS_KEPT = 4096
 """Impressions of one user at most, and so the largest cap; 32 bytes each."""
 HIDDEN_KEPT = 128
 SLACK_MS = 600_000
+GIVES_UP = -1
+"""For ``unseen_ms`` of `Impressions`: no ad, but a placement that asks again."""
+_GIVEN_UP_MS = 0
 _FOREVER_MS = np.int64(1 << 62)
 _NONE = -1
 _FIRST_PAGES = 64
@@ -76,6 +81,8 @@ class Pages(NamedTuple):
     """`[P, PAGE]` NO_KEY for ads without an advertiser, which no cap counts."""
     time_ms: I64
     """`[P, PAGE]` event time of the impression; of an unseen ad ``~`` the time of the decision."""
+    placement: U16
+    """`[P, PAGE]` print of the placement that an unseen ad is for."""
     older: I32
     """`[P]` the user's page before this one, -1 for none; of a free page, the next free one."""
 
@@ -85,7 +92,8 @@ class Pages(NamedTuple):
         shape = pages, PAGE
         ad_key, campaign_key, advertiser_key = (np.zeros(shape, np.uint64) for _ in range(3))
         older = np.full(pages, _NONE, np.int32)
-        return cls(ad_key, campaign_key, advertiser_key, np.zeros(shape, np.int64), older)
+        times, placement = np.zeros(shape, np.int64), np.zeros(shape, np.uint16)
+        return cls(ad_key, campaign_key, advertiser_key, times, placement, older)
 
 
 class Impressions(NamedTuple):
@@ -99,9 +107,11 @@ class Impressions(NamedTuple):
     keep_ms: I64
     """How far back from its own time the caps in force may still look."""
     unseen_ms: I64
-    """Of a decided ad, how long it counts unless an impression is told; 0 for an impression."""
+    """Of a decided ad, how long it counts unless an impression is told; 0 for an impression; GIVES_UP."""
     decided_ms: I64
     """Of an impression, the event time of its decision; -1 where none is known."""
+    placement: U16
+    """Print of the placement that an ad was decided for, or that asks again; 0 for an impression."""
 
 
 class Shown:
@@ -161,7 +171,7 @@ class Shown:
         length = _lengths(newest, filled, self.pages.older)
         fields = {
             name: plain(_flat(getattr(self.pages, name), self.pages.older, newest, filled, length))
-            for name in ("ad_key", "campaign_key", "advertiser_key", "time_ms")
+            for name in ("ad_key", "campaign_key", "advertiser_key", "time_ms", "placement")
         }
         return {"users": columns, "impressions": {**fields, "length": plain(length)}}
 
@@ -172,6 +182,7 @@ class Shown:
         fields = {name: from_plain(field) for name, field in data["impressions"].items()}
         row = np.repeat(np.arange(len(fields["length"])), fields.pop("length"))
         keep_ms, none = np.full(len(row), _FOREVER_MS), np.zeros(len(row), np.int64)
+        fields.setdefault("placement", none.astype(np.uint16))  # nothing was unseen before
         impressions = Impressions(row=row, keep_ms=keep_ms, unseen_ms=none, decided_ms=none, **fields)
         self._append(impressions, merge=False)
 
@@ -195,6 +206,9 @@ def _append(
 ) -> None:
     for n in range(of.row.shape[0]):
         u, time = of.row[n], of.time_ms[n]
+        if of.unseen_ms[n] == GIVES_UP:
+            _give_up(pages, newest[u], filled[u], of.placement[n])
+            continue
         page, at = _place(pages, newest[u], filled[u], of, n) if merge else (_NONE, 0)
         if page < 0:
             if newest[u] < 0 or filled[u] == PAGE:
@@ -207,6 +221,7 @@ def _append(
         pages.ad_key[page, at], pages.campaign_key[page, at] = of.ad_key[n], of.campaign_key[n]
         pages.advertiser_key[page, at] = of.advertiser_key[n]
         pages.time_ms[page, at] = ~time if of.unseen_ms[n] > 0 else time
+        pages.placement[page, at] = of.placement[n]
 
 
 @njit(cache=True)
@@ -244,6 +259,17 @@ def _ceased(pages: Pages, page: int, filled: int, until_ms: int) -> tuple[int, i
             if 0 <= ~pages.time_ms[page, at] <= until_ms:
                 return page, at
     return _NONE, 0
+
+
+@njit(cache=True)
+def _give_up(pages: Pages, page: int, filled: int, placement: int) -> None:
+    """Let nothing count any more that is unseen of a placement."""
+    count = filled
+    while page >= 0:
+        for at in range(count):
+            if pages.time_ms[page, at] < 0 and pages.placement[page, at] == placement:
+                pages.time_ms[page, at] = ~_GIVEN_UP_MS
+        page, count = pages.older[page], PAGE
 
 
 @njit(cache=True)

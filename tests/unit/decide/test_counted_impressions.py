@@ -113,16 +113,22 @@ def test_placements_that_ask_at_once_pass_no_cap_together(bench, log):
     log.add(events.AdUpsert, ads=tuple(Ad(ad_id=f"a{n}", campaign_id="c") for n in range(4)))
     caps = (Cap(scope="campaign", impressions=2, window_s=HOUR_S),)
     log.add(events.PolicyChange, policy=Policy(slots=1, caps=caps))
-    for _ in range(4):
-        log.request(after_s=0.2)
+    for placement in ("top", "side", "foot", "end"):
+        log.request(after_s=0.2, placement_id=placement)
     assert [len(ads) for ads in answers(bench, log)] == [1, 1, 0, 0]
 
 
 def test_an_ad_that_nobody_saw_may_come_again_a_moment_later(bench, log):
     log.ads(1)
-    log.request()
-    log.request(after_s=0.9)
-    log.request(after_s=0.1)
+    for after_s, placement in ((1, "top"), (4.9, "side"), (0.1, "foot")):
+        log.request(after_s=after_s, placement_id=placement)
+    assert answers(bench, log) == [["a0"], [], ["a0"]]
+
+
+def test_a_placement_that_asks_again_may_show_again_what_nobody_saw_there(bench, log):
+    log.ads(1)
+    for placement in ("top", "side", "top"):
+        log.request(after_s=0.2, placement_id=placement)
     assert answers(bench, log) == [["a0"], [], ["a0"]]
 
 
@@ -139,7 +145,7 @@ def test_a_late_impression_lets_no_cap_be_passed_while_a_later_decision_is_still
     caps = (Cap(impressions=2, window_s=HOUR_S),)
     log.add(events.PolicyChange, policy=Policy(no_repeat_s=0, unseen_s=5, caps=caps))
     first = log.request()
-    log.request(after_s=6)
+    log.request(after_s=6, placement_id="side")
     log.add(events.Impression, user_id="u", ad_id="a0", decision_id=first)
     log.request()
     assert answers(bench, log) == [["a0"], ["a0"], []]

@@ -21,15 +21,17 @@ from models.policy.caps import (
     is_exact,
     widest_window_ms,
 )
-from models.state.shown import PAGE, Impressions, Shown
+from models.state.shown import GIVES_UP, PAGE, Impressions, Shown
 
 NO_RULES = Policy(caps=(), no_repeat_s=0, unseen_s=0)
 
 
-def show(shown, row, ad, time_ms, campaign=0, advertiser=0, keep_ms=60_000, unseen_ms=0, decided_ms=-1):
+def show(
+    shown, row, ad, time_ms, campaign=0, advertiser=0, keep_ms=60_000, unseen_ms=0, decided_ms=-1, placement=0
+):
     keys = (np.array([k], np.uint64) for k in (ad, campaign, advertiser))
     times = (np.array([n]) for n in (time_ms, keep_ms, unseen_ms, decided_ms))
-    shown.append(Impressions(np.array([row]), *keys, *times))
+    shown.append(Impressions(np.array([row]), *keys, *times, np.array([placement], np.uint16)))
 
 
 def blocked(shown, now_ms, policy, row=0):
@@ -94,6 +96,17 @@ def test_an_ad_that_was_decided_counts_as_shown_until_it_should_have_been_seen()
     assert blocked(shown, 5_999, policy) == [(NO_REPEAT, 7)]
     assert blocked(shown, 6_000, policy) == []
     assert blocked(shown, 1_001, Policy(caps=(), no_repeat_s=60, unseen_s=0)) == []
+
+
+def test_a_placement_that_asks_again_gives_up_what_of_it_was_not_seen():
+    shown, policy = Shown(1), Policy(caps=(), no_repeat_s=60, unseen_s=5)
+    for ad, placement in ((7, 1), (8, 2), (9, 1)):
+        show(shown, 0, ad=ad, time_ms=100_000, unseen_ms=5_000, placement=placement)
+    show(shown, 0, ad=9, time_ms=100_100, decided_ms=100_000)
+    show(shown, 0, ad=0, time_ms=0, unseen_ms=GIVES_UP, placement=1)
+    assert blocked(shown, 100_200, policy) == [(NO_REPEAT, 8), (NO_REPEAT, 9)]
+    show(shown, 0, ad=7, time_ms=100_300, decided_ms=100_000)
+    assert blocked(shown, 100_300, policy) == [(NO_REPEAT, 7), (NO_REPEAT, 8), (NO_REPEAT, 9)]
 
 
 def test_a_window_shorter_than_that_forgets_an_unseen_ad_as_soon_as_a_seen_one():

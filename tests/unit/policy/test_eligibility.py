@@ -41,7 +41,7 @@ def seen(catalogue, rows, hidden=(), now_ms=1_000, policy=ALL_CAPS):
         found = catalogue.ads[row]
         keys = [keys_of([name]) for name in (found.ad_id, found.campaign_id, found.advertiser_id)]
         times = (np.array([n]) for n in (now_ms - 1, 0, 0, -1))
-        shown.append(Impressions(np.array([0]), *keys, *times))
+        shown.append(Impressions(np.array([0]), *keys, *times, np.zeros(1, np.uint16)))
     for row in hidden:
         shown.hide(0, key64(catalogue.ads[row].ad_id))
     return blocked_keys(shown, np.array([0]), np.array([now_ms]), compile_caps(policy))

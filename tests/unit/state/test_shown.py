@@ -16,7 +16,7 @@ def show(shown: Shown, row: int, times: list[int], window_ms: int = WINDOW_MS, u
     keys = np.arange(1, n + 1, dtype=np.uint64)
     columns = np.full(n, row), keys, keys + np.uint64(100), keys + np.uint64(200)
     waits = np.full(n, window_ms), np.full(n, unseen_ms), np.full(n, -1)
-    shown.append(Impressions(*columns, np.array(times, np.int64), *waits))
+    shown.append(Impressions(*columns, np.array(times, np.int64), *waits, np.full(n, row, np.uint16)))
 
 
 def times_of(shown: Shown, row: int, used: int) -> list[int]:
