@@ -5,6 +5,7 @@ Events are collected and applied together, in order, by kernels; `Shard` says wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
@@ -161,11 +162,12 @@ class Profiles:
         keys = _cap_keys(event.ad_id, campaign_id, ad)
         self._impressions.append((row, *keys, event.event_time, keep_ms, 0, decided_ms, 0))
 
-    def expect(self, job: Job, slot: Slot, ad: Ad | None, keep_ms: int, unseen_ms: int) -> None:
-        """Take an ad that a job was answered with: it counts as shown for so long, or until it is."""
-        keys, time_ms = _cap_keys(slot.ad_id, slot.campaign_id, ad), job.event.event_time
-        placement = _print(job.placement_id)
-        self._impressions.append((job.row, *keys, time_ms, keep_ms, unseen_ms, -1, placement))
+    def expect(self, job: Job, slots: Iterable[tuple[Slot, Ad | None]], keep_ms: int, unseen_ms: int) -> None:
+        """Take the ads that a job was answered with: they count as shown for so long, or until they are."""
+        row, time_ms, placement = job.row, job.event.event_time, _print(job.placement_id)
+        for slot, ad in slots:
+            keys = _cap_keys(slot.ad_id, slot.campaign_id, ad)
+            self._impressions.append((row, *keys, time_ms, keep_ms, unseen_ms, -1, placement))
 
     def give_up(self, job: Job) -> None:
         """Take it that a placement asks again: what was decided for it and not seen counts no more."""

@@ -304,9 +304,8 @@ class Shard:
         """Have the ads count as shown until their impressions are told."""
         ahead_ms = max(job.event.event_time - job.record.timestamp_ms, 0)
         keep_ms = widest_window_ms(view.policy) + ahead_ms
-        for slot in decision.ads:
-            ad = view.catalogue.ad(slot.ad_id)
-            self.profiles.expect(job, slot, ad, keep_ms, view.policy.unseen_s * 1000)
+        slots = ((slot, view.catalogue.ad(slot.ad_id)) for slot in decision.ads)
+        self.profiles.expect(job, slots, keep_ms, view.policy.unseen_s * 1000)
 
     def _join(self, row: int, record: LogRecord, event: AdEvent, ad: Ad | None) -> None:
         campaign_id, decided_ms = None, -1
