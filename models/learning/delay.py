@@ -128,16 +128,17 @@ class CampaignDelay:
 
     def _clicks(self, settings: DelaySettings) -> Clicks:
         """Return the clicks that are not mature, after adding up what those brought that have become it."""
-        self.bins = _merged(self.bins, self.time_s)
-        at_s, exposure = np.array(self.bins).reshape(-1, 2)[::-1].T
-        clicks = clicks_of(self.time_s - at_s, exposure, settings.time_constant_s)
-        old = clicks.log_age > math.log(settings.horizon_s)
-        if not old.any():
-            return clicks
-        brought = faded_arrivals(self.log_rates[self.shape], _SHAPES[self.shape], clicks)
-        self.mature += float((clicks.exposure * brought)[old].sum())
-        self.bins = [one for one in self.bins if self.time_s - one[0] <= settings.horizon_s]
-        return Clicks(*(column[~old] for column in clicks))
+        bins = _merged(self.bins, self.time_s)
+        self.bins = [one for one in bins if self.time_s - one[0] <= settings.horizon_s]
+        if old := bins[: len(bins) - len(self.bins)]:
+            clicks = self._grid(old, settings)
+            brought = faded_arrivals(self.log_rates[self.shape], _SHAPES[self.shape], clicks)
+            self.mature += float((clicks.exposure * brought).sum())
+        return self._grid(self.bins, settings)
+
+    def _grid(self, bins: list[list[float]], settings: DelaySettings) -> Clicks:
+        at_s, exposure = np.array(bins).reshape(-1, 2)[::-1].T
+        return clicks_of(self.time_s - at_s, exposure, settings.time_constant_s)
 
     def _fit(self, i: int, clicks: Clicks, prior: Prior) -> Fit:
         arrived = Arrived(self.conversions, self.sum_power[i], self.mature)
